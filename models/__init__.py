@@ -1,0 +1,1 @@
+"""Networks; nothing here knows of physics, files or losses."""

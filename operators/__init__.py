@@ -1,0 +1,1 @@
+"""Forward operators: physics only, no noise and no files."""

@@ -1,0 +1,60 @@
+"""Small multi-coil scans and the path to real data that stay outside the repository."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import sigpy.mri
+import torch
+
+from utils.mri_data import fft2c, load_sample
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("ASEQDIP_DATA", ROOT.parent / "shared" / "data"))
+
+torch.set_num_threads(2)
+
+
+def small_kspace(height=64, width=60, n_coils=6, seed=0):
+    """Return fully sampled (n_coils, height, width) k-space of the embedded slice, made small."""
+    from skimage.transform import resize
+
+    image = np.abs(sample_image())
+    image = resize(image, (height, width), anti_aliasing=True)
+    maps = sigpy.mri.birdcage_maps((n_coils, height, width), dtype=np.complex64)
+    noise = np.random.default_rng(seed).normal(0, 0.003, (2, n_coils, height, width))
+    return (fft2c(maps * image.astype(np.complex64)) + noise[0] + 1j * noise[1]).astype(
+        np.complex64
+    )
+
+
+def sample_image():
+    """Return the embedded sample's (320, 320) root sum of squares."""
+    kspace = load_sample().kspace
+    return np.sqrt((np.abs(sigpy.ifft(kspace, axes=(-2, -1))) ** 2).sum(axis=0))
+
+
+def write_fastmri(path, kspace, rss=None):
+    """Write k-space (slices, coils, H, W) in fastMRI's multi-coil layout."""
+    with h5py.File(path, "w") as file:
+        file["kspace"] = kspace
+        file["ismrmrd_header"] = b"<ismrmrdHeader/>"
+        if rss is not None:
+            file["reconstruction_rss"] = rss
+            file.attrs["max"] = rss.max()
+            file.attrs["norm"] = np.linalg.norm(rss)
+
+
+@pytest.fixture(scope="session")
+def kspace():
+    return small_kspace()
+
+
+@pytest.fixture(scope="session")
+def brain_path():
+    path = DATA / "mri" / "brain_8coil_cartesian_kspace.npy"
+    if not path.exists():
+        pytest.skip(f"real k-space is not there: {path}")
+    return path

@@ -1,0 +1,437 @@
+"""The MRI script as a user runs it: outputs, resume, bad input."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, small_kspace, write_fastmri
+
+import aseqdip_mri
+from utils import runs
+
+TINY = ["--K", "12", "--width", "4", "--lr", "1e-3", "--log-every", "4", "--device", "cpu",
+        "--center-fraction", "0.2"]  # fmt: skip
+
+
+@pytest.fixture
+def scan(tmp_path, kspace):
+    np.save(tmp_path / "scan.npy", kspace)
+    return tmp_path / "scan.npy"
+
+
+def call(monkeypatch, *arguments):
+    """Run the script in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["aseqdip_mri.py", *map(str, arguments)])
+    return aseqdip_mri.main()
+
+
+def as_process(*arguments):
+    """Run the script as a process of its own."""
+    command = [sys.executable, str(ROOT / "aseqdip_mri.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def run_folder(out, item="scan"):
+    (folder,) = (out / "mri" / "aseqdip" / item).iterdir()
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def log_of(folder):
+    with open(folder / "log.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def digest(folder):
+    return hashlib.sha256((folder / "reconstruction.npy").read_bytes()).hexdigest()
+
+
+# What a run leaves behind
+
+
+def test_a_run_writes_all_its_files_and_is_not_done_twice(scan, tmp_path, monkeypatch, capsys):
+    arguments = ["--data", scan, "--out", tmp_path / "out", *TINY]
+    assert call(monkeypatch, *arguments) == 0
+    folder = run_folder(tmp_path / "out")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "metrics.json", "log.csv", "mask.npy", "reconstruction.npy",
+        "reconstruction_ema.npy", "comparison.png", "curve.png",
+    }  # fmt: skip
+    found = metrics(folder)
+    assert {
+        "task", "method", "item", "psnr_final", "psnr_ema", "psnr_oracle", "ssim_final",
+        "nmse_final", "psnr_input", "steps", "seconds", "n_params", "acceleration_true", "device",
+    } <= found.keys()  # fmt: skip
+    assert (found["task"], found["method"], found["item"]) == ("mri", "aseqdip", "scan")
+    assert found["steps"] == 24 and found["acceleration_true"] == 4.0
+    mask = np.load(folder / "mask.npy")
+    assert mask.shape == (64, 60) and mask.any(axis=0).sum() == 15
+    x_hat = np.load(folder / "reconstruction.npy")
+    assert x_hat.shape == (64, 60) and x_hat.dtype == np.complex64
+
+    rows = log_of(folder)
+    assert [int(row["step"]) for row in rows] == [0, 8, 16, 24]
+    assert list(rows[0]) == [
+        "step", "loss", "data_term", "autoencoding_term", "psnr", "ssim", "seconds",
+    ]  # fmt: skip
+    for row in rows[1:]:
+        total = float(row["data_term"]) + float(row["autoencoding_term"])
+        assert np.isclose(float(row["loss"]), total, rtol=1e-5)
+    assert float(rows[-1]["loss"]) < float(rows[1]["loss"])
+    assert found["psnr_oracle"] == max(float(row["psnr"]) for row in rows[1:])
+    assert np.isclose(found["psnr_final"], float(rows[-1]["psnr"]))
+    assert np.isclose(found["psnr_input"], float(rows[0]["psnr"]))
+
+    written = (folder / "metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert call(monkeypatch, *arguments) == 0
+    said = capsys.readouterr().out
+    assert "finished already" in said and f"{found['psnr_final']:.2f} dB" in said
+    assert str(folder) in said and (folder / "metrics.json").stat().st_mtime_ns == written
+    first = digest(folder)
+    assert call(monkeypatch, *arguments, "--fresh") == 0
+    assert (folder / "metrics.json").stat().st_mtime_ns != written and digest(folder) == first
+
+
+def test_reconstruction_is_in_input_scale_and_zero_outside_the_support(
+    scan, tmp_path, monkeypatch, kspace
+):
+    """Scaling the measurements scales the result: the method's own scale is undone."""
+    np.save(tmp_path / "loud.npy", 1024 * kspace)  # a power of two: exact in floating point
+    for name in ("scan", "loud"):
+        assert call(monkeypatch, "--data", tmp_path / f"{name}.npy", "--out", tmp_path / "o", *TINY) == 0
+    quiet, loud = (
+        np.load(run_folder(tmp_path / "o", name) / "reconstruction.npy") for name in ("scan", "loud")
+    )
+    np.testing.assert_allclose(loud, 1024 * quiet, rtol=1e-3, atol=1e-3 * np.abs(loud).max())
+    maps = np.load(next((tmp_path / "o" / "cache").glob("espirit_*.npy")))
+    assert (quiet[(maps == 0).all(axis=0)] == 0).all()
+
+
+def test_a_measured_scan_needs_no_truth(scan, tmp_path, monkeypatch, kspace, capsys):
+    columns = np.zeros(60, dtype=bool)
+    columns[::3] = columns[20:40] = True
+    np.save(tmp_path / "measured.npy", kspace * columns)
+    arguments = ["--data", tmp_path / "measured.npy", "--out", tmp_path / "out", *TINY]
+    assert call(monkeypatch, *arguments) == 2
+    assert "add --measured" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert call(monkeypatch, *arguments, "--measured") == 0
+    folder = run_folder(tmp_path / "out", "measured")
+    np.testing.assert_array_equal(np.load(folder / "mask.npy"), np.tile(columns, (64, 1)))
+    found = metrics(folder)
+    assert not [key for key in found if re.match("psnr|ssim|nmse|.*oracle", key)]
+    assert found["measured"] and np.isclose(found["acceleration_true"], 60 / columns.sum())
+    assert "psnr" in log_of(folder)[0] and log_of(folder)[-1]["psnr"] == ""
+    assert (folder / "comparison.png").stat().st_size > 5000
+    assert (folder / "curve.png").stat().st_size > 5000
+
+
+def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace):
+    """The same measurements give the same bytes, whatever the unsampled k-space holds."""
+    assert call(monkeypatch, "--data", scan, "--out", tmp_path / "a", *TINY) == 0
+    folder = run_folder(tmp_path / "a")
+    mask = np.load(folder / "mask.npy")
+    rng = np.random.default_rng(0)
+    other = np.where(mask, kspace, kspace + rng.normal(size=kspace.shape)).astype(np.complex64)
+    np.save(tmp_path / "other.npy", other)
+    np.save(tmp_path / "measured.npy", kspace * mask)
+    assert call(monkeypatch, "--data", tmp_path / "other.npy", "--out", tmp_path / "a", *TINY) == 0
+    assert call(monkeypatch, "--data", tmp_path / "measured.npy", "--out", tmp_path / "a",
+                "--measured", *TINY) == 0  # fmt: skip
+    assert digest(run_folder(tmp_path / "a", "other")) == digest(folder)
+    assert digest(run_folder(tmp_path / "a", "measured")) == digest(folder)
+
+
+def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, monkeypatch):
+    arguments = ["--data", scan, "--out", tmp_path, *TINY, "--K", "60", "--width", "16"]
+    assert call(monkeypatch, *arguments, "--log-every", "1", "--lr", "3e-3") == 0
+    rows = log_of(run_folder(tmp_path))
+    assert float(rows[-1]["psnr"]) > float(rows[1]["psnr"]) + 3
+    assert float(rows[-1]["data_term"]) < 0.2 * float(rows[1]["data_term"])
+
+
+def test_own_maps_are_used_and_never_espirit(scan, tmp_path, monkeypatch, kspace):
+    maps = np.ones_like(kspace)
+    np.save(tmp_path / "maps.npy", maps)
+    assert call(monkeypatch, "--data", scan, "--maps", tmp_path / "maps.npy",
+                "--out", tmp_path / "out", *TINY) == 0  # fmt: skip
+    assert not (tmp_path / "out" / "cache").exists()
+    assert metrics(run_folder(tmp_path / "out"))["sens_maps"].endswith("maps.npy")
+
+
+def test_a_folder_is_done_file_by_file_and_a_bad_one_stops_nothing(tmp_path, monkeypatch, capsys):
+    for name, seed in (("a", 0), ("c", 1)):
+        volume = np.stack([small_kspace(64, 61, 4, seed + s) for s in range(2)])
+        write_fastmri(tmp_path / f"{name}.h5", volume)
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:5000])
+    status = call(monkeypatch, "--data", tmp_path, "--slice", "1", "--out", tmp_path / "out", *TINY)
+    assert status == 2
+    error = capsys.readouterr().err
+    assert re.search(r"^error: .*b\.h5: not a readable HDF5 file", error, re.MULTILINE)
+    items = {path.name for path in (tmp_path / "out" / "mri" / "aseqdip").iterdir()}
+    assert items == {"a_slice01", "c_slice01"}
+    for item in items:
+        assert metrics(run_folder(tmp_path / "out", item))["psnr_final"] > 0
+
+
+def test_flags_and_the_top_of_the_file_are_the_same_thing(scan, tmp_path, monkeypatch):
+    shared = ["--data", scan, "--width", "4", "--device", "cpu", "--center-fraction", "0.2"]
+    flags = ["--K", "6", "--lr", "5e-4", "--lambda-ae", "0.5"]
+    assert call(monkeypatch, "--out", tmp_path / "a", *shared, *flags) == 0
+    text = (ROOT / "aseqdip_mri.py").read_text()
+    for line in ("K: int = 2000", "lr: float = 1e-4", "lambda_ae: float = 1.0"):
+        assert text.count(line) == 1
+    text = text.replace("K: int = 2000", "K: int = 6").replace("lr: float = 1e-4", "lr: float = 5e-4")
+    text = text.replace("lambda_ae: float = 1.0", "lambda_ae: float = 0.5")
+    (tmp_path / "edited.py").write_text(text)
+    command = [sys.executable, tmp_path / "edited.py", "--out", tmp_path / "b", *shared]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([str(c) for c in command], env=environment, check=True, capture_output=True)
+    assert run_folder(tmp_path / "a").name == run_folder(tmp_path / "b").name
+    assert digest(run_folder(tmp_path / "a")) == digest(run_folder(tmp_path / "b"))
+
+
+# Interruption
+
+
+def wait_for(process, seen):
+    """Wait until seen() holds while the process runs."""
+    for _ in range(1200):
+        if seen():
+            return
+        assert process.poll() is None
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
+    # The same script with a checkpoint at every outer step.
+    launcher = (
+        "import sys; from utils import runs; runs.CHECKPOINT_SECONDS = 0; "
+        "runs.CHECKPOINT_SHARE = 1e9; import aseqdip_mri; sys.exit(aseqdip_mri.main())"
+    )
+    arguments = ["--data", scan, *TINY, "--K", "60", "--width", "16"]
+    out = tmp_path / "b"
+    said = tmp_path / "said.txt"
+
+    def launch(out):
+        command = [sys.executable, "-u", "-c", launcher, *map(str, arguments), "--out", str(out)]
+        with open(said, "w") as file:
+            return subprocess.Popen(
+                command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=file, stderr=file
+            )
+
+    assert launch(tmp_path / "a").wait() == 0
+    folder = run_folder(tmp_path / "a")
+
+    process = launch(out)
+    wait_for(process, lambda: list(out.glob("mri/aseqdip/*/*/checkpoint.pt")))
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert "stopped by SIGINT" in said.read_text()
+    assert "the same command goes on" in said.read_text()
+    assert not (run_folder(out) / "metrics.json").exists()
+
+    process = launch(out)
+    wait_for(process, lambda: "resumed after outer step" in said.read_text())
+    process.kill()
+    process.wait()
+
+    assert launch(out).wait() == 0
+    assert "resumed after outer step" in said.read_text()
+    resumed = run_folder(out)
+    for name in ("reconstruction.npy", "reconstruction_ema.npy", "mask.npy"):
+        assert (resumed / name).read_bytes() == (folder / name).read_bytes()
+    for a, b in zip(log_of(folder), log_of(resumed), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    left = {path.name for path in resumed.iterdir()}
+    assert "checkpoint.pt" not in left and not [n for n in left if n.endswith(".partial")]
+
+
+def stop_half_way(monkeypatch, arguments):
+    """Run until outer step 6 and save there, as Ctrl-C does."""
+    record = runs.Run.record
+
+    def stopping(self, k, z):
+        if k == 6:
+            self._stopped_by = signal.SIGINT
+        record(self, k, z)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "record", stopping)
+        assert call(patch, *arguments) == 130
+
+
+def test_a_damaged_or_foreign_checkpoint_is_said_so(scan, tmp_path, monkeypatch, capsys):
+    arguments = ["--data", scan, "--out", tmp_path / "out", "--run", "mine", *TINY]
+    stop_half_way(monkeypatch, arguments)
+    checkpoint = tmp_path / "out/mri/aseqdip/scan/mine/checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    capsys.readouterr()
+
+    assert call(monkeypatch, *arguments, "--lr", "1e-2") == 2
+    assert "another configuration (lr: 0.001 there, 0.01 here)" in capsys.readouterr().err
+    for damaged in (whole[:-200], whole[: len(whole) // 2], b"", b"not a checkpoint"):
+        checkpoint.write_bytes(damaged)
+        assert call(monkeypatch, *arguments) == 2
+        error = capsys.readouterr().err
+        assert "damaged checkpoint" in error and "--fresh" in error
+        assert checkpoint.read_bytes() == damaged
+    config = checkpoint.with_name("config.json")
+    kept = config.read_text()
+    config.write_text(kept[:50])
+    assert call(monkeypatch, *arguments) == 2
+    assert "config.json: damaged" in capsys.readouterr().err
+    config.write_text(kept)
+    assert call(monkeypatch, *arguments, "--fresh") == 0
+    assert metrics(checkpoint.parent)["steps"] == 24
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(
+    scan, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "CHECKPOINT_SHARE", 1e9)
+    sqnorm, calls = aseqdip_mri.sqnorm, []
+
+    def poisoned(a, b):  # two terms an update, two updates an outer step
+        calls.append(1)
+        return sqnorm(a, b) * (float("nan") if len(calls) > 4 * 6 else 1)
+
+    monkeypatch.setattr(aseqdip_mri, "sqnorm", poisoned)
+    assert call(monkeypatch, "--data", scan, "--out", tmp_path / "out", *TINY) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"^error: .*NaN or Inf at step 14 \(outer step 7\)", error, re.MULTILINE)
+    folder = run_folder(tmp_path / "out")
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert state["k"] == 6 and torch.isfinite(state["z"]).all()
+    assert not (folder / "metrics.json").exists()
+
+
+# Bad input
+
+
+def bad_inputs(folder, kspace):
+    """Yield (name, arguments, expected words) of everything that must end in one clear line."""
+
+    def npy(name, array):
+        np.save(folder / name, array)
+        return folder / name
+
+    def h5(name, **datasets):
+        with h5py.File(folder / name, "w") as file:
+            for key, value in datasets.items():
+                file[key] = value
+        return folder / name
+
+    good = npy("good.npy", kspace)
+    volume = h5("volume.h5", kspace=np.stack([kspace, kspace]))
+    (folder / "empty").mkdir()
+    (folder / "cut.h5").write_bytes(volume.read_bytes()[:3000])
+    (folder / "text.h5").write_text("no HDF5")
+    (folder / "cut.npy").write_bytes(good.read_bytes()[:5000])
+    (folder / "scan.txt").write_text("hello")
+    np.savez(folder / "two.npz", a=kspace, b=kspace)
+    nan, inf = kspace.copy(), kspace.copy()
+    nan[0, 3, 4], inf[0, 3, 4] = np.nan, np.inf
+    pickled = np.array([{"a": 1}], dtype=object)
+
+    yield "missing file", ["--data", folder / "no.h5"], "no such file"
+    yield "empty folder", ["--data", folder / "empty"], "without *.h5 files"
+    yield "folder as maps", ["--data", good, "--maps", folder / "empty"], "got a folder"
+    yield "missing maps", ["--data", good, "--maps", folder / "no.npy"], "no such file"
+    yield "truncated h5", ["--data", folder / "cut.h5"], "not a readable HDF5"
+    yield "no h5", ["--data", folder / "text.h5"], "not a readable HDF5"
+    yield "truncated npy", ["--data", folder / "cut.npy"], "not a readable .npy"
+    yield "pickled npy", ["--data", npy("pickle.npy", pickled)], "pickled"
+    yield "unknown suffix", ["--data", folder / "scan.txt"], "expected a .h5, .npy or .npz"
+    yield "two arrays", ["--data", folder / "two.npz"], "one named `kspace`"
+    yield "no kspace", ["--data", h5("x.h5", image=np.ones(3))], "no dataset `kspace`"
+    yield "h5 of rank 3", ["--data", h5("r3.h5", kspace=kspace)], "got rank 3"
+    yield "npy of rank 2", ["--data", npy("r2.npy", kspace[0])], "got rank 2"
+    yield "real k-space", ["--data", npy("real.npy", kspace.real)], "expected complex"
+    yield "single coil", ["--data", npy("one.npy", kspace[:1])], "single coil"
+    yield "NaN", ["--data", npy("nan.npy", nan)], "NaN or Inf"
+    yield "Inf", ["--data", npy("inf.npy", inf)], "NaN or Inf"
+    yield "all zeros", ["--data", npy("zero.npy", 0 * kspace)], "all zeros"
+    yield "small image", ["--data", npy("small.npy", kspace[:, :31])], "at least 32x32"
+    yield "slice too large", ["--data", volume, "--slice", "2"], "slices 0 to 1"
+    yield "slice negative", ["--data", volume, "--slice", "-1"], "slices 0 to 1"
+    yield "slice of npy", ["--data", good, "--slice", "0"], "--slice chooses"
+    yield "slice of sample", ["--slice", "0"], "--slice chooses"
+    yield "maps of other size", ["--data", good, "--maps", npy("m1.npy", kspace[:, 1:])], "expected"
+    yield "maps of other coils", ["--data", good, "--maps", npy("m2.npy", kspace[1:])], "expected"
+    yield "real maps", ["--data", good, "--maps", npy("m3.npy", kspace.real)], "complex maps"
+    yield "NaN in maps", ["--data", good, "--maps", npy("m4.npy", nan)], "NaN or Inf"
+    yield "zero maps", ["--data", good, "--maps", npy("m5.npy", 0 * kspace)], "all zeros"
+    yield "accel below 1", ["--data", good, "--accel", "0.5"], "at least 1"
+    yield "accel too large", ["--data", good, "--accel", "1000", "--center-fraction", "0.001"], "lower --accel"
+    yield "too few lines", ["--data", good, "--accel", "8"], "--center-fraction"
+    yield "center fraction 0", ["--data", good, "--center-fraction", "0"], "in (0, 0.25]"
+    yield "center fraction high", ["--data", good, "--center-fraction", "0.3"], "in (0, 0.25]"
+    yield "crop too small", ["--data", good, "--crop", "16"], "--crop 16"
+    yield "negative crop", ["--data", good, "--crop", "-1"], "--crop -1"
+    yield "no CUDA", ["--data", good, "--device", "cuda"], "--device cuda"
+    yield "no such device", ["--data", good, "--device", "tpu"], "expected auto, cpu"
+    yield "out is a file", ["--data", good, "--out", good], "choose another --out"
+    yield "out below a file", ["--data", good, "--out", good / "x"], "choose another --out"
+    yield "K of 0", ["--data", good, "--K", "0"], "--K 0"
+    yield "N of 0", ["--data", good, "--N", "0"], "--N 0"
+    yield "lr of 0", ["--data", good, "--lr", "0"], "--lr 0"
+    yield "lr NaN", ["--data", good, "--lr", "nan"], "--lr nan"
+    yield "negative lambda", ["--data", good, "--lambda-ae", "-1"], "--lambda-ae -1"
+    yield "width 0", ["--data", good, "--width", "0"], "--width 0"
+    yield "too deep", ["--data", good, "--depth", "7"], "too deep"
+    yield "ema of 1", ["--data", good, "--ema-decay", "1"], "--ema-decay 1"
+    yield "init std", ["--data", good, "--init-std", "0"], "--init-std 0"
+    yield "log every 0", ["--data", good, "--log-every", "0"], "--log-every 0"
+    yield "run with a slash", ["--data", good, "--run", "a/b"], "--run a/b"
+    yield "run that climbs", ["--data", good, "--run", ".."], "--run .."
+
+
+def test_bad_input_ends_in_one_clear_line(tmp_path, kspace, monkeypatch, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("one of the cases needs a machine without CUDA")
+    monkeypatch.chdir(tmp_path)
+    cases = list(bad_inputs(tmp_path, kspace))
+    before = sorted(tmp_path.rglob("*"))
+    for name, arguments, words in cases:
+        capsys.readouterr()
+        status = call(monkeypatch, "--center-fraction", "0.2", "--K", "2", "--width", "4",
+                      *arguments) if name not in ("too few lines",) else call(
+                      monkeypatch, *arguments)  # fmt: skip
+        captured = capsys.readouterr()
+        lines = captured.err.strip().splitlines()
+        assert status == 2, (name, captured)
+        assert len(lines) == 1 and lines[0].startswith("error: "), (name, captured.err)
+        assert words in lines[0], (name, lines[0])
+        assert sorted(tmp_path.rglob("*")) == before, name
+
+
+def test_unknown_flags_and_types_exit_with_status_2():
+    for arguments in (["--acel", "4"], ["--K", "many"], ["--mask", "spiral"]):
+        process = as_process(*arguments)
+        assert process.returncode == 2 and "Traceback" not in process.stderr
+        assert arguments[0] in process.stderr
+
+
+def test_help_explains_every_flag():
+    process = as_process("--help")
+    assert process.returncode == 0
+    for field in aseqdip_mri.Args.__dataclass_fields__:
+        assert f"--{field.replace('_', '-')}" in process.stdout
+    assert "section 4.1" in process.stdout

@@ -1,0 +1,70 @@
+"""The loss term and the gradient step against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+
+from utils.optim import AdamUpdate, sqnorm
+
+
+def test_sqnorm_is_the_squared_distance():
+    a = torch.randn(1, 2, 5, 7, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    b = torch.randn(1, 2, 5, 7, dtype=torch.complex128, generator=torch.Generator().manual_seed(1))
+    expected = np.linalg.norm((a - b).numpy().ravel()) ** 2
+    assert np.isclose(sqnorm(a, b).item(), expected)
+    assert np.isclose(sqnorm(a.real, b.real).item(), ((a.real - b.real).numpy() ** 2).sum())
+    assert sqnorm(a, a).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        (torch.zeros(1, 2, 4, 4), torch.zeros(4, 4)),
+        (torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 4, 4)),
+        (torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4, dtype=torch.complex64)),
+        (torch.zeros(4), torch.zeros(4, dtype=torch.float64)),
+    ],
+)
+def test_sqnorm_never_broadcasts_or_mixes_types(a, b):
+    with pytest.raises(ValueError, match="one shape and dtype"):
+        sqnorm(a, b)
+
+
+class Scale(torch.nn.Module):
+    """f(z) = w z: a network whose every gradient is known."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.tensor(w, dtype=torch.float64))
+
+    def forward(self, z):
+        return self.w * z
+
+
+def test_steps_are_adams_closed_form_and_its_state_lives_on():
+    z = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+    y = torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64)
+    lam, lr, (beta1, beta2), eps = 0.7, 0.05, (0.9, 0.999), 1e-8
+    net = Scale(0.3)
+
+    def objective(z):
+        x = net(z)
+        data_term, autoencoding_term = sqnorm(x, y), sqnorm(x, z)
+        return {"loss": data_term + lam * autoencoding_term, "data_term": data_term}
+
+    update = AdamUpdate(objective, net, lr)
+    w, m, v = 0.3, 0.0, 0.0
+    zs = [z, z, 2 * z]  # the input changes before the third step
+    for t, z_t in enumerate(zs, start=1):
+        loss = ((w * z_t - y) ** 2).sum() + lam * ((w * z_t - z_t) ** 2).sum()
+        gradient = (2 * z_t * (w * z_t - y) + 2 * lam * z_t * (w * z_t - z_t)).sum().item()
+        m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
+        w -= lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
+        update(z_t)
+        assert np.isclose(update.terms["loss"].item(), loss.item())
+        assert np.isclose(net.w.item(), w, rtol=1e-10)
+
+
+def test_the_autoencoding_term_of_the_identity_is_exactly_zero():
+    z = torch.randn(1, 1, 9, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    assert sqnorm(torch.nn.Identity()(z), z).item() == 0.0

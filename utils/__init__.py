@@ -1,0 +1,1 @@
+"""What the task scripts share besides networks and operators."""

@@ -1,0 +1,163 @@
+"""The door of every script: flags, device, and errors as one line."""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+
+ArgsT = TypeVar("ArgsT")
+
+
+class InputError(ValueError):
+    """A user's mistake: the message says what was got, what was expected and what to do."""
+
+
+class RunFailed(RuntimeError):
+    """A run that cannot go on, such as a loss that became NaN."""
+
+
+class Interrupted(RuntimeError):
+    """A run that was stopped by Ctrl-C or SIGTERM after saving its state."""
+
+
+def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) -> ArgsT:
+    """Read the command line into a script's Args.
+
+    Args:
+        args_type: dataclass with every default and a bool field `quick`.
+        quick: the defaults that `--quick` replaces; flags given beside it still win.
+        description: what --help prints above the flags.
+
+    Returns:
+        The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
+    """
+    default = args_type(**quick) if "--quick" in sys.argv[1:] else args_type()
+    return tyro.cli(
+        args_type, default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+
+
+def run_items(data: Path | None, pattern: str, work: Callable[[Path | None], None]) -> int:
+    """Do the work for one file, for each file of a folder, or for the embedded sample.
+
+    Args:
+        data: file, folder, or None for the sample.
+        pattern: which files of a folder are taken, in the order of their names.
+        work: does one; a failing one does not stop the others.
+
+    Returns:
+        The exit status: 0, or that of the first failure.
+    """
+    if data is None or not data.is_dir():
+        return exit_status(lambda: work(data))
+    files = sorted(data.glob(pattern))
+    if not files:
+        return exit_status(lambda: require(False, f"{data}: a folder without {pattern} files"))
+    status = 0
+    for number, file in enumerate(files, start=1):
+        print(f"== {number} of {len(files)}: {file}")
+        failure = exit_status(lambda: work(file))
+        if failure == 130:
+            return failure
+        status = status or failure
+    return status
+
+
+def exit_status(action: Callable[[], None]) -> int:
+    """Run an action and turn its failure into one line on stderr and an exit status.
+
+    Args:
+        action: what is run.
+
+    Returns:
+        0; 2 for an InputError; 1 for a RunFailed or a device out of memory; 130 if interrupted.
+        Any other exception is a defect and passes through with its traceback.
+    """
+    try:
+        action()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except torch.OutOfMemoryError as error:
+        advice = "the device is out of memory; lower --width, --crop, or use another device"
+        print(f"error: {advice} ({str(error).splitlines()[0]})", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(str(error), file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("interrupted before the first update; nothing was kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise InputError with the message unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def check_method(args: Any) -> None:
+    """Raise InputError for a value that no run can have; the fields are those of every Args."""
+    for name, low in (("K", 1), ("N", 1), ("width", 1), ("depth", 1), ("log_every", 1)):
+        value = getattr(args, name)
+        flag = name.replace("_", "-")
+        require(value >= low, f"--{flag} {value}: expected a whole number of at least {low}")
+    for name in ("lr", "init_std"):
+        value = getattr(args, name)
+        flag = name.replace("_", "-")
+        require(0 < value < math.inf, f"--{flag} {value}: expected a number above 0")
+    require(0 <= args.lambda_ae < math.inf, f"--lambda-ae {args.lambda_ae}: expected 0 or more")
+    require(0 <= args.ema_decay < 1, f"--ema-decay {args.ema_decay}: expected a number in [0, 1)")
+
+
+def check_size(shape: tuple[int, int], depth: int) -> None:
+    """Raise InputError unless an image leaves at least 2x2 pixels below all poolings."""
+    require(
+        min(shape) >= 2 ** (depth + 1),
+        f"--depth {depth}: too deep for {shape[0]}x{shape[1]} pixels; lower it",
+    )
+
+
+def set_up_device(name: str, deterministic: bool) -> torch.device:
+    """Choose the device and set PyTorch's precision and determinism for it.
+
+    Float32 stays float32: no TF32 in matrix products or convolutions.
+
+    Args:
+        name: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:INDEX`.
+        deterministic: ask PyTorch for algorithms that give the same bits each time on CUDA.
+
+    Raises:
+        InputError: the name is unknown or there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    require(
+        kind in ("cpu", "cuda") and (not index or index.isdigit()),
+        f"--device {name}: expected auto, cpu, cuda or cuda:INDEX",
+    )
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        require(
+            int(index or 0) < count,
+            f"--device {name}: PyTorch {torch.__version__} sees {count} CUDA devices here; "
+            "use --device cpu or install a CUDA build of PyTorch",
+        )
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    if deterministic:
+        # cuBLAS reads this when its first handle is made, which is after this point.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    return torch.device(name)

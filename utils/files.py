@@ -1,0 +1,78 @@
+"""Reading foreign arrays and writing files that are whole or not there."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from utils.cli import InputError, require
+
+PARTIAL = ".partial"
+
+
+def load_numpy(path: Path, key: str) -> np.ndarray:
+    """Read one array from a .npy or .npz file, without unpickling anything.
+
+    Args:
+        path: the file.
+        key: the array's name in an .npz that holds several.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds no such array.
+    """
+    require(path.exists(), f"{path}: no such file")
+    require(path.is_file(), f"{path}: expected a .npy or .npz file, got a folder")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            name = names[0] if len(names) == 1 else key
+            require(
+                name in names,
+                f"{path}: expected one array or one named `{key}`, got {', '.join(names)}",
+            )
+            return loaded[name]
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: not a readable .npy or .npz file, damaged or pickled ({str(error)[:80]})"
+        ) from error
+
+
+def content_hash(*parts: np.ndarray | str) -> str:
+    """Return the SHA-256 of arrays (shape, dtype and bytes) and strings, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+        else:
+            digest.update(f"{part.shape} {part.dtype}".encode())
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that a reader sees all of it or nothing, also after a crash.
+
+    Args:
+        path: the file; an existing one is replaced.
+        write: called with a binary file to write to.
+    """
+    # Of this process alone, so that two runs may fill one cache; a kill leaves at most this file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,451 @@
+"""A run and its folder: steps, log, checkpoint, resume, and the record of its figures.
+
+`results/<task>/<method>/<item>/<run>/` holds config.json from the start, log.csv and
+checkpoint.pt while it runs, and metrics.json from its end. With metrics.json the run is complete
+and is not done again; with a checkpoint alone the same command goes on from there.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import pickle
+import platform
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils.cli import InputError, Interrupted, RunFailed, require
+from utils.files import PARTIAL, content_hash, write_atomically
+from utils.optim import AdamUpdate
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "matplotlib")
+LOG_COLUMNS = (
+    "step", "loss", "data_term", "autoencoding_term", "psnr", "ssim", "seconds",
+)  # fmt: skip
+# Flags that do not decide the result; what data, slice and maps bring is in the settings by hash.
+RUN_FLAGS = {"data", "slice", "maps", "device", "deterministic", "out", "run", "fresh", "quick"}
+CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
+CHECKPOINT_SHARE = 0.01  # and at most this share of the time goes into them
+LONG_RUN_SECONDS = 300.0  # on a CPU, a longer run is told of --quick
+
+
+class Run:
+    """Carry one reconstruction through its outer steps, whatever happens to the process.
+
+    Args:
+        args: the script's Args; all fields but RUN_FLAGS, and the content of the data, are the
+            run's settings. A folder that holds other settings is refused.
+        task, method, item: the folders below args.out.
+        data: all arrays that the user brings, None for those that are absent.
+
+    Raises:
+        InputError: the folder holds a run of other settings.
+    """
+
+    def __init__(
+        self,
+        args: Any,
+        task: str,
+        method: str,
+        item: str,
+        data: tuple[np.ndarray | None, ...],
+    ) -> None:
+        self.args = args
+        self.identity = {"task": task, "method": method, "item": item}
+        self.settings = {k: v for k, v in asdict(args).items() if k not in RUN_FLAGS}
+        self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
+        require(
+            args.run is None or re.fullmatch(r"\w[\w.-]*", args.run) is not None,
+            f"--run {args.run}: expected one folder name of letters, digits, '_', '.' and '-'",
+        )
+        self.name = args.run or content_hash(json.dumps(self.settings, sort_keys=True))[:10]
+        self.folder = args.out / task / method / item / self.name
+        self.fresh = args.fresh
+        above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        require(
+            above.is_dir() and os.access(above, os.W_OK),
+            f"{self.folder}: cannot be written, {above} is a file or read-only; choose another "
+            "--out",
+        )
+        if not self.fresh:
+            self._refuse_other_config()
+
+    # Before the first step ------------------------------------------------------------------
+
+    def finished(self) -> bool:
+        """Tell whether the run is complete; if so, print its figures and where they lie."""
+        path = self.folder / "metrics.json"
+        if self.fresh or not path.exists():
+            return False
+        self._path("checkpoint.pt").unlink(missing_ok=True)  # a kill can leave it behind
+        print("this run is finished already (--fresh repeats it)")
+        print_report(json.loads(path.read_text()), self.folder)
+        return True
+
+    def start(
+        self,
+        z0: Tensor,
+        net: nn.Module,
+        update: AdamUpdate,
+        score: Callable[[Tensor], dict[str, float]],
+    ) -> Tensor:
+        """Open the run folder; where it holds a checkpoint, take everything back to it.
+
+        Args:
+            z0: where the sequence starts; its device is the run's.
+            net: the network, whose weights a checkpoint holds.
+            update: the gradient step, whose optimizer state a checkpoint holds.
+            score: maps an iterate to its figures against the truth, {} without a truth. It is
+                called for the log, and nothing but the log and the oracle depends on it.
+
+        Returns:
+            z0, or the checkpoint's z.
+
+        Raises:
+            InputError: the folder cannot be written, or the checkpoint is damaged.
+        """
+        self.net, self.update, self.score = net, update, score
+        self.device = z0.device
+        self.k = 0
+        self.z = z0
+        self.ema = torch.zeros_like(z0)
+        self.rows: list[dict[str, float]] = []
+        self.oracle: dict[str, float] = {}
+        self._pending: list[dict[str, Tensor]] = []
+        self._seconds_before = 0.0
+        self._checkpoint_cost = 0.0
+        self._stopped_by: int | None = None
+        self._open_folder()
+        if self._path("checkpoint.pt").exists():
+            self._load_checkpoint(self._path("checkpoint.pt"))
+            print(f"resumed after outer step {self.k} from {self._path('checkpoint.pt')}")
+        else:
+            self._add_row({"step": 0, "seconds": 0.0} | self.score(z0))
+        self._write_log()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        return self.z
+
+    def _path(self, name: str) -> Path:
+        return self.folder / name
+
+    def _refuse_other_config(self) -> None:
+        try:
+            stored = json.loads(self._path("config.json").read_text())["settings"]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(
+                f"{self._path('config.json')}: damaged ({str(error)[:80]}); start afresh with "
+                "--fresh or take another --run"
+            ) from error
+        self._refuse_other_settings("config.json", stored)
+
+    def _refuse_other_settings(self, file: str, stored: dict[str, Any]) -> None:
+        for key in sorted(stored.keys() | self.settings.keys()):
+            there, here = stored.get(key), self.settings.get(key)
+            require(
+                there == here,
+                f"{self._path(file)}: of another configuration ({key}: {there} there, {here} "
+                "here); start afresh with --fresh or take another --run",
+            )
+
+    def _open_folder(self) -> None:
+        config = {
+            **self.identity,
+            "settings": self.settings,
+            "flags": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.args).items()},
+            "command": shlex.join(["python", *sys.argv]),
+            "device": device_name(self.device),
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version()}
+            | {library: version(library) for library in LIBRARIES},
+            **git_state(),
+        }
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.fresh:
+                for path in self.folder.iterdir():
+                    path.unlink()
+                self.fresh = False
+            self._save_text("config.json", json.dumps(config, indent=2))
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+
+    # The loop -------------------------------------------------------------------------------
+
+    def outer(self, K: int) -> Iterator[int]:
+        """Yield the outer steps that are left of 1..K, with a progress bar.
+
+        Ctrl-C and SIGTERM let the outer step in hand end, save a checkpoint and raise
+        Interrupted; a second one stops at once.
+        """
+        self.K = K
+        self._started = self._last_checkpoint = time.perf_counter()
+        first = self.k + 1
+        with _Signals(self._on_signal):
+            with tqdm(total=K, initial=self.k, unit="input update", dynamic_ncols=True,
+                      mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar:  # fmt: skip
+                for k in range(first, K + 1):
+                    yield k
+                    self._bar.update()
+                    if k == first + 4:
+                        self._tell_long_run(5)
+
+    def record(self, k: int, z: Tensor) -> None:
+        """Take note of outer step k and its iterate z_k; log and save when it is time.
+
+        The terms of the loss are read from the device at logging steps only.
+
+        Raises:
+            RunFailed: the loss or the iterate became NaN or Inf; the last checkpoint stays.
+            Interrupted: Ctrl-C or SIGTERM came; the state is saved.
+        """
+        self.k, self.z = k, z
+        self.ema.mul_(self.args.ema_decay).add_(z, alpha=1 - self.args.ema_decay)
+        self._pending.append(self.update.terms)
+        log_due = k % self.args.log_every == 0 or k == self.K
+        since = time.perf_counter() - self._last_checkpoint
+        save_due = since > max(CHECKPOINT_SECONDS, self._checkpoint_cost / CHECKPOINT_SHARE)
+        if log_due or save_due or self._stopped_by is not None:
+            terms = self._read_terms()
+            if log_due:
+                self._log(terms)
+            if save_due or self._stopped_by is not None:
+                self._save_checkpoint()
+        if self._stopped_by is not None and k < self.K:
+            name = signal.Signals(self._stopped_by).name
+            raise Interrupted(
+                f"stopped by {name} after outer step {k} of {self.K}; the same command goes on "
+                f"from {self._path('checkpoint.pt')}"
+            )
+
+    def averaged(self) -> Tensor:
+        """Return the exponential moving average of z_1..z_k, free of the bias of its start."""
+        return self.ema / (1 - self.args.ema_decay**self.k)
+
+    def seconds(self) -> float:
+        """Return the time spent in the loop, earlier parts of a resumed run included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def _read_terms(self) -> dict[str, float]:
+        """Bring the terms since the last reading to the host; return those of step k."""
+        pending, self._pending = self._pending, []
+        names = list(pending[-1])
+        table = torch.stack([torch.stack([t[name] for name in names]) for t in pending]).cpu()
+        bad = (~table.isfinite().all(dim=1)).nonzero()
+        k_bad = self.k - len(pending) + 1 + int(bad[0]) if len(bad) else self.k
+        if len(bad) or not bool(torch.isfinite(self.z).all()):
+            raise RunFailed(
+                f"the loss or the image became NaN or Inf at step {k_bad * self.args.N} "
+                f"(outer step {k_bad}); lower --lr. The last good checkpoint, if one was "
+                f"written, stays in {self.folder}"
+            )
+        return dict(zip(names, table[-1].tolist()))
+
+
+    def _log(self, terms: dict[str, float]) -> None:
+        figures = self.score(self.z)
+        step = self.k * self.args.N
+        if figures and figures["psnr"] > self.oracle.get("psnr", -math.inf):
+            self.oracle = {"psnr": figures["psnr"], "step": step}
+        self._add_row({"step": step, "seconds": self.seconds()} | terms | figures)
+        with open(self._path("log.csv"), "a", newline="") as file:
+            csv.DictWriter(file, LOG_COLUMNS, lineterminator="\n").writerow(self.rows[-1])
+        shown = {"loss": f"{terms['loss']:.4g}"}
+        if figures:
+            shown = {"PSNR": f"{figures['psnr']:.2f} dB"} | shown
+        self._bar.set_postfix(shown, refresh=False)
+
+    def _add_row(self, values: dict[str, float]) -> None:
+        self.rows.append({name: values[name] for name in LOG_COLUMNS if name in values})
+
+    def _write_log(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self._save_text("log.csv", text.getvalue())
+
+    def _tell_long_run(self, steps: int) -> None:
+        whole = (time.perf_counter() - self._started) / steps * self.K
+        if self.device.type == "cpu" and whole > LONG_RUN_SECONDS and not self.args.quick:
+            self._bar.write(
+                f"On this CPU the {self.K} x {self.args.N} updates take about "
+                f"{duration(whole)}. --quick shows a result within two minutes, with a smaller "
+                "network and fewer updates; a GPU runs the full setting.",
+                file=sys.stderr,
+            )
+
+    def _on_signal(self, number: int) -> None:
+        if self._stopped_by is not None:
+            raise KeyboardInterrupt
+        self._stopped_by = number
+        self._bar.write("stopping after this outer step ...", file=sys.stderr)
+
+    # Checkpoints ----------------------------------------------------------------------------
+
+    def _save_checkpoint(self) -> None:
+        begun = time.perf_counter()
+        state = {
+            "settings": self.settings,
+            "k": self.k,
+            "seconds": self.seconds(),
+            "device_type": self.device.type,
+            "z": self.z,
+            "ema": self.ema,
+            "rows": self.rows,
+            "oracle": self.oracle,
+            "net": self.net.state_dict(),
+            "optimizer": self.update.optimizer.state_dict(),
+        }
+        write_atomically(self._path("checkpoint.pt"), lambda file: torch.save(state, file))
+        self._last_checkpoint = time.perf_counter()
+        self._checkpoint_cost = self._last_checkpoint - begun
+
+    def _load_checkpoint(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self._refuse_other_settings(path.name, state["settings"])
+            self.net.load_state_dict(state["net"])
+            self.update.optimizer.load_state_dict(state["optimizer"])
+            self.k, self._seconds_before = state["k"], state["seconds"]
+            self.z, self.ema = state["z"], state["ema"]
+            self.rows, self.oracle = state["rows"], state["oracle"]
+            device_type = state["device_type"]
+        except InputError:
+            raise
+        except (
+            OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError,
+            pickle.UnpicklingError, zipfile.BadZipFile,
+        ) as error:  # fmt: skip
+            reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+            raise InputError(
+                f"{path}: a damaged checkpoint ({reason}); start afresh with --fresh"
+            ) from error
+        if device_type != self.device.type:
+            print(f"note: the checkpoint was made on {device_type}; going on with other hardware "
+                  "gives another rounding")  # fmt: skip
+
+    # After the last step --------------------------------------------------------------------
+
+    def save_array(self, name: str, array: np.ndarray) -> None:
+        """Write an array into the run folder as .npy."""
+        write_atomically(self._path(name), lambda file: np.save(file, array))
+
+    def save_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure into the run folder as .png."""
+        write_atomically(self._path(name), lambda file: figure.savefig(file, format="png"))
+
+    def _save_text(self, name: str, text: str) -> None:
+        write_atomically(self._path(name), lambda file: file.write(text.encode()))
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write metrics.json, which makes the run complete, and print its figures.
+
+        Args:
+            metrics: the task's own figures; what every run has is added.
+        """
+        record = {
+            **self.identity,
+            "run": self.name,
+            **metrics,
+            **{f"{name}_oracle": value for name, value in self.oracle.items()},
+            "steps": self.k * self.args.N,
+            "seconds": self.seconds(),
+            "n_params": sum(p.numel() for p in self.net.parameters()),
+            "device": device_name(self.device),
+            "quick": self.args.quick,
+        }
+        if self.device.type == "cuda":
+            record["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        self._save_text("metrics.json", json.dumps(record, indent=2))
+        self._path("checkpoint.pt").unlink(missing_ok=True)
+        for path in self.folder.glob(f".*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+        print_report(record, self.folder)
+
+
+class _Signals:
+    """Hand SIGINT and SIGTERM to a function while the block runs."""
+
+    def __init__(self, handler: Callable[[int], None]) -> None:
+        self.handler = handler
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, lambda n, frame: self.handler(n))
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def print_report(metrics: dict[str, Any], folder: Path) -> None:
+    """Print a complete run's figures and where its files lie."""
+    if "psnr_final" in metrics:
+        for label, key in (("input", "input"), ("final", "final"), ("average (EMA)", "ema")):
+            print(
+                f"  {label:<14} PSNR {metrics[f'psnr_{key}']:6.2f} dB   "
+                f"SSIM {metrics[f'ssim_{key}']:.4f}   NMSE {metrics[f'nmse_{key}']:.5f}"
+            )
+        print(
+            f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by the "
+            f"truth, step {metrics['step_oracle']}: not a result"
+        )
+    print(
+        f"  {metrics['steps']} updates of {metrics['n_params']:,} weights in "
+        f"{duration(metrics['seconds'])} on {metrics['device']}"
+    )
+    print(f"  pictures, reconstruction and figures: {folder}")
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: 45 s, 12 min, 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def device_name(device: torch.device) -> str:
+    """Name the hardware: the GPU's name, or the processor with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of this code and whether files differ from it; None without git."""
+    try:
+        commit, status = (
+            subprocess.run(
+                ["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(status)}
