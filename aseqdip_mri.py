@@ -67,7 +67,7 @@ class Args:
     quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
 
 
-# What --quick changes; it was chosen on the embedded sample and on one brain scan (docs/quick.md).
+# What --quick changes; it was chosen on the embedded sample and on one brain scan (see README).
 QUICK = dict(K=300, width=16, lr=1e-3)
 
 
@@ -170,8 +170,8 @@ def build_problem(
     A = MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask)).to(device)
     x_true = None
     if not args.measured:
-        coil_images = torch.from_numpy(mri_data.ifft2c(kspace)).to(device)
-        x_true = (A.sens_maps.conj() * coil_images).sum(dim=0)[None, None]
+        fully_sampled = MultiCoilMRI(A.sens_maps, torch.ones_like(A.mask))
+        x_true = fully_sampled.pinv(torch.from_numpy(kspace)[None].to(device))
     facts = {
         "source": scan.source,
         "acceleration_true": acceleration,

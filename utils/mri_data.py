@@ -12,6 +12,7 @@ import torch
 from pydicom.data import get_testdata_file
 from skimage.transform import resize
 
+from operators import mri
 from utils.cli import InputError, require
 from utils.files import content_hash, load_numpy, write_atomically
 
@@ -47,13 +48,13 @@ class Scan:
 
 
 def fft2c(x: np.ndarray) -> np.ndarray:
-    """Compute the centred orthonormal 2-D Fourier transform over the last two axes."""
-    return sigpy.fft(x, axes=(-2, -1)).astype(np.complex64)
+    """Compute operators.mri.fft2c of an array."""
+    return mri.fft2c(torch.from_numpy(x)).numpy()
 
 
 def ifft2c(k: np.ndarray) -> np.ndarray:
-    """Compute the inverse of fft2c."""
-    return sigpy.ifft(k, axes=(-2, -1)).astype(np.complex64)
+    """Compute operators.mri.ifft2c of an array."""
+    return mri.ifft2c(torch.from_numpy(k)).numpy()
 
 
 # The embedded sample ------------------------------------------------------------------------
