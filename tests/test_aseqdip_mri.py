@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import h5py
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from conftest import ROOT, small_kspace, write_fastmri
 
 import aseqdip_mri
+from models.unet import UNet
 from utils import runs
 
 TINY = ["--K", "12", "--width", "4", "--lr", "1e-3", "--log-every", "4", "--device", "cpu",
@@ -123,7 +125,7 @@ def test_reconstruction_is_in_input_scale_and_zero_outside_the_support(
 
 def test_a_measured_scan_needs_no_truth(scan, tmp_path, monkeypatch, kspace, capsys):
     columns = np.zeros(60, dtype=bool)
-    columns[::3] = columns[20:40] = True
+    columns[::3] = columns[20:40] = True  # 33 of the 58 columns from 0 to 57
     np.save(tmp_path / "measured.npy", kspace * columns)
     arguments = ["--data", tmp_path / "measured.npy", "--out", tmp_path / "out", *TINY]
     assert call(monkeypatch, *arguments) == 2
@@ -134,7 +136,7 @@ def test_a_measured_scan_needs_no_truth(scan, tmp_path, monkeypatch, kspace, cap
     np.testing.assert_array_equal(np.load(folder / "mask.npy"), np.tile(columns, (64, 1)))
     found = metrics(folder)
     assert not [key for key in found if re.match("psnr|ssim|nmse|.*oracle", key)]
-    assert found["measured"] and np.isclose(found["acceleration_true"], 60 / columns.sum())
+    assert found["measured"] and np.isclose(found["acceleration_true"], 58 / 33)
     assert "psnr" in log_of(folder)[0] and log_of(folder)[-1]["psnr"] == ""
     assert (folder / "comparison.png").stat().st_size > 5000
     assert (folder / "curve.png").stat().st_size > 5000
@@ -156,6 +158,53 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
     assert digest(run_folder(tmp_path / "a", "measured")) == digest(folder)
 
 
+def test_the_loop_is_algorithm_1(scan, tmp_path, monkeypatch):
+    """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
+    K, N, lam, lr = 4, 3, 0.3, 2e-3
+    flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
+    assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0
+    folder = run_folder(tmp_path)
+    mask = torch.from_numpy(np.load(folder / "mask.npy"))
+    maps = torch.from_numpy(np.load(next((tmp_path / "cache").glob("*.npy"))))
+    y = torch.from_numpy(np.load(scan)) * mask
+
+    def fourier(x, inverse=False):
+        transform = torch.fft.ifft2 if inverse else torch.fft.fft2
+        shifted = torch.fft.ifftshift(x, dim=(-2, -1))
+        return torch.fft.fftshift(transform(shifted, norm="ortho"), dim=(-2, -1))
+
+    z0 = (maps.conj() * fourier(y, inverse=True)).sum(dim=0)
+    scale = z0.abs().max()
+    y, z0 = y / scale, z0 / scale
+    net = UNet(2, 2, 8, 3, generator=torch.Generator().manual_seed(0))
+    adam = torch.optim.Adam(net.parameters(), lr=lr)
+
+    def f(z):
+        x = net(torch.stack((z.real, z.imag))[None])[0]
+        return torch.complex(x[0], x[1])
+
+    z, rows = z0, log_of(folder)
+    for k in range(1, K + 1):
+        for _ in range(N):
+            x = f(z)
+            data_term = ((mask * fourier(maps * x) - y).abs() ** 2).sum()
+            autoencoding_term = ((x - z).abs() ** 2).sum()
+            adam.zero_grad()
+            (data_term + lam * autoencoding_term).backward()
+            adam.step()
+        with torch.no_grad():
+            z = f(z)
+        row = rows[k]
+        assert int(row["step"]) == k * N
+        assert np.isclose(float(row["data_term"]), data_term.item(), rtol=1e-3)
+        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=1e-3)
+        total = (data_term + lam * autoencoding_term).item()
+        assert np.isclose(float(row["loss"]), total, rtol=1e-3)
+    expected = (z * (maps != 0).any(dim=0) * scale).numpy()
+    x_hat = np.load(folder / "reconstruction.npy")
+    assert np.abs(x_hat - expected).max() < 2e-3 * np.abs(expected).max()
+
+
 def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, monkeypatch):
     arguments = ["--data", scan, "--out", tmp_path, *TINY, "--K", "60", "--width", "16"]
     assert call(monkeypatch, *arguments, "--log-every", "1", "--lr", "3e-3") == 0
@@ -166,11 +215,15 @@ def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, mo
 
 def test_own_maps_are_used_and_never_espirit(scan, tmp_path, monkeypatch, kspace):
     maps = np.ones_like(kspace)
+    maps[:, :20] = 0  # nothing can be seen there with these maps
     np.save(tmp_path / "maps.npy", maps)
     assert call(monkeypatch, "--data", scan, "--maps", tmp_path / "maps.npy",
                 "--out", tmp_path / "out", *TINY) == 0  # fmt: skip
     assert not (tmp_path / "out" / "cache").exists()
-    assert metrics(run_folder(tmp_path / "out"))["sens_maps"].endswith("maps.npy")
+    folder = run_folder(tmp_path / "out")
+    assert metrics(folder)["sens_maps"].endswith("maps.npy")
+    x_hat = np.load(folder / "reconstruction.npy")
+    assert (x_hat[:20] == 0).all() and (x_hat[20:] != 0).all()
 
 
 def test_a_folder_is_done_file_by_file_and_a_bad_one_stops_nothing(tmp_path, monkeypatch, capsys):
@@ -258,16 +311,20 @@ def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
         assert (resumed / name).read_bytes() == (folder / name).read_bytes()
     for a, b in zip(log_of(folder), log_of(resumed), strict=True):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    same = {"seconds", "device"}
+    assert {k: v for k, v in metrics(folder).items() if k not in same} == {
+        k: v for k, v in metrics(resumed).items() if k not in same
+    }
     left = {path.name for path in resumed.iterdir()}
     assert "checkpoint.pt" not in left and not [n for n in left if n.endswith(".partial")]
 
 
-def stop_half_way(monkeypatch, arguments):
-    """Run until outer step 6 and save there, as Ctrl-C does."""
+def stop_half_way(monkeypatch, arguments, k_stop=6):
+    """Run until outer step k_stop and save there, as Ctrl-C does."""
     record = runs.Run.record
 
     def stopping(self, k, z):
-        if k == 6:
+        if k == k_stop:
             self._stopped_by = signal.SIGINT
         record(self, k, z)
 
@@ -285,7 +342,12 @@ def test_a_damaged_or_foreign_checkpoint_is_said_so(scan, tmp_path, monkeypatch,
 
     assert call(monkeypatch, *arguments, "--lr", "1e-2") == 2
     assert "another configuration (lr: 0.001 there, 0.01 here)" in capsys.readouterr().err
-    for damaged in (whole[:-200], whole[: len(whole) // 2], b"", b"not a checkpoint"):
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+        content = archive.read(largest)
+    flipped = bytearray(whole)
+    flipped[whole.index(content) + len(content) // 2] ^= 0x10
+    for damaged in (whole[:-200], whole[: len(whole) // 2], b"", b"not a checkpoint", flipped):
         checkpoint.write_bytes(damaged)
         assert call(monkeypatch, *arguments) == 2
         error = capsys.readouterr().err
@@ -345,6 +407,10 @@ def bad_inputs(folder, kspace):
     (folder / "text.h5").write_text("no HDF5")
     (folder / "cut.npy").write_bytes(good.read_bytes()[:5000])
     (folder / "scan.txt").write_text("hello")
+    (folder / "taken").mkdir()
+    (folder / "taken" / "cache").write_text("a file")
+    with zipfile.ZipFile(folder / "bytes.npz", "w") as archive:
+        archive.writestr("kspace", b"no array")
     np.savez(folder / "two.npz", a=kspace, b=kspace)
     nan, inf = kspace.copy(), kspace.copy()
     nan[0, 3, 4], inf[0, 3, 4] = np.nan, np.inf
@@ -360,6 +426,9 @@ def bad_inputs(folder, kspace):
     yield "pickled npy", ["--data", npy("pickle.npy", pickled)], "pickled"
     yield "unknown suffix", ["--data", folder / "scan.txt"], "expected a .h5, .npy or .npz"
     yield "two arrays", ["--data", folder / "two.npz"], "one named `kspace`"
+    yield "npz without array", ["--data", folder / "bytes.npz"], "not an array"
+    yield "too large for float", ["--data", npy("big.npy", 1e45 * kspace.astype(complex))], "Inf"
+    yield "too small for float", ["--data", npy("tiny.npy", 1e-60 * kspace.astype(complex))], "zeros"
     yield "no kspace", ["--data", h5("x.h5", image=np.ones(3))], "no dataset `kspace`"
     yield "h5 of rank 3", ["--data", h5("r3.h5", kspace=kspace)], "got rank 3"
     yield "npy of rank 2", ["--data", npy("r2.npy", kspace[0])], "got rank 2"
@@ -379,6 +448,8 @@ def bad_inputs(folder, kspace):
     yield "NaN in maps", ["--data", good, "--maps", npy("m4.npy", nan)], "NaN or Inf"
     yield "zero maps", ["--data", good, "--maps", npy("m5.npy", 0 * kspace)], "all zeros"
     yield "accel below 1", ["--data", good, "--accel", "0.5"], "at least 1"
+    yield "accel 0", ["--data", good, "--accel", "0"], "at least 1"
+    yield "accel inf", ["--data", good, "--accel", "inf"], "at least 1"
     yield "accel too large", ["--data", good, "--accel", "1000", "--center-fraction", "0.001"], "lower --accel"
     yield "too few lines", ["--data", good, "--accel", "8"], "--center-fraction"
     yield "center fraction 0", ["--data", good, "--center-fraction", "0"], "in (0, 0.25]"
@@ -396,9 +467,13 @@ def bad_inputs(folder, kspace):
     yield "negative lambda", ["--data", good, "--lambda-ae", "-1"], "--lambda-ae -1"
     yield "width 0", ["--data", good, "--width", "0"], "--width 0"
     yield "too deep", ["--data", good, "--depth", "7"], "too deep"
+    yield "too deep for the crop", ["--data", good, "--crop", "32", "--depth", "5"], "too deep"
     yield "ema of 1", ["--data", good, "--ema-decay", "1"], "--ema-decay 1"
     yield "init std", ["--data", good, "--init-std", "0"], "--init-std 0"
     yield "log every 0", ["--data", good, "--log-every", "0"], "--log-every 0"
+    yield "name too long", ["--data", good, "--run", "x" * 300], "at most 100"
+    yield "data name too long", ["--data", "x" * 300 + ".npy"], "File name too long"
+    yield "out with a file as cache", ["--data", good, "--out", folder / "taken"], "choose another"
     yield "run with a slash", ["--data", good, "--run", "a/b"], "--run a/b"
     yield "run that climbs", ["--data", good, "--run", ".."], "--run .."
 
@@ -420,6 +495,44 @@ def test_bad_input_ends_in_one_clear_line(tmp_path, kspace, monkeypatch, capsys)
         assert len(lines) == 1 and lines[0].startswith("error: "), (name, captured.err)
         assert words in lines[0], (name, lines[0])
         assert sorted(tmp_path.rglob("*")) == before, name
+
+
+def test_one_wrong_flag_is_said_once_for_a_whole_folder(tmp_path, monkeypatch, capsys):
+    for name in "abc":
+        (tmp_path / f"{name}.h5").write_bytes(b"")
+    assert call(monkeypatch, "--data", tmp_path, "--K", "0") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_two_processes_never_share_a_run(scan, tmp_path, monkeypatch, capsys):
+    arguments = ["--data", scan, "--out", tmp_path / "out", "--run", "mine", *TINY]
+    record = runs.Run.record
+
+    def disturbed(self, k, z):
+        if k == 3:
+            with monkeypatch.context() as patch:
+                patch.setattr(runs.Run, "record", record)
+                assert call(patch, *arguments) == 2
+        record(self, k, z)
+
+    monkeypatch.setattr(runs.Run, "record", disturbed)
+    monkeypatch.setattr(sys, "argv", ["aseqdip_mri.py", *map(str, arguments)])
+    assert aseqdip_mri.main() == 0
+    assert "another process is at work" in capsys.readouterr().err
+    assert metrics(run_folder(tmp_path / "out"))["steps"] == 24
+
+
+def test_ctrl_c_in_the_last_step_loses_nothing(scan, tmp_path, monkeypatch, capsys):
+    arguments = ["--data", scan, "--out", tmp_path, *TINY]
+    stop_half_way(monkeypatch, arguments, k_stop=12)
+    assert "after outer step 12 of 12" in capsys.readouterr().err
+    assert call(monkeypatch, *arguments) == 0
+    assert metrics(run_folder(tmp_path))["steps"] == 24
+
+
+def test_a_file_name_is_never_a_formula(tmp_path, monkeypatch, kspace):
+    np.save(tmp_path / "a$b_$^.npy", kspace)
+    assert call(monkeypatch, "--data", tmp_path / "a$b_$^.npy", "--out", tmp_path, *TINY) == 0
 
 
 def test_unknown_flags_and_types_exit_with_status_2():

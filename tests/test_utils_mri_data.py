@@ -47,8 +47,9 @@ def test_masks_follow_their_seed_alone():
 def test_equispaced_lines_have_even_gaps_outside_the_centre():
     mask = mri_data.cartesian_mask(full(8, 320), 4, 0.08, "equispaced", generator(3))
     columns = np.flatnonzero(mask[0])
-    gaps = np.diff(columns[columns < 160 - 13])
-    assert gaps.max() - gaps.min() <= 1
+    for side in (columns[columns < 147], columns[columns >= 173]):
+        gaps = np.diff(side)
+        assert len(side) >= 26 and gaps.max() - gaps.min() <= 1
 
 
 def test_random_lines_reach_every_column():
@@ -76,6 +77,7 @@ def test_zero_padded_columns_are_neither_sampled_nor_counted():
         (4, 0.0, r"in \(0, 0.25\]"),
         (4, 0.3, r"in \(0, 0.25\]"),
         (float("nan"), 0.1, "at least 1"),
+        (float("inf"), None, "at least 1"),
         (400, 0.0025, "lower --accel"),
     ],
 )
@@ -99,6 +101,13 @@ def test_padding_and_shutters_are_no_holes_but_undersampling_is():
     every_second[:, ::2] = False
     assert mri_data.has_holes(every_second)
     assert mri_data.has_holes(rng.random((60, 80)) < 0.5)
+
+
+def test_the_box_around_samples_leaves_out_zero_padding():
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[2:19:4, 5] = mask[2:19:4, 27] = True
+    box = mri_data.bounding_box(mask)
+    assert box[2:19, 5:28].all() and box.sum() == 17 * 23
 
 
 def test_the_real_brain_scan_is_recognised_as_undersampled(brain_path):

@@ -1,5 +1,6 @@
 """The door of every script: flags, device, and errors as one line."""
 
+import errno
 import math
 import os
 import sys
@@ -42,26 +43,32 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
     )
 
 
-def run_items(data: Path | None, pattern: str, work: Callable[[Path | None], None]) -> int:
+def run_items(args: Any, pattern: str, work: Callable[[Any, Path | None], None]) -> int:
     """Do the work for one file, for each file of a folder, or for the embedded sample.
 
     Args:
-        data: file, folder, or None for the sample.
+        args: the script's Args; args.data is a file, a folder, or None for the sample.
         pattern: which files of a folder are taken, in the order of their names.
-        work: does one; a failing one does not stop the others.
+        work: does one, given args and the file; a failing one does not stop the others.
 
     Returns:
         The exit status: 0, or that of the first failure.
     """
-    if data is None or not data.is_dir():
-        return exit_status(lambda: work(data))
-    files = sorted(data.glob(pattern))
-    if not files:
-        return exit_status(lambda: require(False, f"{data}: a folder without {pattern} files"))
-    status = 0
+    files: list[Path | None] = [args.data]
+
+    def choose() -> None:
+        check_method(args)
+        if args.data is not None and args.data.is_dir():
+            files[:] = sorted(args.data.glob(pattern))
+            require(bool(files), f"{args.data}: a folder without {pattern} files")
+
+    status = exit_status(choose)
+    if status:
+        return status
     for number, file in enumerate(files, start=1):
-        print(f"== {number} of {len(files)}: {file}")
-        failure = exit_status(lambda: work(file))
+        if len(files) > 1:
+            print(f"== {number} of {len(files)}: {file}")
+        failure = exit_status(lambda: work(args, file))
         if failure == 130:
             return failure
         status = status or failure
@@ -75,8 +82,9 @@ def exit_status(action: Callable[[], None]) -> int:
         action: what is run.
 
     Returns:
-        0; 2 for an InputError; 1 for a RunFailed or a device out of memory; 130 if interrupted.
-        Any other exception is a defect and passes through with its traceback.
+        0; 2 for an InputError or a file system that refuses; 1 for a RunFailed, a full disk or a
+        device out of memory; 130 if interrupted. Any other exception is a defect and passes
+        through with its traceback.
     """
     try:
         action()
@@ -94,8 +102,11 @@ def exit_status(action: Callable[[], None]) -> int:
         print(str(error), file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("interrupted before the first update; nothing was kept", file=sys.stderr)
+        print("interrupted; a checkpoint, if one was written, was kept", file=sys.stderr)
         return 130
+    except OSError as error:
+        print(f"error: {error.filename or 'file system'}: {error.strerror}", file=sys.stderr)
+        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2
     return 0
 
 

@@ -52,7 +52,7 @@ def comparison(
     corner = axes[0, -1] if truth is None else axes[1, list(images).index(truth)]
     corner.imshow(extra[1], cmap="gray", interpolation="nearest")
     corner.set_title(extra[0], fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # titles hold file names
     figure.tight_layout(pad=0.4)
     return figure
 
@@ -85,6 +85,6 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
     axes[-1].legend()
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)  # titles hold file names
     figure.tight_layout(pad=0.6)
     return figure

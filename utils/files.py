@@ -3,6 +3,7 @@
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -37,10 +38,16 @@ def load_numpy(path: Path, key: str) -> np.ndarray:
                 name in names,
                 f"{path}: expected one array or one named `{key}`, got {', '.join(names)}",
             )
-            return loaded[name]
+            array = loaded[name]
+            require(isinstance(array, np.ndarray), f"{path}: `{name}` in it is not an array")
+            return array
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except PermissionError as error:
+        raise InputError(f"{path}: you may not read it; change its permissions") from error
+    except (
+        OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(
             f"{path}: not a readable .npy or .npz file, damaged or pickled ({str(error)[:80]})"
         ) from error

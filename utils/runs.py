@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -35,6 +36,11 @@ from tqdm import tqdm
 from utils.cli import InputError, Interrupted, RunFailed, require
 from utils.files import PARTIAL, content_hash, write_atomically
 from utils.optim import AdamUpdate
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, two processes on one run are not told apart
+    fcntl = None
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "matplotlib")
@@ -55,7 +61,7 @@ class Run:
         args: the script's Args; all fields but RUN_FLAGS, and the content of the data, are the
             run's settings. A folder that holds other settings is refused.
         task, method, item: the folders below args.out.
-        data: all arrays that the user brings, None for those that are absent.
+        data: all that the user brings, None for what is absent.
 
     Raises:
         InputError: the folder holds a run of other settings.
@@ -67,25 +73,26 @@ class Run:
         task: str,
         method: str,
         item: str,
-        data: tuple[np.ndarray | None, ...],
+        data: tuple[np.ndarray | str | None, ...],
     ) -> None:
         self.args = args
         self.identity = {"task": task, "method": method, "item": item}
         self.settings = {k: v for k, v in asdict(args).items() if k not in RUN_FLAGS}
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
         require(
-            args.run is None or re.fullmatch(r"\w[\w.-]*", args.run) is not None,
-            f"--run {args.run}: expected one folder name of letters, digits, '_', '.' and '-'",
+            args.run is None or re.fullmatch(r"\w[\w.-]{0,99}", args.run) is not None,
+            f"--run {args.run}: expected a folder name of at most 100 letters, digits, '_', '.', '-'",
         )
         self.name = args.run or content_hash(json.dumps(self.settings, sort_keys=True))[:10]
         self.folder = args.out / task / method / item / self.name
         self.fresh = args.fresh
-        above = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        require(
-            above.is_dir() and os.access(above, os.W_OK),
-            f"{self.folder}: cannot be written, {above} is a file or read-only; choose another "
-            "--out",
-        )
+        for folder in (self.folder, args.out / "cache"):
+            above = next(path for path in (folder, *folder.parents) if path.exists())
+            require(
+                above.is_dir() and os.access(above, os.W_OK),
+                f"{folder}: cannot be written, {above} is a file or read-only; choose another "
+                "--out",
+            )
         if not self.fresh:
             self._refuse_other_config()
 
@@ -107,6 +114,7 @@ class Run:
         net: nn.Module,
         update: AdamUpdate,
         score: Callable[[Tensor], dict[str, float]],
+        problem: str,
     ) -> Tensor:
         """Open the run folder; where it holds a checkpoint, take everything back to it.
 
@@ -116,6 +124,8 @@ class Run:
             update: the gradient step, whose optimizer state a checkpoint holds.
             score: maps an iterate to its figures against the truth, {} without a truth. It is
                 called for the log, and nothing but the log and the oracle depends on it.
+            problem: hash of the measurements and the operator, to tell when a checkpoint was
+                made of others (maps that another machine computed differ in their last bits).
 
         Returns:
             z0, or the checkpoint's z.
@@ -134,6 +144,12 @@ class Run:
         self._seconds_before = 0.0
         self._checkpoint_cost = 0.0
         self._stopped_by: int | None = None
+        self._conditions = {  # what else decides the bits of the result
+            "device": device_name(self.device),
+            "PyTorch": version("torch"),
+            "commit": git_state()["commit"],
+            "problem": problem[:12],
+        }
         self._open_folder()
         if self._path("checkpoint.pt").exists():
             self._load_checkpoint(self._path("checkpoint.pt"))
@@ -183,14 +199,33 @@ class Run:
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock_folder()
             if self.fresh:
+                self._path("metrics.json").unlink(missing_ok=True)  # first: no longer complete
                 for path in self.folder.iterdir():
-                    path.unlink()
-                self.fresh = False
-            self._save_text("config.json", json.dumps(config, indent=2))
+                    if path.is_file():
+                        path.unlink()
+            if not self._path("checkpoint.pt").exists():
+                self._save_text("config.json", json.dumps(config, indent=2))
         except OSError as error:
             raise InputError(
                 f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+
+    def _lock_folder(self) -> None:
+        """Keep other processes out of the folder until this one ends or is killed."""
+        self._unlock: Callable[[], object] = lambda: None
+        if fcntl is None:
+            return
+        lock = os.open(self.folder, os.O_RDONLY)
+        self._unlock = weakref.finalize(self, os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._unlock()
+            raise InputError(
+                f"{self.folder}: another process is at work on this run; wait for it, or take "
+                "another --run"
             ) from error
 
     # The loop -------------------------------------------------------------------------------
@@ -204,14 +239,16 @@ class Run:
         self.K = K
         self._started = self._last_checkpoint = time.perf_counter()
         first = self.k + 1
-        with _Signals(self._on_signal):
-            with tqdm(total=K, initial=self.k, unit="input update", dynamic_ncols=True,
-                      mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar:  # fmt: skip
-                for k in range(first, K + 1):
-                    yield k
-                    self._bar.update()
-                    if k == first + 4:
-                        self._tell_long_run(5)
+        with (
+            tqdm(total=K, initial=self.k, unit="input update", dynamic_ncols=True,
+                 mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar,
+            _Signals(self._on_signal),
+        ):  # fmt: skip
+            for k in range(first, K + 1):
+                yield k
+                self._bar.update()
+                if k == first + 4:
+                    self._tell_long_run(5)
 
     def record(self, k: int, z: Tensor) -> None:
         """Take note of outer step k and its iterate z_k; log and save when it is time.
@@ -222,23 +259,25 @@ class Run:
             RunFailed: the loss or the iterate became NaN or Inf; the last checkpoint stays.
             Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         """
+        stopped_by = self._stopped_by  # read once: a signal can come at any moment
         self.k, self.z = k, z
         self.ema.mul_(self.args.ema_decay).add_(z, alpha=1 - self.args.ema_decay)
         self._pending.append(self.update.terms)
         log_due = k % self.args.log_every == 0 or k == self.K
         since = time.perf_counter() - self._last_checkpoint
         save_due = since > max(CHECKPOINT_SECONDS, self._checkpoint_cost / CHECKPOINT_SHARE)
-        if log_due or save_due or self._stopped_by is not None:
+        save_due = save_due or stopped_by is not None or k == self.K
+        if log_due or save_due:
             terms = self._read_terms()
             if log_due:
                 self._log(terms)
-            if save_due or self._stopped_by is not None:
+            if save_due:
                 self._save_checkpoint()
-        if self._stopped_by is not None and k < self.K:
-            name = signal.Signals(self._stopped_by).name
+        if stopped_by is not None:
+            same = "the same command without --fresh" if self.args.fresh else "the same command"
             raise Interrupted(
-                f"stopped by {name} after outer step {k} of {self.K}; the same command goes on "
-                f"from {self._path('checkpoint.pt')}"
+                f"stopped by {signal.Signals(stopped_by).name} after outer step {k} of {self.K}; "
+                f"{same} goes on from {self._path('checkpoint.pt')}"
             )
 
     def averaged(self) -> Tensor:
@@ -310,9 +349,9 @@ class Run:
         begun = time.perf_counter()
         state = {
             "settings": self.settings,
+            "conditions": self._conditions,
             "k": self.k,
             "seconds": self.seconds(),
-            "device_type": self.device.type,
             "z": self.z,
             "ema": self.ema,
             "rows": self.rows,
@@ -326,14 +365,18 @@ class Run:
 
     def _load_checkpoint(self, path: Path) -> None:
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch.load does not look at checksums
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
+            state = torch.load(path, map_location="cpu", weights_only=True)
             self._refuse_other_settings(path.name, state["settings"])
             self.net.load_state_dict(state["net"])
             self.update.optimizer.load_state_dict(state["optimizer"])
             self.k, self._seconds_before = state["k"], state["seconds"]
-            self.z, self.ema = state["z"], state["ema"]
+            self.z, self.ema = state["z"].to(self.device), state["ema"].to(self.device)
             self.rows, self.oracle = state["rows"], state["oracle"]
-            device_type = state["device_type"]
+            conditions = state["conditions"]
         except InputError:
             raise
         except (
@@ -344,9 +387,12 @@ class Run:
             raise InputError(
                 f"{path}: a damaged checkpoint ({reason}); start afresh with --fresh"
             ) from error
-        if device_type != self.device.type:
-            print(f"note: the checkpoint was made on {device_type}; going on with other hardware "
-                  "gives another rounding")  # fmt: skip
+        for name, here in self._conditions.items():
+            if conditions.get(name) != here:
+                print(
+                    f"note: {name} {conditions.get(name)} made the checkpoint, {here} goes on; "
+                    "the result will not be equal to the bit to that of an undisturbed run"
+                )
 
     # After the last step --------------------------------------------------------------------
 
@@ -380,10 +426,12 @@ class Run:
         }
         if self.device.type == "cuda":
             record["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        self._write_log()
         self._save_text("metrics.json", json.dumps(record, indent=2))
         self._path("checkpoint.pt").unlink(missing_ok=True)
         for path in self.folder.glob(f".*{PARTIAL}"):
             path.unlink(missing_ok=True)
+        self._unlock()
         print_report(record, self.folder)
 
 

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Every MRI figure of the README, on a CPU in about an hour (two cores).
+#   bash scripts/readme_mri.sh BRAIN.npy [OUT]
+# BRAIN.npy: brain_8coil_cartesian_kspace.npy of the SigPy MRI tutorial, 8 coils, 230x180.
+set -euo pipefail
+brain=$(realpath "$1")
+out=$(realpath -m "${2:-results}")
+cd "$(dirname "$0")/.."
+mkdir -p "$out"
+
+# The scan as it is: undersampled, no truth
+python aseqdip_mri.py --data "$brain" --measured --width 16 --out "$out"
+
+# A fully sampled stand-in made of it, 4x: aSeqDIP, --quick, CG-SENSE
+python scripts/make_brain_scan.py "$brain" "$out/brain_full.npy" --cache "$out/cache"
+python aseqdip_mri.py --data "$out/brain_full.npy" --accel 4 --width 16 --out "$out"
+python aseqdip_mri.py --data "$out/brain_full.npy" --accel 4 --quick --out "$out"
+python scripts/mri_cg_sense.py --data "$out/brain_full.npy" --accel 4 --out "$out"
+
+# The embedded sample, 4x
+python aseqdip_mri.py --accel 4 --width 16 --out "$out"
+python aseqdip_mri.py --accel 4 --quick --out "$out"
