@@ -27,7 +27,7 @@ from torch import Tensor
 from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
 from utils import mri_data
-from utils.cli import check_size, parse_args, run_items, set_up_device
+from utils.cli import check_size, parse_args, require, run_items, set_up_device
 from utils.figures import caption, comparison, curves
 from utils.files import content_hash
 from utils.metrics import magnitude_metrics
@@ -75,6 +75,10 @@ QUICK = dict(K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 def reconstruct(args: Args, path: Path | None) -> None:
     """Run aSeqDIP on one slice and fill its run folder."""
     device = set_up_device(args.device, args.deterministic)
+    require(
+        args.maps is None or path == args.data,
+        "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
+    )
     scan = mri_data.load_scan(path, args.slice)
     maps = None if args.maps is None else mri_data.load_maps(args.maps)
     run = Run(args, task="mri", method="aseqdip", item=scan.item, data=(*scan.content, maps))
@@ -100,8 +104,11 @@ def reconstruct(args: Args, path: Path | None) -> None:
         return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
 
     update = AdamUpdate(objective, net, args.lr)
-    net_output = torch.no_grad()(net)
     x_input = A.pinv(y)
+
+    @torch.no_grad()
+    def net_output(z: Tensor) -> Tensor:
+        return net(z)
 
     problem = content_hash(y.cpu().numpy(), A.sens_maps.cpu().numpy(), A.mask.cpu().numpy())
     z = run.start(A.adjoint(y), net, update, score, problem)  # z_0, or where a checkpoint stopped

@@ -154,8 +154,10 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
     assert call(monkeypatch, "--data", tmp_path / "other.npy", "--out", tmp_path / "a", *TINY) == 0
     assert call(monkeypatch, "--data", tmp_path / "measured.npy", "--out", tmp_path / "a",
                 "--measured", *TINY) == 0  # fmt: skip
-    assert digest(run_folder(tmp_path / "a", "other")) == digest(folder)
-    assert digest(run_folder(tmp_path / "a", "measured")) == digest(folder)
+    for item in ("other", "measured"):
+        again = run_folder(tmp_path / "a", item)
+        assert digest(again) == digest(folder)
+        assert [r["loss"] for r in log_of(again)] == [r["loss"] for r in log_of(folder)]
 
 
 def test_the_loop_is_algorithm_1(scan, tmp_path, monkeypatch):
@@ -444,6 +446,9 @@ def bad_inputs(folder, kspace):
     yield "slice of sample", ["--slice", "0"], "--slice chooses"
     yield "maps of other size", ["--data", good, "--maps", npy("m1.npy", kspace[:, 1:])], "expected"
     yield "maps of other coils", ["--data", good, "--maps", npy("m2.npy", kspace[1:])], "expected"
+    (folder / "volumes").mkdir()
+    (folder / "volumes" / "volume.h5").write_bytes(volume.read_bytes())
+    yield "maps for a folder", ["--data", folder / "volumes", "--maps", good], "give --data one file"
     yield "real maps", ["--data", good, "--maps", npy("m3.npy", kspace.real)], "complex maps"
     yield "NaN in maps", ["--data", good, "--maps", npy("m4.npy", nan)], "NaN or Inf"
     yield "zero maps", ["--data", good, "--maps", npy("m5.npy", 0 * kspace)], "all zeros"
@@ -528,6 +533,13 @@ def test_ctrl_c_in_the_last_step_loses_nothing(scan, tmp_path, monkeypatch, caps
     assert "after outer step 12 of 12" in capsys.readouterr().err
     assert call(monkeypatch, *arguments) == 0
     assert metrics(run_folder(tmp_path))["steps"] == 24
+
+
+def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "LONG_RUN_SECONDS", 0.0)
+    assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY) == 0
+    said = capsys.readouterr().err
+    assert "the 12 x 2 updates take about" in said and "--quick" in said
 
 
 def test_a_file_name_is_never_a_formula(tmp_path, monkeypatch, kspace):

@@ -122,7 +122,7 @@ def test_the_real_brain_scan_is_recognised_as_undersampled(brain_path):
 # Cropping
 
 
-@pytest.mark.parametrize("shape, crop", [((96, 73), 40), ((61, 50), 37), ((50, 34), 40)])
+@pytest.mark.parametrize("shape, crop", [((96, 73), 40), ((61, 50), 37), ((50, 61), 37), ((50, 34), 40)])
 def test_cropping_cuts_the_centre_of_the_coil_images(shape, crop):
     rng = np.random.default_rng(0)
     kspace = (rng.normal(size=(3, *shape)) + 1j * rng.normal(size=(3, *shape))).astype(np.complex64)
