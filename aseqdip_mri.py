@@ -68,7 +68,7 @@ class Args:
     quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
 
 
-# What --quick changes: these are then the defaults. It was chosen on the embedded sample and on one brain scan (see README).
+# What --quick changes: these are then the defaults. It was chosen on the two scans of the README.
 QUICK = dict(K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 
 

@@ -106,6 +106,10 @@ def test_a_run_writes_all_its_files_and_is_not_done_twice(scan, tmp_path, monkey
     first = digest(folder)
     assert call(monkeypatch, *arguments, "--fresh") == 0
     assert (folder / "metrics.json").stat().st_mtime_ns != written and digest(folder) == first
+    (folder / "metrics.json").write_text("{")
+    capsys.readouterr()
+    assert call(monkeypatch, *arguments) == 2
+    assert "metrics.json: damaged" in capsys.readouterr().err
 
 
 def test_reconstruction_is_in_input_scale_and_zero_outside_the_support(
@@ -114,9 +118,11 @@ def test_reconstruction_is_in_input_scale_and_zero_outside_the_support(
     """Scaling the measurements scales the result: the method's own scale is undone."""
     np.save(tmp_path / "loud.npy", 1024 * kspace)  # a power of two: exact in floating point
     for name in ("scan", "loud"):
-        assert call(monkeypatch, "--data", tmp_path / f"{name}.npy", "--out", tmp_path / "o", *TINY) == 0
+        path = tmp_path / f"{name}.npy"
+        assert call(monkeypatch, "--data", path, "--out", tmp_path / "o", *TINY) == 0
+    out = tmp_path / "o"
     quiet, loud = (
-        np.load(run_folder(tmp_path / "o", name) / "reconstruction.npy") for name in ("scan", "loud")
+        np.load(run_folder(out, name) / "reconstruction.npy") for name in ("scan", "loud")
     )
     np.testing.assert_allclose(loud, 1024 * quiet, rtol=1e-3, atol=1e-3 * np.abs(loud).max())
     maps = np.load(next((tmp_path / "o" / "cache").glob("espirit_*.npy")))
@@ -250,7 +256,8 @@ def test_flags_and_the_top_of_the_file_are_the_same_thing(scan, tmp_path, monkey
     text = (ROOT / "aseqdip_mri.py").read_text()
     for line in ("K: int = 2000", "lr: float = 1e-4", "lambda_ae: float = 1.0"):
         assert text.count(line) == 1
-    text = text.replace("K: int = 2000", "K: int = 6").replace("lr: float = 1e-4", "lr: float = 5e-4")
+    text = text.replace("K: int = 2000", "K: int = 6")
+    text = text.replace("lr: float = 1e-4", "lr: float = 5e-4")
     text = text.replace("lambda_ae: float = 1.0", "lambda_ae: float = 0.5")
     (tmp_path / "edited.py").write_text(text)
     command = [sys.executable, tmp_path / "edited.py", "--out", tmp_path / "b", *shared]
@@ -430,7 +437,8 @@ def bad_inputs(folder, kspace):
     yield "two arrays", ["--data", folder / "two.npz"], "one named `kspace`"
     yield "npz without array", ["--data", folder / "bytes.npz"], "not an array"
     yield "too large for float", ["--data", npy("big.npy", 1e45 * kspace.astype(complex))], "Inf"
-    yield "too small for float", ["--data", npy("tiny.npy", 1e-60 * kspace.astype(complex))], "zeros"
+    tiny = npy("tiny.npy", 1e-60 * kspace.astype(complex))
+    yield "too small for float", ["--data", tiny], "all zeros"
     yield "no kspace", ["--data", h5("x.h5", image=np.ones(3))], "no dataset `kspace`"
     yield "h5 of rank 3", ["--data", h5("r3.h5", kspace=kspace)], "got rank 3"
     yield "npy of rank 2", ["--data", npy("r2.npy", kspace[0])], "got rank 2"
@@ -448,14 +456,15 @@ def bad_inputs(folder, kspace):
     yield "maps of other coils", ["--data", good, "--maps", npy("m2.npy", kspace[1:])], "expected"
     (folder / "volumes").mkdir()
     (folder / "volumes" / "volume.h5").write_bytes(volume.read_bytes())
-    yield "maps for a folder", ["--data", folder / "volumes", "--maps", good], "give --data one file"
+    yield "maps for a folder", ["--data", folder / "volumes", "--maps", good], "give --data one"
     yield "real maps", ["--data", good, "--maps", npy("m3.npy", kspace.real)], "complex maps"
     yield "NaN in maps", ["--data", good, "--maps", npy("m4.npy", nan)], "NaN or Inf"
     yield "zero maps", ["--data", good, "--maps", npy("m5.npy", 0 * kspace)], "all zeros"
     yield "accel below 1", ["--data", good, "--accel", "0.5"], "at least 1"
     yield "accel 0", ["--data", good, "--accel", "0"], "at least 1"
     yield "accel inf", ["--data", good, "--accel", "inf"], "at least 1"
-    yield "accel too large", ["--data", good, "--accel", "1000", "--center-fraction", "0.001"], "lower --accel"
+    many = ["--accel", "1000", "--center-fraction", "0.001"]
+    yield "accel too large", ["--data", good, *many], "lower --accel"
     yield "too few lines", ["--data", good, "--accel", "8"], "--center-fraction"
     yield "center fraction 0", ["--data", good, "--center-fraction", "0"], "in (0, 0.25]"
     yield "center fraction high", ["--data", good, "--center-fraction", "0.3"], "in (0, 0.25]"
@@ -491,9 +500,8 @@ def test_bad_input_ends_in_one_clear_line(tmp_path, kspace, monkeypatch, capsys)
     before = sorted(tmp_path.rglob("*"))
     for name, arguments, words in cases:
         capsys.readouterr()
-        status = call(monkeypatch, "--center-fraction", "0.2", "--K", "2", "--width", "4",
-                      *arguments) if name not in ("too few lines",) else call(
-                      monkeypatch, *arguments)  # fmt: skip
+        usual = ["--center-fraction", "0.2"] if name != "too few lines" else []
+        status = call(monkeypatch, "--K", "2", "--width", "4", *usual, *arguments)
         captured = capsys.readouterr()
         lines = captured.err.strip().splitlines()
         assert status == 2, (name, captured)

@@ -106,8 +106,9 @@ def load_scan(path: Path | None, slice_index: int | None) -> Scan:
     """Read one slice of k-space from a file, or make the embedded sample.
 
     Args:
-        path: None for the sample; fastMRI multi-coil .h5 (`kspace`: (slices, coils, H, W)), or .npy/.npz with one
-            complex array (coils, H, W); in an .npz of several arrays the one named `kspace`.
+        path: None for the sample; fastMRI multi-coil .h5 (`kspace`: (slices, coils, H, W)), or
+            .npy/.npz with one complex array (coils, H, W); in an .npz of several arrays the one
+            named `kspace`.
         slice_index: slice of an .h5 volume; None takes the middle one.
 
     Raises:
@@ -144,7 +145,7 @@ def load_scan(path: Path | None, slice_index: int | None) -> Scan:
     )
     with np.errstate(over="ignore"):  # what single precision cannot hold becomes Inf, and is told
         scan.kspace = k = k.astype(np.complex64)
-    require(bool(np.isfinite(k).all()), f"{path}: k-space holds NaN or Inf; repair or drop the scan")
+    require(bool(np.isfinite(k).all()), f"{path}: k-space holds NaN or Inf; repair or drop it")
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
     return scan
 

@@ -81,7 +81,8 @@ class Run:
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
         require(
             args.run is None or re.fullmatch(r"\w[\w.-]{0,99}", args.run) is not None,
-            f"--run {args.run}: expected a folder name of at most 100 letters, digits, '_', '.', '-'",
+            f"--run {args.run}: expected a folder name of at most 100 letters, digits, '_', '.' "
+            "and '-'",
         )
         self.name = args.run or content_hash(json.dumps(self.settings, sort_keys=True))[:10]
         self.folder = args.out / task / method / item / self.name
@@ -103,9 +104,13 @@ class Run:
         path = self.folder / "metrics.json"
         if self.fresh or not path.exists():
             return False
+        try:
+            metrics = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: damaged ({error}); repeat the run with --fresh") from error
         self._path("checkpoint.pt").unlink(missing_ok=True)  # a kill can leave it behind
         print("this run is finished already (--fresh repeats it)")
-        print_report(json.loads(path.read_text()), self.folder)
+        print_report(metrics, self.folder)
         return True
 
     def start(
@@ -186,10 +191,11 @@ class Run:
             )
 
     def _open_folder(self) -> None:
+        flags = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.args).items()}
         config = {
             **self.identity,
             "settings": self.settings,
-            "flags": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.args).items()},
+            "flags": flags,
             "command": shlex.join(["python", *sys.argv]),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
