@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/python aseqdip_mri.py --accel 4 --quick
+	@echo 'For the other commands of the README: . .venv/bin/activate'
 
 test: .venv/tested
 	$(BIN)/python -m pytest tests

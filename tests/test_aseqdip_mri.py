@@ -1,6 +1,7 @@
 """The MRI script as a user runs it: outputs, resume, bad input."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -251,14 +252,14 @@ def test_a_folder_is_done_file_by_file_and_a_bad_one_stops_nothing(tmp_path, mon
 
 def test_flags_and_the_top_of_the_file_are_the_same_thing(scan, tmp_path, monkeypatch):
     shared = ["--data", scan, "--width", "4", "--device", "cpu", "--center-fraction", "0.2"]
-    flags = ["--K", "6", "--lr", "5e-4", "--lambda-ae", "0.5"]
+    flags = ["--K", "6", "--lr", "5e-4", "--lambda-ae", "2"]
     assert call(monkeypatch, "--out", tmp_path / "a", *shared, *flags) == 0
     text = (ROOT / "aseqdip_mri.py").read_text()
     for line in ("K: int = 2000", "lr: float = 1e-4", "lambda_ae: float = 1.0"):
         assert text.count(line) == 1
     text = text.replace("K: int = 2000", "K: int = 6")
     text = text.replace("lr: float = 1e-4", "lr: float = 5e-4")
-    text = text.replace("lambda_ae: float = 1.0", "lambda_ae: float = 0.5")
+    text = text.replace("lambda_ae: float = 1.0", "lambda_ae: float = 2")
     (tmp_path / "edited.py").write_text(text)
     command = [sys.executable, tmp_path / "edited.py", "--out", tmp_path / "b", *shared]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -472,6 +473,9 @@ def bad_inputs(folder, kspace):
     yield "negative crop", ["--data", good, "--crop", "-1"], "--crop -1"
     yield "no CUDA", ["--data", good, "--device", "cuda"], "--device cuda"
     yield "no such device", ["--data", good, "--device", "tpu"], "expected auto, cpu"
+    yield "device without index", ["--data", good, "--device", "cpu:"], "expected auto, cpu"
+    yield "huge seed", ["--data", good, "--seed", "9" * 20], "--seed 999"
+    yield "negative seed", ["--data", good, "--data-seed", "-1"], "--data-seed -1"
     yield "out is a file", ["--data", good, "--out", good], "choose another --out"
     yield "out below a file", ["--data", good, "--out", good / "x"], "choose another --out"
     yield "K of 0", ["--data", good, "--K", "0"], "--K 0"
@@ -486,7 +490,7 @@ def bad_inputs(folder, kspace):
     yield "init std", ["--data", good, "--init-std", "0"], "--init-std 0"
     yield "log every 0", ["--data", good, "--log-every", "0"], "--log-every 0"
     yield "name too long", ["--data", good, "--run", "x" * 300], "at most 100"
-    yield "data name too long", ["--data", "x" * 300 + ".npy"], "File name too long"
+    yield "data name too long", ["--data", "x" * 300 + ".npy"], "x.npy: "
     yield "out with a file as cache", ["--data", good, "--out", folder / "taken"], "choose another"
     yield "run with a slash", ["--data", good, "--run", "a/b"], "--run a/b"
     yield "run that climbs", ["--data", good, "--run", ".."], "--run .."
@@ -541,6 +545,39 @@ def test_ctrl_c_in_the_last_step_loses_nothing(scan, tmp_path, monkeypatch, caps
     assert "after outer step 12 of 12" in capsys.readouterr().err
     assert call(monkeypatch, *arguments) == 0
     assert metrics(run_folder(tmp_path))["steps"] == 24
+
+    save = runs.Run._save_checkpoint  # a signal that comes while the last checkpoint is written
+
+    def signalled(self):
+        save(self)
+        self._stopped_by = signal.SIGTERM
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "_save_checkpoint", signalled)
+        assert call(patch, *arguments, "--fresh") == 130
+    assert "without --fresh goes on" in capsys.readouterr().err
+    assert call(monkeypatch, *arguments) == 0
+
+
+def test_a_full_disk_and_too_little_memory_are_one_line(scan, tmp_path, monkeypatch, capsys):
+    arguments = ["--data", scan, "--out", tmp_path, *TINY]
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert call(patch, *arguments) in (1, 2)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "No space left" in error
+
+    def too_large(self, z):
+        return torch.empty(2**60)
+
+    monkeypatch.setattr(UNet, "forward", too_large)
+    assert call(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: out of memory")
 
 
 def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeypatch, capsys):

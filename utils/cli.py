@@ -1,8 +1,10 @@
 """The door of every script: flags, device, and errors as one line."""
 
+import dataclasses
 import errno
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,9 +40,14 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
     default = args_type(**quick) if "--quick" in sys.argv[1:] else args_type()
-    return tyro.cli(
+    args = tyro.cli(
         args_type, default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,)
     )
+    for field in dataclasses.fields(args):  # `lr: float = 1` at the top is what --lr 1 is: 1.0
+        value = getattr(args, field.name)
+        if field.type in (float, float | None) and value is not None:
+            setattr(args, field.name, float(value))
+    return args
 
 
 def run_items(args: Any, pattern: str, work: Callable[[Any, Path | None], None]) -> int:
@@ -94,19 +101,22 @@ def exit_status(action: Callable[[], None]) -> int:
     except RunFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except torch.OutOfMemoryError as error:
-        advice = "the device is out of memory; lower --width, --crop, or use another device"
-        print(f"error: {advice} ({str(error).splitlines()[0]})", file=sys.stderr)
-        return 1
     except Interrupted as error:
         print(str(error), file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not memory and "allocate memory" not in str(error):  # what PyTorch says on a CPU
+            raise
+        advice = "out of memory; lower --width or --crop, or use another --device"
+        print(f"error: {advice} ({str(error).splitlines()[0]})", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; a checkpoint, if one was written, was kept", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"error: {error.filename or 'file system'}: {error.strerror}", file=sys.stderr)
-        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2
+        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else 2
     return 0
 
 
@@ -127,6 +137,10 @@ def check_method(args: Any) -> None:
         flag = name.replace("_", "-")
         require(0 < value < math.inf, f"--{flag} {value}: expected a number above 0")
     require(0 <= args.lambda_ae < math.inf, f"--lambda-ae {args.lambda_ae}: expected 0 or more")
+    for name in ("seed", "data_seed"):
+        value = getattr(args, name)
+        flag = name.replace("_", "-")
+        require(0 <= value < 2**63, f"--{flag} {value}: expected a whole number from 0 to 2^63 - 1")
     require(0 <= args.ema_decay < 1, f"--ema-decay {args.ema_decay}: expected a number in [0, 1)")
 
 
@@ -152,11 +166,11 @@ def set_up_device(name: str, deterministic: bool) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
     require(
-        kind in ("cpu", "cuda") and (not index or index.isdigit()),
+        re.fullmatch(r"cpu|cuda(:[0-9]+)?", name) is not None,
         f"--device {name}: expected auto, cpu, cuda or cuda:INDEX",
     )
+    kind, _, index = name.partition(":")
     if kind == "cuda":
         count = torch.cuda.device_count()
         require(

@@ -1,6 +1,7 @@
 """Reading foreign arrays and writing files that are whole or not there."""
 
 import hashlib
+import io
 import os
 import zipfile
 import zlib
@@ -46,7 +47,8 @@ def load_numpy(path: Path, key: str) -> np.ndarray:
     except PermissionError as error:
         raise InputError(f"{path}: you may not read it; change its permissions") from error
     except (
-        OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+        OSError, EOFError, ValueError, NotImplementedError, MemoryError, zipfile.BadZipFile,
+        zlib.error,
     ) as error:  # fmt: skip
         raise InputError(
             f"{path}: not a readable .npy or .npz file, damaged or pickled ({str(error)[:80]})"
@@ -70,13 +72,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Args:
         path: the file; an existing one is replaced.
-        write: called with a binary file to write to.
+        write: called with a binary file to write to. It fills memory first: torch.save and
+            np.save hide why a disk refuses.
     """
+    content = io.BytesIO()
+    write(content)
     # Of this process alone, so that two runs may fill one cache; a kill leaves at most this file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -255,6 +256,8 @@ class Run:
                 self._bar.update()
                 if k == first + 4:
                     self._tell_long_run(5)
+            if self._stopped_by is not None:  # during the last record, after it had looked
+                raise self._interrupted(self._stopped_by)
 
     def record(self, k: int, z: Tensor) -> None:
         """Take note of outer step k and its iterate z_k; log and save when it is time.
@@ -280,11 +283,14 @@ class Run:
             if save_due:
                 self._save_checkpoint()
         if stopped_by is not None:
-            same = "the same command without --fresh" if self.args.fresh else "the same command"
-            raise Interrupted(
-                f"stopped by {signal.Signals(stopped_by).name} after outer step {k} of {self.K}; "
-                f"{same} goes on from {self._path('checkpoint.pt')}"
-            )
+            raise self._interrupted(stopped_by)
+
+    def _interrupted(self, number: int) -> Interrupted:
+        same = "the same command without --fresh" if self.args.fresh else "the same command"
+        return Interrupted(
+            f"stopped by {signal.Signals(number).name} after outer step {self.k} of {self.K}; "
+            f"{same} goes on from {self._path('checkpoint.pt')}"
+        )
 
     def averaged(self) -> Tensor:
         """Return the exponential moving average of z_1..z_k, free of the bias of its start."""
@@ -387,7 +393,7 @@ class Run:
             raise
         except (
             OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError,
-            pickle.UnpicklingError, zipfile.BadZipFile,
+            pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
         ) as error:  # fmt: skip
             reason = (str(error) or type(error).__name__).splitlines()[0][:80]
             raise InputError(
