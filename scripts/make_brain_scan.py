@@ -1,10 +1,10 @@
 """Make a fully sampled stand-in from an undersampled multi-coil scan.
 
-The brain scan of the SigPy MRI tutorial (data/cartesian_ksp.npy, 8 coils, 230x180) was sampled at 12 % of its k-space, in
-a Poisson-disc pattern: nothing in it can serve as a truth. This script reconstructs it from all
-of its samples (ESPIRiT on its 24x24 centre, l1-wavelet by sigpy), and writes the k-space that
-its coils would have seen of that image. Anatomy and coils are those of the scan; what lies
-between its samples, and the low noise, are the l1-wavelet reconstruction's.
+The brain scan of the SigPy MRI tutorial (data/cartesian_ksp.npy, 8 coils, 230x180) was sampled
+at 12 % of its k-space, in a Poisson-disc pattern: nothing in it can serve as a truth. This script
+reconstructs it from all of its samples (ESPIRiT on its 24x24 centre, l1-wavelet by sigpy), and
+writes the k-space that its coils would have seen of that image. Anatomy and coils are those of the
+scan; what lies between its samples, and the low noise, are the l1-wavelet reconstruction's.
 
     python scripts/make_brain_scan.py cartesian_ksp.npy brain_full.npy
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every MRI figure of the README, on a CPU in about an hour (two cores).
 #   bash scripts/readme_mri.sh BRAIN.npy [OUT]
-# BRAIN.npy: data/cartesian_ksp.npy of https://github.com/mikgroup/sigpy-mri-tutorial, 8 coils, 230x180.
+# BRAIN.npy: data/cartesian_ksp.npy of https://github.com/mikgroup/sigpy-mri-tutorial
 set -euo pipefail
 brain=$(realpath "$1")
 out=$(realpath -m "${2:-results}")
