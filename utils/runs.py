@@ -315,7 +315,6 @@ class Run:
             )
         return dict(zip(names, table[-1].tolist()))
 
-
     def _log(self, terms: dict[str, float]) -> None:
         figures = self.score(self.z)
         step = self.k * self.args.N
