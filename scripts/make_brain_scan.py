@@ -18,11 +18,12 @@ import numpy as np
 import sigpy.mri
 import tyro
 
+# Run from anywhere: the repository's modules can be imported only after this.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils import mri_data  # noqa: E402  (the repository's root is on the path only now)
-from utils.cli import exit_status, require  # noqa: E402
-from utils.files import write_atomically  # noqa: E402
+from utils import mri_data
+from utils.cli import exit_status, require
+from utils.files import write_atomically
 
 
 @dataclass

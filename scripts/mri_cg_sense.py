@@ -15,12 +15,13 @@ from pathlib import Path
 import sigpy.mri
 import torch
 
+# Run from anywhere: the repository's modules can be imported only after this.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from aseqdip_mri import Args, build_problem  # noqa: E402  (the root is on the path only now)
-from utils import mri_data  # noqa: E402
-from utils.cli import exit_status, parse_args, require  # noqa: E402
-from utils.metrics import magnitude_metrics  # noqa: E402
+from aseqdip_mri import Args, build_problem
+from utils import mri_data
+from utils.cli import exit_status, parse_args, require
+from utils.metrics import magnitude_metrics
 
 LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 

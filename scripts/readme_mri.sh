@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every MRI figure of the README, on a CPU in about an hour (two cores).
+# Every MRI figure of the README, on a CPU in about half an hour (two cores).
 #   bash scripts/readme_mri.sh BRAIN.npy [OUT]
 # BRAIN.npy: data/cartesian_ksp.npy of https://github.com/mikgroup/sigpy-mri-tutorial
 set -euo pipefail

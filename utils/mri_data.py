@@ -303,9 +303,9 @@ def rss_difference(scan: Scan, kspace: np.ndarray) -> float | None:
         kspace: (coils, h, w) after cropping.
 
     Returns:
-        ||rss - file's rss|| / ||file's rss||, None where there is none of that size. About
-        1e-6 for fastMRI files at their own crop; a large one tells that the file's Fourier
-        convention or cropping is not ours.
+        ||rss - file's rss|| / ||file's rss||, None where there is none of that size. Rounding
+        where the file was made by our Fourier convention and crop; a large one tells that it
+        was not.
     """
     if scan.rss is None or scan.rss.shape != kspace.shape[1:]:
         return None
