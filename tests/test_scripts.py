@@ -24,6 +24,8 @@ def test_make_brain_scan_fills_k_space_and_keeps_its_samples(brain_path, tmp_pat
     mask = mri_data.acquired_points(scan.kspace)
     misfit = np.linalg.norm((full - scan.kspace)[:, mask]) / np.linalg.norm(scan.kspace)
     assert misfit < 0.1
+    call("make_brain_scan.py", brain_path, tmp_path / "again.npy", "--cache", tmp_path)
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "full.npy").read_bytes()
 
 
 @pytest.mark.parametrize(
