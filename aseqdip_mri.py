@@ -27,16 +27,15 @@ from torch import Tensor
 from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
 from utils import mri_data
-from utils.cli import check_size, parse_args, require, run_items, set_up_device
-from utils.figures import caption, comparison, curves
-from utils.files import content_hash
+from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
 from utils.metrics import magnitude_metrics
 from utils.optim import AdamUpdate, sqnorm
+from utils.results import save_results
 from utils.runs import Run
 
 
 @dataclass
-class Args:
+class Args(RunArgs):
     # Data
     data: Path | None = None  # fastMRI .h5, complex .npy/.npz (coils, H, W), or a folder of .h5; without it the embedded sample
     slice: int | None = None  # slice of an .h5 volume, from 0; without it the middle one
@@ -56,16 +55,6 @@ class Args:
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
-    # Run
-    seed: int = 0  # of the network's weights
-    data_seed: int = 0  # of the mask and the sample's noise
-    device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
-    deterministic: bool = False  # the same bits each time on CUDA too, slower
-    log_every: int = 10  # input updates between two rows of log.csv
-    out: Path = Path("results")  # root of all results
-    run: str | None = None  # name of the run's folder; without it a hash of the settings
-    fresh: bool = False  # do the run again, throwing away what its folder holds
-    quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
 
 
 # What --quick changes: these are then the defaults. It was chosen on the two scans of the README.
@@ -104,14 +93,12 @@ def reconstruct(args: Args, path: Path | None) -> None:
         return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
 
     update = AdamUpdate(objective, net, args.lr)
-    x_input = A.pinv(y)
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
-    problem = content_hash(y.cpu().numpy(), A.sens_maps.cpu().numpy(), A.mask.cpu().numpy())
-    z = run.start(A.adjoint(y), net, update, score, problem)  # z_0, or where a checkpoint stopped
+    z = run.start(A.adjoint(y), net, update, score, y, A)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
@@ -119,30 +106,20 @@ def reconstruct(args: Args, path: Path | None) -> None:
         run.record(k, z)
 
     # Results: outside the support of the maps nothing was measured, so nothing is claimed
-    images = {"input": x_input, "final": z, "ema": run.averaged()}
-    images = {name: x * A.support for name, x in images.items()}
-    figures = {name: score(x) for name, x in images.items()}
-    run.save_array("reconstruction.npy", (images["final"] / scale)[0, 0].cpu().numpy())
-    run.save_array("reconstruction_ema.npy", (images["ema"] / scale)[0, 0].cpu().numpy())
+    images = {"input": A.pinv(y), "final": z, "ema": run.averaged()}
     run.save_array("mask.npy", A.mask.cpu().numpy())
-    title = f"aSeqDIP, {scan.item}, {facts['acceleration_true']:.2f}x"
-    if x_true is not None:
-        images = {"truth": x_true, **images}
-    names = {"truth": "fully sampled", "input": "zero-filled", "final": "aSeqDIP, last iterate",
-             "ema": "aSeqDIP, average (EMA)"}  # fmt: skip
-    run.save_figure(
-        "comparison.png",
-        comparison(
-            {names[name]: x[0, 0].abs().cpu().numpy() for name, x in images.items()},
-            {names[name]: caption(f) for name, f in figures.items()},
-            truth=None if x_true is None else names["truth"],
-            extra=("sampled k-space", A.mask.cpu().numpy()),
-            title=title,
-        ),
+    save_results(
+        run,
+        {name: x * A.support for name, x in images.items()},
+        x_true,
+        score,
+        facts,
+        array=lambda x: (x / scale)[0, 0].cpu().numpy(),
+        picture=lambda x: x[0, 0].abs().cpu().numpy(),
+        names={"truth": "fully sampled", "input": "zero-filled"},
+        extra=("sampled k-space", A.mask.cpu().numpy()),
+        title=f"aSeqDIP, {scan.item}, {facts['acceleration_true']:.2f}x",
     )
-    run.save_figure("curve.png", curves(run.rows, title))
-    scores = {f"{m}_{name}": v for name, f in figures.items() for m, v in f.items()}
-    run.finish(scores | facts)
 
 
 def build_problem(
@@ -194,7 +171,7 @@ def build_problem(
 
 def main() -> int:
     args = parse_args(Args, QUICK, description=__doc__)
-    return run_items(args, "*.h5", reconstruct)
+    return run_items(args, (".h5",), reconstruct)
 
 
 if __name__ == "__main__":

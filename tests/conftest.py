@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before torch starts its threads: where others use the cores too, spinning threads lose them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import h5py
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ def images():
 
 
 def test_error_maps_are_five_times_the_error_on_the_same_scale():
-    figure = comparison(images(), {"input": "20 dB"}, "truth", ("mask", np.ones((40, 30))), "title")
+    figure = comparison(images(), {"input": "20 dB"}, "truth", ("mask", np.ones((40, 30))), "title", (0, 1))
     shown = {axis.get_title(): axis.images[0] for axis in figure.axes[:3]}
     assert list(shown) == ["truth", "input\n20 dB", "result"]
     errors = [axis.images[0] for axis in figure.axes[4:]]
@@ -25,7 +25,7 @@ def test_error_maps_are_five_times_the_error_on_the_same_scale():
 def test_without_a_truth_there_are_no_error_maps():
     pictures = images()
     del pictures["truth"]
-    figure = comparison(pictures, {}, None, ("mask", np.ones((40, 30))), "title")
+    figure = comparison(pictures, {}, None, ("mask", np.ones((40, 30))), "title", (0, 1))
     assert [axis.get_title() for axis in figure.axes] == ["input", "result", "mask"]
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,21 @@ import torch
 import tyro
 
 ArgsT = TypeVar("ArgsT")
+
+
+@dataclass
+class RunArgs:
+    """What every script can be told about a run; a script's Args add its data and its method."""
+
+    seed: int = 0  # of the network's weights
+    data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
+    device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
+    deterministic: bool = False  # the same bits each time on CUDA too, slower
+    log_every: int = 10  # input updates between two rows of log.csv
+    out: Path = Path("results")  # root of all results
+    run: str | None = None  # name of the run's folder; without it a hash of the settings
+    fresh: bool = False  # do the run again, throwing away what its folder holds
+    quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
 
 
 class InputError(ValueError):
@@ -50,12 +66,14 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
     return args
 
 
-def run_items(args: Any, pattern: str, work: Callable[[Any, Path | None], None]) -> int:
+def run_items(
+    args: Any, suffixes: tuple[str, ...], work: Callable[[Any, Path | None], None]
+) -> int:
     """Do the work for one file, for each file of a folder, or for the embedded sample.
 
     Args:
         args: the script's Args; args.data is a file, a folder, or None for the sample.
-        pattern: which files of a folder are taken, in the order of their names.
+        suffixes: which files of a folder are taken, in the order of their names, as ".png".
         work: does one, given args and the file; a failing one does not stop the others.
 
     Returns:
@@ -66,8 +84,8 @@ def run_items(args: Any, pattern: str, work: Callable[[Any, Path | None], None])
     def choose() -> None:
         check_method(args)
         if args.data is not None and args.data.is_dir():
-            files[:] = sorted(args.data.glob(pattern))
-            require(bool(files), f"{args.data}: a folder without {pattern} files")
+            files[:] = sorted(p for p in args.data.iterdir() if p.suffix.lower() in suffixes)
+            require(bool(files), f"{args.data}: a folder without {', '.join(suffixes)} files")
 
     status = exit_status(choose)
     if status:

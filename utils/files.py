@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,10 +30,10 @@ def load_numpy(path: Path, key: str) -> np.ndarray:
     require(path.exists(), f"{path}: no such file")
     require(path.is_file(), f"{path}: expected a .npy or .npz file, got a folder")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
             names = loaded.files
             name = names[0] if len(names) == 1 else key
             require(
@@ -47,8 +48,8 @@ def load_numpy(path: Path, key: str) -> np.ndarray:
     except PermissionError as error:
         raise InputError(f"{path}: you may not read it; change its permissions") from error
     except (
-        OSError, EOFError, ValueError, NotImplementedError, MemoryError, zipfile.BadZipFile,
-        zlib.error,
+        OSError, EOFError, ValueError, NotImplementedError, MemoryError, SyntaxError,
+        tokenize.TokenError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise InputError(
             f"{path}: not a readable .npy or .npz file, damaged or pickled ({str(error)[:80]})"
@@ -64,6 +65,20 @@ def content_hash(*parts: np.ndarray | str) -> str:
         else:
             digest.update(f"{part.shape} {part.dtype}".encode())
             digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        InputError: it is not a file.
+    """
+    require(path.is_file(), f"{path}: no such file")
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -23,7 +23,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -48,10 +49,12 @@ LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydico
 LOG_COLUMNS = (
     "step", "loss", "data_term", "autoencoding_term", "psnr", "ssim", "seconds",
 )  # fmt: skip
-# Flags that do not decide the result; what data, slice and maps bring is in the settings by hash.
-RUN_FLAGS = {"data", "slice", "maps", "device", "deterministic", "out", "run", "fresh", "quick"}
+# Flags that do not decide the result, as do those that are paths: what files bring is in the
+# settings by hash.
+RUN_FLAGS = {"slice", "device", "deterministic", "run", "fresh", "quick"}
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
 CHECKPOINT_SHARE = 0.01  # and at most this share of the time goes into them
+LABELS = {"ema": "average (EMA)"}  # of an image in the report, where it is not its name
 LONG_RUN_SECONDS = 300.0  # on a CPU, a longer run is told of --quick
 
 
@@ -59,8 +62,8 @@ class Run:
     """Carry one reconstruction through its outer steps, whatever happens to the process.
 
     Args:
-        args: the script's Args; all fields but RUN_FLAGS, and the content of the data, are the
-            run's settings. A folder that holds other settings is refused.
+        args: the script's Args; all fields but paths and RUN_FLAGS, and the content of the data,
+            are the run's settings. A folder that holds other settings is refused.
         task, method, item: the folders below args.out.
         data: all that the user brings, None for what is absent.
 
@@ -78,8 +81,13 @@ class Run:
     ) -> None:
         self.args = args
         self.identity = {"task": task, "method": method, "item": item}
-        self.settings = {k: v for k, v in asdict(args).items() if k not in RUN_FLAGS}
+        self.settings = {
+            field.name: getattr(args, field.name)
+            for field in fields(args)
+            if field.name not in RUN_FLAGS and field.type not in (Path, Path | None)
+        }
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
+        self.settings = json.loads(json.dumps(self.settings))  # as config.json will give them back
         require(
             args.run is None or re.fullmatch(r"\w[\w.-]{0,99}", args.run) is not None,
             f"--run {args.run}: expected a folder name of at most 100 letters, digits, '_', '.' "
@@ -120,7 +128,8 @@ class Run:
         net: nn.Module,
         update: AdamUpdate,
         score: Callable[[Tensor], dict[str, float]],
-        problem: str,
+        y: Tensor,
+        A: nn.Module,
     ) -> Tensor:
         """Open the run folder; where it holds a checkpoint, take everything back to it.
 
@@ -130,8 +139,8 @@ class Run:
             update: the gradient step, whose optimizer state a checkpoint holds.
             score: maps an iterate to its figures against the truth, {} without a truth. It is
                 called for the log, and nothing but the log and the oracle depends on it.
-            problem: hash of the measurements and the operator, to tell when a checkpoint was
-                made of others (maps that another machine computed differ in their last bits).
+            y, A: the measurements and the operator, to tell when a checkpoint was made of others
+                (maps that another machine computed differ in their last bits).
 
         Returns:
             z0, or the checkpoint's z.
@@ -150,11 +159,12 @@ class Run:
         self._seconds_before = 0.0
         self._checkpoint_cost = 0.0
         self._stopped_by: int | None = None
+        problem = (y, *A.parameters(), *A.buffers())
         self._conditions = {  # what else decides the bits of the result
             "device": device_name(self.device),
             "PyTorch": version("torch"),
             "commit": git_state()["commit"],
-            "problem": problem[:12],
+            "problem": content_hash(*(t.cpu().numpy() for t in problem))[:12],
         }
         self._open_folder()
         if self._path("checkpoint.pt").exists():
@@ -411,6 +421,14 @@ class Run:
         """Write an array into the run folder as .npy."""
         write_atomically(self._path(name), lambda file: np.save(file, array))
 
+    def save_picture(self, name: str, pixels: np.ndarray, limits: tuple[float, float]) -> None:
+        """Write (H, W) or (H, W, 3) into the run folder as 8-bit .png, black to white at limits."""
+        black, white = limits
+        levels = np.rint(255 * ((pixels - black) / (white - black)).clip(0, 1)).astype(np.uint8)
+        write_atomically(
+            self._path(name), lambda file: Image.fromarray(levels).save(file, format="PNG")
+        )
+
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a figure into the run folder as .png."""
         write_atomically(self._path(name), lambda file: figure.savefig(file, format="png"))
@@ -466,10 +484,10 @@ class _Signals:
 def print_report(metrics: dict[str, Any], folder: Path) -> None:
     """Print a complete run's figures and where its files lie."""
     if "psnr_final" in metrics:
-        for label, key in (("input", "input"), ("final", "final"), ("average (EMA)", "ema")):
+        for name in metrics["images"]:
             print(
-                f"  {label:<14} PSNR {metrics[f'psnr_{key}']:6.2f} dB   "
-                f"SSIM {metrics[f'ssim_{key}']:.4f}   NMSE {metrics[f'nmse_{key}']:.5f}"
+                f"  {LABELS.get(name, name):<14} PSNR {metrics[f'psnr_{name}']:6.2f} dB   "
+                f"SSIM {metrics[f'ssim_{name}']:.4f}   NMSE {metrics[f'nmse_{name}']:.5f}"
             )
         print(
             f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by the "

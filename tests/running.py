@@ -1,0 +1,73 @@
+"""Running a script as a user does, and reading what it left."""
+
+import csv
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from utils import runs
+
+
+def call(monkeypatch, script, *arguments):
+    """Run a script's module in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, arguments)])
+    return script.main()
+
+
+def as_process(name, *arguments):
+    """Run a script as a process of its own."""
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def run_folder(out, task, item):
+    (folder,) = (out / task / "aseqdip" / item).iterdir()
+    return folder
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def log_of(folder):
+    with open(folder / "log.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def digest(folder):
+    return hashlib.sha256((folder / "reconstruction.npy").read_bytes()).hexdigest()
+
+
+def stop_half_way(monkeypatch, script, arguments, k_stop=6):
+    """Run until outer step k_stop and save there, as Ctrl-C does."""
+    record = runs.Run.record
+
+    def stopping(self, k, z):
+        if k == k_stop:
+            self._stopped_by = signal.SIGINT
+        record(self, k, z)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "record", stopping)
+        assert call(patch, script, *arguments) == 130
+
+
+def refused(monkeypatch, capsys, folder, script, arguments, words):
+    """Check that a call ends with status 2 and one line that has the words, and writes nothing."""
+    if torch.cuda.is_available() and "cuda" in arguments:
+        pytest.skip("this case needs a machine without CUDA")
+    before = sorted(folder.rglob("*"))
+    capsys.readouterr()
+    status = call(monkeypatch, script, *arguments)
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert status == 2, (arguments, captured)
+    assert len(lines) == 1 and lines[0].startswith("error: "), (arguments, captured.err)
+    assert words in lines[0], (arguments, lines[0])
+    assert sorted(folder.rglob("*")) == before, arguments
