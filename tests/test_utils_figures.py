@@ -11,7 +11,8 @@ def images():
 
 
 def test_error_maps_are_five_times_the_error_on_the_same_scale():
-    figure = comparison(images(), {"input": "20 dB"}, "truth", ("mask", np.ones((40, 30))), "title", (0, 1))
+    mask = ("mask", np.ones((40, 30)))
+    figure = comparison(images(), {"input": "20 dB"}, "truth", mask, "title", (0, 1))
     shown = {axis.get_title(): axis.images[0] for axis in figure.axes[:3]}
     assert list(shown) == ["truth", "input\n20 dB", "result"]
     errors = [axis.images[0] for axis in figure.axes[4:]]

@@ -60,12 +60,35 @@ def test_palettes_orientation_and_opaque_alpha_are_understood(tmp_path):
     np.testing.assert_allclose(turned, np.rot90(expected, -1, axes=(1, 2)), atol=1e-7)
 
 
+def test_tiffs_of_all_kinds_are_read_as_pillow_shows_them(tmp_path):
+    pixels = noise(40, 50, 3, top=255).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    for name, kind, options in (
+        ("lzw", image, {"compression": "tiff_lzw"}),
+        ("palette", image.quantize(16), {}),
+        ("bits", image.convert("1"), {"compression": "group4"}),
+        ("cmyk", image.convert("CMYK"), {}),
+    ):
+        kind.save(tmp_path / f"{name}.tif", **options)
+        expected = np.moveaxis(np.asarray(kind.convert("RGB")), -1, 0) / 255
+        read = load_picture(tmp_path / f"{name}.tif", "", None).pixels
+        np.testing.assert_allclose(read, expected, atol=1e-7, err_msg=name)
+    tifffile.imwrite(tmp_path / "white.tif", pixels[..., 0].astype(np.uint16),
+                     photometric="miniswhite")  # fmt: skip
+    with pytest.raises(InputError, match="MINISWHITE of 16 bits"):
+        load_picture(tmp_path / "white.tif", "", None)
+
+
 def test_the_samples_are_scikit_image_s_and_can_be_made_square():
     for name, shape in (("astronaut", (512, 512)), ("coffee", (400, 600)), ("chelsea", (300, 451))):
         pixels = load_picture(None, name, None).pixels
         assert pixels.shape == (3, *shape)
         expected = getattr(skimage.data, name)()[10, 20] / 255
         np.testing.assert_allclose(pixels[:, 10, 20], expected, atol=1e-6)
+    face = load_picture(None, "face", None).pixels
+    np.testing.assert_array_equal(
+        face, load_picture(None, "astronaut", None).pixels[:, :192, 128:320]
+    )
     small = load_picture(None, "coffee", 100).pixels
     assert small.shape == (3, 100, 100) and 0 <= small.min() and small.max() <= 1
     whole = load_picture(None, "coffee", None).pixels
@@ -94,11 +117,14 @@ def test_masks_are_black_and_white_in_any_notation(tmp_path):
     write_png(tmp_path / "levels.png", 255 * mask.astype(int), 8)
     write_png(tmp_path / "ones.png", mask.astype(int), 8)
     write_png(tmp_path / "sixteen.png", 65535 * mask.astype(int), 16)
+    write_png(tmp_path / "ones16.png", mask.astype(int), 16)
     Image.fromarray(np.repeat(255 * mask[..., None], 3, axis=2).astype(np.uint8)).save(
         tmp_path / "rgb.png"
     )
     np.save(tmp_path / "array.npy", mask.astype(np.float32))
     np.save(tmp_path / "bool.npy", mask)
+    np.save(tmp_path / "int.npy", mask.astype(np.int64))
+    np.save(tmp_path / "levels.npy", 255 * mask.astype(np.int64))
     for path in tmp_path.iterdir():
         np.testing.assert_array_equal(load_mask(path, (40, 50)), mask, err_msg=path.name)
 

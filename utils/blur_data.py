@@ -16,7 +16,7 @@ from torch import Tensor
 from models.bkse import KERNEL_CHANNELS, BlurNet, kernel_shape
 from operators.blur import CameraBlur
 from utils.cli import InputError, require
-from utils.files import file_hash, load_numpy
+from utils.files import file_hash, load_numpy, reason
 from utils.image_data import read_grey
 
 BKSE_KERNEL_STD = 1.2  # of the random kernels in BKSE's own blur generator
@@ -300,7 +300,7 @@ def _load_torch(path: Path, sha256: str | None = None) -> Any:
         zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise InputError(
-            f"{path}: not a readable .pth file, damaged or cut short ({_reason(error)})"
+            f"{path}: not a readable .pth file, damaged or cut short ({reason(error)})"
         ) from error
 
 
@@ -308,7 +308,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)}"
     return type(value).__name__
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:80]

@@ -63,17 +63,23 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
         value = getattr(args, field.name)
         if field.type in (float, float | None) and value is not None:
             setattr(args, field.name, float(value))
+        if isinstance(value, tuple):
+            setattr(args, field.name, tuple(float(v) for v in value))
     return args
 
 
 def run_items(
-    args: Any, suffixes: tuple[str, ...], work: Callable[[Any, Path | None], None]
+    args: Any,
+    suffixes: tuple[str, ...],
+    work: Callable[[Any, Path | None], None],
+    also: Callable[[Path], bool] = lambda path: False,
 ) -> int:
     """Do the work for one file, for each file of a folder, or for the embedded sample.
 
     Args:
         args: the script's Args; args.data is a file, a folder, or None for the sample.
         suffixes: which files of a folder are taken, in the order of their names, as ".png".
+        also: tells which files without such a suffix are taken too.
         work: does one, given args and the file; a failing one does not stop the others.
 
     Returns:
@@ -84,7 +90,8 @@ def run_items(
     def choose() -> None:
         check_method(args)
         if args.data is not None and args.data.is_dir():
-            files[:] = sorted(p for p in args.data.iterdir() if p.suffix.lower() in suffixes)
+            found = [p for p in args.data.iterdir() if p.suffix.lower() in suffixes or also(p)]
+            files[:] = sorted(found)
             require(bool(files), f"{args.data}: a folder without {', '.join(suffixes)} files")
 
     status = exit_status(choose)
@@ -126,7 +133,7 @@ def exit_status(action: Callable[[], None]) -> int:
         memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         if not memory and "allocate memory" not in str(error):  # what PyTorch says on a CPU
             raise
-        advice = "out of memory; lower --width or --crop, or use another --device"
+        advice = "out of memory; lower --width, take a smaller image or another --device"
         print(f"error: {advice} ({str(error).splitlines()[0]})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

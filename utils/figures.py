@@ -83,7 +83,7 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
     axes = figure.subplots(1, 1 + has_truth, squeeze=False)[0]
     if has_truth:
         axes[0].plot([r["step"] for r in rows], [r["psnr"] for r in rows], label="iterate")
-        axes[0].axhline(rows[0]["psnr"], color="gray", ls="--", lw=1, label="input")
+        axes[0].axhline(rows[0]["psnr"], color="gray", ls="--", lw=1, label="z_0")
         axes[0].set(xlabel="step (weight updates)", ylabel="PSNR (dB)")
         axes[0].legend()
     logged = [r for r in rows if "loss" in r]

@@ -52,7 +52,7 @@ def load_numpy(path: Path, key: str) -> np.ndarray:
         tokenize.TokenError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         raise InputError(
-            f"{path}: not a readable .npy or .npz file, damaged or pickled ({str(error)[:80]})"
+            f"{path}: not a readable .npy or .npz file, damaged or pickled ({reason(error)})"
         ) from error
 
 
@@ -66,6 +66,11 @@ def content_hash(*parts: np.ndarray | str) -> str:
             digest.update(f"{part.shape} {part.dtype}".encode())
             digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """Return the start of what an error says, for a message of one line."""
+    return (str(error) or type(error).__name__).splitlines()[0][:80]
 
 
 def file_hash(path: Path) -> str:

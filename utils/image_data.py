@@ -13,10 +13,10 @@ from skimage.transform import resize
 from torch import Tensor
 
 from utils.cli import InputError, require
-from utils.files import load_numpy
+from utils.files import load_numpy, reason
 
 MIN_SIDE = 32  # pixels; three poolings leave 4
-SAMPLES = ("astronaut", "coffee", "chelsea")  # photographs inside scikit-image
+FACE = (slice(0, 192), slice(128, 320))  # of scikit-image's astronaut
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
 
 
@@ -43,7 +43,7 @@ def load_picture(
     Args:
         path: None for the sample; .png, .jpg, .tif, .bmp of 8 or 16 bit, RGB or grey, or .npy of
             shape (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
-        sample: one of SAMPLES.
+        sample: photograph inside scikit-image, or `face`: a part of its astronaut.
         side: make it side x side pixels (bicubic, anti-aliased, whatever its aspect ratio);
             None leaves its size.
         measured: the picture is the measurement; noise may then reach beyond [0, 1] in a .npy.
@@ -52,12 +52,14 @@ def load_picture(
         InputError: the file is missing, damaged or not such a picture.
     """
     if path is None:
-        item, source = sample, f"scikit-image's {sample}"
-        pixels = _to_float(getattr(skimage.data, sample)(), source)
+        name = "astronaut" if sample == "face" else sample
+        item, source = sample, f"scikit-image's {name}"
+        pixels = _to_float(getattr(skimage.data, name)(), source)
+        pixels = pixels[FACE] if sample == "face" else pixels
         require(not measured, "--measured: give the measured picture with --data")
     else:
         item, source = path.stem, str(path)
-        pixels = read_pixels(path, (-1.0, 2.0) if measured else (0.0, 1.0))
+        pixels = read_pixels(path, (-5.0, 6.0) if measured else (0.0, 1.0))
     if side is not None:
         require(not measured, "--resize: a measured picture is taken as it is; resize it before")
         require(side >= MIN_SIDE, f"--resize {side}: expected at least {MIN_SIDE} pixels")
@@ -95,7 +97,7 @@ def read_pixels(path: Path, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndar
     if suffix == ".npy":
         return _to_float(load_numpy(path, key="image"), str(path), limits)
     try:
-        if suffix in (".tif", ".tiff"):
+        if suffix in (".tif", ".tiff") and not _is_8_bit_tiff(path):
             return _to_float(tifffile.imread(path), str(path), limits)
         with Image.open(path) as image:
             if image.format == "PNG" and _png_bit_depth(path) == 16:
@@ -112,8 +114,9 @@ def read_pixels(path: Path, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndar
     except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, png.Error,
             UnidentifiedImageError, tifffile.TiffFileError, Image.DecompressionBombError,
     ) as error:  # fmt: skip
-        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
-        raise InputError(f"{path}: not a readable picture, damaged or cut short ({reason})") from error
+        raise InputError(
+            f"{path}: not a readable picture, damaged or cut short ({reason(error)})"
+        ) from error
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -182,23 +185,28 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         InputError: it is damaged, of another size, or holds other values.
     """
-    mask = read_grey(path)
+    if path.suffix.lower() == ".npy" and path.is_file():
+        mask = load_numpy(path, key="mask")
+    else:
+        mask = read_grey(path)
+    require(
+        mask.ndim == 2 and mask.dtype.kind in "buif",
+        f"{path}: expected a mask of shape (H, W), got {mask.dtype} {mask.shape}",
+    )
     require(
         mask.shape == shape,
         f"{path}: expected a mask of the picture's size {shape[0]}x{shape[1]}, got "
         f"{mask.shape[0]}x{mask.shape[1]}",
     )
-    if mask.max() == 1 / 255:  # 0 and 1 in an 8-bit file
-        mask = mask * 255
     values = np.unique(mask)
+    white = values[-1]
     require(
-        bool(np.isin(values, (0, 1)).all()),
+        bool(np.isin(values, (0, white)).all())
+        and any(np.isclose(white, w) for w in (0, 1 / 65535, 1 / 255, 1, 255, 65535)),
         f"{path}: a mask holds black (missing) and white (known) only, got {len(values)} values "
-        "such as "
-        + ", ".join(f"{v:.3g}" for v in values[(values > 0) & (values < 1)][:3])
-        + "; a JPEG cannot hold one, use a PNG",
+        f"from {values[0]:.3g} to {white:.3g}; a JPEG cannot hold one, use a PNG",
     )
-    return mask == 1
+    return mask != 0
 
 
 def as_array(x: Tensor) -> np.ndarray:
@@ -210,6 +218,19 @@ def as_array(x: Tensor) -> np.ndarray:
 def as_picture(x: Tensor) -> np.ndarray:
     """Return (1, C, H, W) as it is shown: clipped to [0, 1], (H, W) or (H, W, 3)."""
     return as_array(x.clamp(0, 1))
+
+
+def _is_8_bit_tiff(path: Path) -> bool:
+    """Tell whether Pillow, which knows palettes and orientations, reads this TIFF whole."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        kind = page.photometric.name
+        require(
+            page.bitspersample <= 8 or kind in ("MINISBLACK", "RGB"),
+            f"{path}: expected a TIFF of grey or RGB pixels, got {kind} of "
+            f"{page.bitspersample} bits; save it as PNG",
+        )
+        return page.bitspersample <= 8
 
 
 def _read_png16(path: Path) -> np.ndarray:

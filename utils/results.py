@@ -76,4 +76,4 @@ def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
     """Return 0 and the truth's maximum, or without a truth a high value of the last iterate."""
     if "truth" in pictures:
         return 0.0, float(pictures["truth"].max())
-    return 0.0, float(np.percentile(pictures["final"], 99.9))
+    return 0.0, max(float(np.percentile(pictures["final"], 99.9)), 1e-30)  # all may be negative

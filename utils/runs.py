@@ -22,7 +22,7 @@ import time
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from utils.cli import InputError, Interrupted, RunFailed, require
-from utils.files import PARTIAL, content_hash, write_atomically
+from utils.files import PARTIAL, content_hash, reason, write_atomically
 from utils.optim import AdamUpdate
 
 try:
@@ -55,6 +55,11 @@ RUN_FLAGS = {"slice", "device", "deterministic", "run", "fresh", "quick"}
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
 CHECKPOINT_SHARE = 0.01  # and at most this share of the time goes into them
 LABELS = {"ema": "average (EMA)"}  # of an image in the report, where it is not its name
+MORE_FIGURES = {  # of some tasks
+    "psnr_window": ("in the window", "dB"),
+    "rmse_hu": ("RMSE", "HU"),
+    "psnr_hole": ("in the hole", "dB"),
+}
 LONG_RUN_SECONDS = 300.0  # on a CPU, a longer run is told of --quick
 
 
@@ -66,6 +71,7 @@ class Run:
             are the run's settings. A folder that holds other settings is refused.
         task, method, item: the folders below args.out.
         data: all that the user brings, None for what is absent.
+        ignored: further fields that are no settings: those that name a file in `data`.
 
     Raises:
         InputError: the folder holds a run of other settings.
@@ -78,13 +84,15 @@ class Run:
         method: str,
         item: str,
         data: tuple[np.ndarray | str | None, ...],
+        ignored: Collection[str] = (),
     ) -> None:
         self.args = args
         self.identity = {"task": task, "method": method, "item": item}
         self.settings = {
             field.name: getattr(args, field.name)
             for field in fields(args)
-            if field.name not in RUN_FLAGS and field.type not in (Path, Path | None)
+            if field.name not in {*RUN_FLAGS, *ignored}
+            and field.type not in (Path, Path | None)
         }
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
         self.settings = json.loads(json.dumps(self.settings))  # as config.json will give them back
@@ -187,7 +195,7 @@ class Run:
             return
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(
-                f"{self._path('config.json')}: damaged ({str(error)[:80]}); start afresh with "
+                f"{self._path('config.json')}: damaged ({reason(error)}); start afresh with "
                 "--fresh or take another --run"
             ) from error
         self._refuse_other_settings("config.json", stored)
@@ -350,11 +358,17 @@ class Run:
 
     def _tell_long_run(self, steps: int) -> None:
         whole = (time.perf_counter() - self._started) / steps * self.K
-        if self.device.type == "cpu" and whole > LONG_RUN_SECONDS and not self.args.quick:
+        if self.device.type == "cpu" and whole > LONG_RUN_SECONDS:
+            if self.args.quick:
+                advice = "--quick takes two minutes for the sample; larger data take longer."
+            else:
+                advice = (
+                    "--quick shows a result within two minutes, with a smaller network and fewer "
+                    "updates; a GPU runs the full setting."
+                )
             self._bar.write(
-                f"On this CPU the {self.K} x {self.args.N} updates take about "
-                f"{duration(whole)}. --quick shows a result within two minutes, with a smaller "
-                "network and fewer updates; a GPU runs the full setting.",
+                f"On this CPU the {self.K} x {self.args.N} updates take about {duration(whole)}. "
+                f"{advice}",
                 file=sys.stderr,
             )
 
@@ -404,9 +418,8 @@ class Run:
             OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError,
             pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
         ) as error:  # fmt: skip
-            reason = (str(error) or type(error).__name__).splitlines()[0][:80]
             raise InputError(
-                f"{path}: a damaged checkpoint ({reason}); start afresh with --fresh"
+                f"{path}: a damaged checkpoint ({reason(error)}); start afresh with --fresh"
             ) from error
         for name, here in self._conditions.items():
             if conditions.get(name) != here:
@@ -456,7 +469,9 @@ class Run:
         if self.device.type == "cuda":
             record["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
         self._write_log()
-        self._save_text("metrics.json", json.dumps(record, indent=2))
+        # JSON has no infinity, the PSNR of an image without any error.
+        record = {k: None if v == math.inf else v for k, v in record.items()}
+        self._save_text("metrics.json", json.dumps(record, indent=2, allow_nan=False))
         self._path("checkpoint.pt").unlink(missing_ok=True)
         for path in self.folder.glob(f".*{PARTIAL}"):
             path.unlink(missing_ok=True)
@@ -485,9 +500,16 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
     """Print a complete run's figures and where its files lie."""
     if "psnr_final" in metrics:
         for name in metrics["images"]:
+            psnr = metrics[f"psnr_{name}"]
+            more = [
+                f"   {label} {metrics[f'{key}_{name}']:.2f} {unit}"
+                for key, (label, unit) in MORE_FIGURES.items()
+                if metrics.get(f"{key}_{name}") is not None
+            ]
             print(
-                f"  {LABELS.get(name, name):<14} PSNR {metrics[f'psnr_{name}']:6.2f} dB   "
-                f"SSIM {metrics[f'ssim_{name}']:.4f}   NMSE {metrics[f'nmse_{name}']:.5f}"
+                f"  {LABELS.get(name, name):<14} PSNR {math.inf if psnr is None else psnr:6.2f} dB"
+                f"   SSIM {metrics[f'ssim_{name}']:.4f}   NMSE {metrics[f'nmse_{name}']:.5f}"
+                + "".join(more)
             )
         print(
             f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by the "

@@ -1,0 +1,216 @@
+"""aSeqDIP for sparse-view CT: reconstruct a slice from 18 parallel-beam views.
+
+The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS 2024, Algorithm 1):
+
+    phi_k = argmin_phi ||A f_phi(z_{k-1}) - y||^2 + lambda ||f_phi(z_{k-1}) - z_{k-1}||^2    (3)
+    z_k   = f_{phi_k}(z_{k-1}),    z_0 = FBP of y or A^T y,    x_hat = z_K                 (4), (5)
+
+with A = C R (views, Radon transform) divided by its norm, N Adam steps for each argmin.
+
+    python aseqdip_ct.py --views 18                                        embedded sample
+    python aseqdip_ct.py --views 30 --data L067_slices --window -160 240   a folder of CT slices
+    python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
+
+EXPECT
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from models.unet import UNet
+from operators.radon import Radon, equispaced_angles
+from utils import ct_data
+from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.metrics import attenuation_metrics, hu_metrics
+from utils.optim import AdamUpdate, sqnorm
+from utils.results import save_results
+from utils.runs import Run
+
+
+@dataclass
+class Args(RunArgs):
+    # Data
+    data: Path | None = None  # CT slice as DICOM, .npy in HU, .png, or a folder of them; without it the sample
+    sample: Literal["skull", "small"] = "skull"  # pydicom's slice: 512x512 or 128x128 pixels
+    resize: int | None = None  # side in pixels that the slice is resampled to
+    sinogram: Path | None = None  # measured line integrals (angles, detector bins) as .npy/.npz, in place of --data
+    angles: str | None = None  # of --sinogram: number of views over 180 degrees, or a file of angles in degrees
+    size: int | None = None  # side of the image of --sinogram, in detector bins; without it all of them
+    measured: bool = False  # there is no truth: said by --sinogram already
+    # Sampling and units (ignored with --sinogram)
+    views: int = 18  # equispaced over 180 degrees (section 4.1: 18 and 30)
+    photons: float | None = None  # photons I0 sent per ray, counted with Poisson noise; without it none (section 4.1)
+    pixel_mm: float | None = None  # side of a pixel, for --photons; without it the DICOM file's
+    hu_range: tuple[float, float] | None = None  # HU that become 0 and 1; without it the slice's minimum and maximum, as in the public code
+    window: tuple[float, float] = (-160.0, 240.0)  # HU shown as black and white, and scored beside the whole range
+    # Method
+    z0: Literal["fbp", "adjoint"] = "fbp"  # first input: the public code's, or the text's A^T y
+    fbp_filter: Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"] = "ramp"  # of the FBP
+    K: int = 2000  # input updates (section 4.1)
+    N: int = 2  # weight updates per input update (section 4.1)
+    lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
+    lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
+    width: int = 64  # channels of the U-Net at full resolution
+    depth: int = 3  # poolings of the U-Net
+    init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
+    ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+
+
+# What --quick changes: these are then the defaults. It was chosen on the slices of the README.
+QUICK = dict(sample="small", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
+
+
+def reconstruct(args: Args, path: Path | None) -> None:
+    """Run aSeqDIP on one slice and fill its run folder."""
+    device = set_up_device(args.device, args.deterministic)
+    if args.sinogram is not None:
+        require(path is None, "--sinogram: it takes the place of --data; give one of them")
+        scan = ct_data.load_sinogram(args.sinogram, args.angles)
+    else:
+        require(not args.measured, "--measured: give the measured line integrals with --sinogram")
+        require(args.angles is None and args.size is None, "--angles, --size: they describe a "
+                "--sinogram; the views of a simulated one are --views")  # fmt: skip
+        scan = ct_data.load_slice(path, args.sample, args.resize)
+    run = Run(
+        args, task="ct", method="aseqdip", item=scan.item, data=scan.content,
+        ignored={"angles", "measured"},
+    )  # fmt: skip
+    if run.finished():
+        return
+    y, A, x_true, units, facts = build_problem(args, scan, device)
+
+    def score(x: Tensor) -> dict[str, float]:
+        if x_true is None:
+            return {}
+        figures = attenuation_metrics(x / scale, x_true)
+        if units.is_hu:
+            figures |= hu_metrics(in_units(x), units.values(x_true), args.window)
+        return figures
+
+    def in_units(x: Tensor) -> Tensor:
+        return units.values(x / scale)
+
+    # The method
+    scale = 1 / A.pinv(y).max()  # known from y alone, undone at the end
+    sinogram, y = y, scale * y
+    norm = A.norm()  # with A / norm, lambda weighs the two terms as in the other tasks
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    net = UNet(1, 1, args.width, args.depth, args.init_std, weights_rng).to(device)
+
+    def objective(z: Tensor) -> dict[str, Tensor]:
+        x = net(z)
+        data_term = sqnorm(A(x), y) / norm**2
+        autoencoding_term = sqnorm(x, z)
+        loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
+        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+
+    update = AdamUpdate(objective, net, args.lr)
+
+    @torch.no_grad()
+    def net_output(z: Tensor) -> Tensor:
+        return net(z)
+
+    z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / norm**2
+    z = run.start(z0, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    for k in run.outer(args.K):  # Algorithm 1
+        for _ in range(args.N):
+            update(z)  # one Adam update of eq. (3), z fixed
+        z = net_output(z)  # eq. (4), with the updated weights
+        run.record(k, z)
+
+    # Results
+    run.save_array("sinogram.npy", sinogram[0, 0].cpu().numpy())
+    run.save_array("angles.npy", A.angles.rad2deg().numpy())
+    save_results(
+        run,
+        {"input": A.pinv(y), "final": z, "ema": run.averaged()},
+        None if x_true is None else scale * x_true,
+        score,
+        facts,
+        array=lambda x: in_units(x)[0, 0].cpu().numpy(),
+        picture=lambda x: in_units(x)[0, 0].cpu().numpy(),
+        names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},
+        extra=("sinogram", sinogram[0, 0].cpu().numpy()),
+        limits=args.window if units.is_hu else None,
+        error_scale=1,  # a window is narrow already
+        title=f"aSeqDIP, {scan.item}, {len(A.angles)} views"
+        + (f", shown {args.window[0]:g} to {args.window[1]:g} HU" if units.is_hu else ""),
+    )
+
+
+def build_problem(
+    args: Args, scan: ct_data.Slice | ct_data.Sinogram, device: torch.device
+) -> tuple[Tensor, Radon, Tensor | None, ct_data.Units, dict[str, Any]]:
+    """Make the sinogram and the operator; x_true is None for a measured one.
+
+    Returns:
+        y (1, 1, n_angles, n_det) float32, A, x_true (1, 1, H, W) in [0, 1], the units that
+        these numbers stand for, facts for metrics.json.
+    """
+    measured = isinstance(scan, ct_data.Sinogram)
+    if measured:
+        side = scan.y.shape[1] if args.size is None else args.size
+        shape, n_det, angles = (side, side), scan.y.shape[1], torch.from_numpy(scan.angles)
+        require(
+            side >= ct_data.MIN_SIDE,
+            f"--size {side}: expected at least {ct_data.MIN_SIDE} pixels",
+        )
+    else:
+        require(args.views >= 1, f"--views {args.views}: expected a whole number of at least 1")
+        shape, n_det, angles = scan.values.shape, None, equispaced_angles(args.views)
+        if args.photons is not None:
+            ct_data.make_physical(scan, args.hu_range)
+        units = ct_data.make_units(scan, args.hu_range)
+    check_size(shape, args.depth)
+    low, high = args.window
+    require(
+        -math.inf < low < high < math.inf,
+        f"--window {low:g} {high:g}: expected a lower and a higher number of HU",
+    )
+    try:
+        A = Radon(shape, angles, n_det, args.fbp_filter).to(device)
+    except ValueError as error:  # too many views of too many pixels
+        raise InputError(str(error)) from error
+    print(f"{scan.source}: {shape[0]}x{shape[1]} pixels, {A.out_shape[1]} views of "
+          f"{A.out_shape[2]} bins")  # fmt: skip
+    facts = {
+        "source": scan.source,
+        "views": len(angles),
+        "z0_is": args.z0,
+        "measured": measured,
+    }
+    if measured:
+        units = ct_data.Units(0.0, 1.0, is_hu=False)
+        return torch.from_numpy(scan.y)[None, None].to(device), A, None, units, facts
+    x_true = ((torch.from_numpy(scan.values) - units.low) / (units.high - units.low)).clamp(0, 1)
+    x_true = x_true[None, None].float().to(device)
+    y = A(x_true)
+    facts |= {"low": units.low, "high": units.high, "is_hu": units.is_hu}
+    if units.is_hu:
+        print(f"{units.low:g} HU is 0, {units.high:g} HU is 1")
+    if args.photons is not None:
+        data_rng = torch.Generator().manual_seed(args.data_seed)
+        mu_0, mu_1 = ct_data.attenuation(units, ct_data.pixel_size(scan, args.pixel_mm))
+        background = mu_0 * A(torch.ones_like(x_true))
+        p, n_starved = ct_data.photon_noise(
+            background + (mu_1 - mu_0) * y, args.photons, data_rng
+        )
+        y = (p - background) / (mu_1 - mu_0)
+        facts |= {"photons": args.photons, "rays_without_photons": n_starved}
+        print(f"{args.photons:g} photons a ray; none came through {n_starved} of {y.numel()} rays")
+    return y, A, x_true, units, facts
+
+
+def main() -> int:
+    args = parse_args(Args, QUICK, description=__doc__)
+    return run_items(args, ct_data.SUFFIXES, reconstruct, also=ct_data.is_dicom)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

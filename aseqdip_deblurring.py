@@ -1,0 +1,202 @@
+"""aSeqDIP for non-linear deblurring: undo the motion blur of one picture.
+
+The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS 2024, Algorithm 1):
+
+    phi_k = argmin_phi ||A(f_phi(z_{k-1})) - y||^2 + lambda ||f_phi(z_{k-1}) - z_{k-1}||^2   (3)
+    z_k   = f_{phi_k}(z_{k-1}),    z_0 = y,    x_hat = z_K                                 (4), (5)
+
+with A a blur that is known and, but for --blur trajectory, not linear; N Adam steps for each argmin.
+
+    python aseqdip_deblurring.py                                               camera blur, embedded photograph
+    python aseqdip_deblurring.py --blur bkse --bkse-weights GOPRO_wVAE.pth     the paper's blur
+    python aseqdip_deblurring.py --data photo.png --measured --kernel psf.npy  a blurred picture
+
+EXPECT
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from models.unet import UNet
+from operators.blur import BKSEBlur, CameraBlur, LinearBlur
+from utils import blur_data, image_data
+from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.figures import side_by_side
+from utils.files import file_hash
+from utils.metrics import image_metrics
+from utils.optim import AdamUpdate, sqnorm
+from utils.results import save_results
+from utils.runs import Run
+
+
+@dataclass
+class Args(RunArgs):
+    # Data
+    data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
+    sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
+    resize: int | None = None  # side in pixels of the square that the picture is made (appendix C.6: 512)
+    measured: bool = False  # the picture is blurred already, there is no truth; --kernel names the file of its kernel
+    # Blur
+    blur: Literal["bkse", "camera", "trajectory"] | None = None  # without it bkse if its weights are given, else camera
+    kernel: Path | None = None  # linear kernel as .npy or picture, or BKSE's encoded one; without it drawn from data_seed
+    bkse_weights: Path | None = None  # GOPRO_wVAE.pth of Tran et al. (section 4)
+    bkse_sha256: str | None = None  # what the SHA-256 of that file must be
+    # Method
+    K: int = 2000  # input updates (section 4.1); the public code has 5000
+    N: int = 2  # weight updates per input update (section 4.1)
+    lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
+    lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4); the public code has 5
+    width: int = 64  # channels of the U-Net at full resolution
+    depth: int = 3  # poolings of the U-Net
+    init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
+    ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+
+
+# What --quick changes: these are then the defaults. It was chosen on the picture of the README.
+QUICK = dict(sample="face", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
+
+
+def reconstruct(args: Args, path: Path | None) -> None:
+    """Run aSeqDIP on one picture and fill its run folder."""
+    device = set_up_device(args.device, args.deterministic)
+    picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
+    A, blur = make_blur(args, picture)
+    files = [None if f is None else file_hash(f) for f in (args.kernel, args.bkse_weights)]
+    run = Run(
+        args, task="deblurring", method="aseqdip", item=picture.item,
+        data=(picture.pixels, *files), ignored={"bkse_sha256"},
+    )  # fmt: skip
+    if run.finished():
+        return
+    y, x_true, facts = build_problem(args, picture, A.to(device), blur, device)
+
+    def score(x: Tensor) -> dict[str, float]:
+        return {} if x_true is None else image_metrics(x, x_true)
+
+    # The method
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = len(picture.pixels)
+    net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng).to(device)
+
+    level = y.mean()  # from an image near 0 the blur's curve leads to stripes (docs/images.md)
+
+    def f(z: Tensor) -> Tensor:
+        return level + net(z - level)
+
+    def objective(z: Tensor) -> dict[str, Tensor]:
+        x = f(z)
+        data_term = sqnorm(A(x), y)
+        autoencoding_term = sqnorm(x, z)
+        loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
+        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+
+    update = AdamUpdate(objective, net, args.lr)
+
+    @torch.no_grad()
+    def net_output(z: Tensor) -> Tensor:
+        return f(z)
+
+    z = run.start(y, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    for k in run.outer(args.K):  # Algorithm 1
+        for _ in range(args.N):
+            update(z)  # one Adam update of eq. (3), z fixed
+        z = net_output(z)  # eq. (4), with the updated weights
+        run.record(k, z)
+
+    # Results
+    run.save_array("measurement.npy", image_data.as_array(y))
+    kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
+    run.save_array("kernel.npy", kernel)
+    extra = None  # BKSE's is a code, not a picture
+    if not isinstance(A, BKSEBlur):
+        extra = ("blur kernels", side_by_side(kernel.reshape(-1, *kernel.shape[-2:])))
+    save_results(
+        run,
+        {"input": A.pinv(y), "final": z, "ema": run.averaged()},
+        x_true,
+        score,
+        facts,
+        array=image_data.as_array,
+        picture=image_data.as_picture,
+        names={"truth": "sharp", "input": "blurred"},
+        extra=extra,
+        limits=(0, 1),
+        title=f"aSeqDIP, {picture.item}, {blur}",
+    )
+
+
+def make_blur(
+    args: Args, picture: image_data.Picture
+) -> tuple[BKSEBlur | CameraBlur | LinearBlur, str]:
+    """Build the blur that was asked for, and the words that name it."""
+    shape = picture.pixels.shape
+    data_rng = torch.Generator().manual_seed(args.data_seed)
+    default = "bkse" if args.bkse_weights else "trajectory" if args.kernel else "camera"
+    kind = args.blur or default
+    require(
+        not args.measured or args.kernel is not None,
+        "--measured: name the file of the blur's kernel with --kernel",
+    )
+    require(
+        kind == "bkse" or args.bkse_weights is None,
+        f"--bkse-weights: of no use to --blur {kind}; leave one of them out",
+    )
+    try:
+        if kind == "bkse":
+            require(
+                args.bkse_weights is not None,
+                "--blur bkse: give its weights, GOPRO_wVAE.pth, with --bkse-weights (the README "
+                "says where they are published), or take --blur camera",
+            )
+            require(
+                shape[0] == 3,
+                f"{picture.source}: BKSE blurs RGB pictures, got a grey one; take --blur camera",
+            )
+            if args.kernel is None:
+                kernel = blur_data.bkse_kernel(shape, args.data_seed)
+            else:
+                kernel = blur_data.load_bkse_kernel(args.kernel)
+            net = blur_data.load_bkse_weights(args.bkse_weights, args.bkse_sha256)
+            return BKSEBlur(net, kernel, shape), "BKSE blur"
+        if kind == "camera":
+            require(args.kernel is None, "--kernel: --blur camera draws its own; leave one out")
+            why = "" if args.blur else ": no BKSE weights given"
+            return blur_data.camera_blur(shape, data_rng), f"camera blur{why}"
+        if args.kernel is None:
+            return LinearBlur(blur_data.motion_kernel(64, data_rng), shape), "trajectory blur"
+        return LinearBlur(blur_data.load_kernel(args.kernel), shape), f"blur by {args.kernel.name}"
+    except ValueError as error:  # such as a picture that is too small for the kernel
+        raise InputError(str(error)) from error
+
+
+def build_problem(
+    args: Args, picture: image_data.Picture, A: BKSEBlur | CameraBlur | LinearBlur, blur: str,
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+    """Blur the picture; x_true is None for a measured one.
+
+    Returns:
+        y (1, C, H, W) float32, x_true (1, C, H, W) in [0, 1], facts for metrics.json.
+    """
+    print(f"{blur}; {picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
+    pixels = torch.from_numpy(picture.pixels)[None].to(device)
+    check_size(pixels.shape[-2:], args.depth)
+    facts = {"source": picture.source, "blur": blur, "measured": args.measured}
+    if args.measured:
+        return pixels, None, facts
+    with torch.no_grad():
+        return A(pixels), pixels, facts
+
+
+def main() -> int:
+    args = parse_args(Args, QUICK, description=__doc__)
+    return run_items(args, image_data.SUFFIXES, reconstruct)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

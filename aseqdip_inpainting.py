@@ -1,0 +1,177 @@
+"""aSeqDIP for inpainting: fill the hole of a picture, or its missing pixels.
+
+The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS 2024, Algorithm 1):
+
+    phi_k = argmin_phi ||A f_phi(z_{k-1}) - y||^2 + lambda ||f_phi(z_{k-1}) - z_{k-1}||^2    (3)
+    z_k   = f_{phi_k}(z_{k-1}),    z_0 = y,    x_hat = z_K                                 (4), (5)
+
+with A = M, the mask of known pixels, N Adam steps for each argmin.
+
+    python aseqdip_inpainting.py --hiar 0.1                                     embedded photograph
+    python aseqdip_inpainting.py --mask random --missing 0.97 --data ffhq       a folder, as in the paper
+    python aseqdip_inpainting.py --data photo.png --measured --mask known.png   a damaged picture
+
+EXPECT
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.unet import UNet
+from operators.pixels import PixelMask
+from utils import image_data
+from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.metrics import hole_psnr, image_metrics
+from utils.optim import AdamUpdate, sqnorm
+from utils.results import save_results
+from utils.runs import Run
+
+
+@dataclass
+class Args(RunArgs):
+    # Data
+    data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
+    sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
+    resize: int | None = None  # side in pixels of the square that the picture is made (appendix C.6: 512)
+    measured: bool = False  # the picture is damaged already, there is no truth; --mask names the file of its mask
+    # Mask
+    mask: str = "box"  # box (central), random, or a file: white where a pixel is known, black where it is missing
+    hiar: float = 0.1  # hole-to-image area ratio of the box (section 4: 0.1 and 0.25)
+    missing: float = 0.97  # share of pixels that random takes away (appendix C.3: 0.97)
+    hole_start: float = 0.0  # value of missing pixels in z_0: y's own 0 (section 3.2); the public code has 0.4
+    # Method
+    K: int = 2000  # input updates (section 4.1)
+    N: int = 2  # weight updates per input update (section 4.1)
+    lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
+    lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
+    width: int = 64  # channels of the U-Net at full resolution
+    depth: int = 3  # poolings of the U-Net
+    init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
+    ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+
+
+# What --quick changes: these are then the defaults. It was chosen on the picture of the README.
+QUICK = dict(sample="face", K=500, lr=1e-3, lambda_ae=0.1, width=16, log_every=10)
+
+
+def reconstruct(args: Args, path: Path | None) -> None:
+    """Run aSeqDIP on one picture and fill its run folder."""
+    device = set_up_device(args.device, args.deterministic)
+    picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
+    mask = make_mask(args, picture)
+    run = Run(
+        args, task="inpainting", method="aseqdip", item=picture.item, data=(picture.pixels, mask),
+        ignored=set() if args.mask in ("box", "random") else {"mask"},
+    )  # fmt: skip
+    if run.finished():
+        return
+    y, A, x_true, facts = build_problem(args, picture, mask, device)
+
+    def score(x: Tensor) -> dict[str, float]:
+        if x_true is None:
+            return {}
+        return image_metrics(x, x_true) | {"psnr_hole": hole_psnr(x, x_true, ~A.mask)}
+
+    # The method
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = len(picture.pixels)
+    net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng).to(device)
+
+    def objective(z: Tensor) -> dict[str, Tensor]:
+        x = net(z)
+        data_term = sqnorm(A(x), y)
+        autoencoding_term = sqnorm(x, z)
+        loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
+        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+
+    update = AdamUpdate(objective, net, args.lr)
+
+    @torch.no_grad()
+    def net_output(z: Tensor) -> Tensor:
+        return net(z)
+
+    z0 = torch.where(A.mask, y, args.hole_start)
+    z = run.start(z0, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    for k in run.outer(args.K):  # Algorithm 1
+        for _ in range(args.N):
+            update(z)  # one Adam update of eq. (3), z fixed
+        z = net_output(z)  # eq. (4), with the updated weights
+        run.record(k, z)
+
+    # Results: the composite is the last iterate with the known pixels put back
+    composite = torch.where(A.mask, y, z)
+    run.save_array("measurement.npy", image_data.as_array(y))
+    run.save_array("mask.npy", mask)
+    save_results(
+        run,
+        {"input": A.pinv(y), "final": z, "ema": run.averaged(), "composite": composite},
+        x_true,
+        score,
+        facts,
+        array=image_data.as_array,
+        picture=image_data.as_picture,
+        names={"truth": "undamaged", "input": "masked", "composite": "last, known pixels put back"},
+        extra=("known pixels", mask),
+        limits=(0, 1),
+        title=f"aSeqDIP, {picture.item}, {facts['missing_true']:.2%} of the pixels missing",
+    )
+
+
+def make_mask(args: Args, picture: image_data.Picture) -> np.ndarray:
+    """Draw or read the mask, (H, W) bool, True where a pixel is known."""
+    shape = picture.pixels.shape[1:]
+    if args.mask == "box":
+        require(not args.measured, "--measured: name the file of the mask with --mask")
+        mask = image_data.box_mask(shape, args.hiar)
+    elif args.mask == "random":
+        require(not args.measured, "--measured: name the file of the mask with --mask")
+        data_rng = torch.Generator().manual_seed(args.data_seed)
+        mask = image_data.random_mask(shape, args.missing, data_rng)
+    else:
+        mask = image_data.load_mask(Path(args.mask), shape)
+    require(bool(mask.any()), f"--mask {args.mask}: no pixel is known; nothing can be filled in")
+    require(not mask.all(), f"--mask {args.mask}: no pixel is missing; there is nothing to fill in")
+    return mask
+
+
+def build_problem(
+    args: Args, picture: image_data.Picture, mask: np.ndarray, device: torch.device
+) -> tuple[Tensor, PixelMask, Tensor | None, dict[str, Any]]:
+    """Take the missing pixels away; x_true is None for a measured picture.
+
+    Returns:
+        y (1, C, H, W) float32, A, x_true (1, C, H, W) in [0, 1], facts for metrics.json.
+    """
+    pixels = torch.from_numpy(picture.pixels)[None].to(device)
+    check_size(pixels.shape[-2:], args.depth)
+    require(
+        0 <= args.hole_start <= 1,
+        f"--hole-start {args.hole_start:g}: expected a grey value from 0 to 1",
+    )
+    A = PixelMask(torch.from_numpy(mask), pixels.shape[1]).to(device)
+    missing = 1 - mask.mean()
+    print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
+    requested = {"box": f"requested {args.hiar:g}", "random": f"requested {args.missing:g}"}
+    print(f"missing pixels {requested.get(args.mask, 'of ' + args.mask)}, true {missing:.4f}")
+    facts = {
+        "source": picture.source,
+        "mask": args.mask,
+        "missing_true": missing,
+        "measured": args.measured,
+    }
+    return A(pixels), A, None if args.measured else pixels, facts
+
+
+def main() -> int:
+    args = parse_args(Args, QUICK, description=__doc__)
+    return run_items(args, image_data.SUFFIXES, reconstruct)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

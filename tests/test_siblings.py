@@ -1,0 +1,428 @@
+"""What the scripts of all tasks have in common, each on its own operator."""
+
+import json
+import re
+
+import numpy as np
+import png
+import pytest
+import running
+import skimage.data
+import torch
+import torch.nn.functional as F
+from running import call, digest, log_of, metrics, run_folder, stop_half_way
+from skimage.transform import radon, resize
+
+import aseqdip_ct
+import aseqdip_deblurring
+import aseqdip_denoising
+import aseqdip_inpainting
+import aseqdip_mri
+from models.bkse import BlurNet
+from models.unet import UNet
+from utils import ct_data, image_data
+
+SIBLINGS = {
+    "ct": aseqdip_ct,
+    "denoising": aseqdip_denoising,
+    "inpainting": aseqdip_inpainting,
+    "deblurring": aseqdip_deblurring,
+}
+TINY = ["--K", "6", "--width", "4", "--lr", "1e-3", "--log-every", "2", "--device", "cpu"]
+FLAGS = {  # of a small problem of each task
+    "ct": ["--views", "9"],
+    "denoising": ["--sigma", "30"],
+    "inpainting": ["--hiar", "0.2"],
+    "deblurring": ["--blur", "camera"],
+}
+FILES = {
+    "ct": {"sinogram.npy", "angles.npy"},
+    "denoising": {"measurement.npy"},
+    "inpainting": {
+        "measurement.npy", "mask.npy", "reconstruction_composite.npy",
+        "reconstruction_composite.png",
+    },
+    "deblurring": {"measurement.npy", "kernel.npy"},
+}  # fmt: skip
+
+
+def write_png(path, pixels, depth=8):
+    """Write (H, W) or (H, W, 3) of integers as a .png of this bit depth."""
+    grey = pixels.ndim == 2
+    height, width = pixels.shape[:2]
+    writer = png.Writer(width, height, greyscale=grey, bitdepth=depth)
+    with open(path, "wb") as file:
+        writer.write(file, pixels.reshape(height, -1).tolist())
+    return path
+
+
+@pytest.fixture
+def item(tmp_path, request):
+    """Return a small file for the test's `task`: an astronaut of 48x40, a CT slice of 44x44."""
+    if request.node.callspec.params["task"] == "ct":
+        hu = resize(ct_data.load_slice(None, "small", None).values, (44, 44), anti_aliasing=True)
+        np.save(tmp_path / "item.npy", hu)
+        return tmp_path / "item.npy"
+    pixels = resize(skimage.data.astronaut(), (48, 40), anti_aliasing=True)
+    return write_png(tmp_path / "item.png", np.rint(255 * pixels).astype(int))
+
+
+@pytest.fixture
+def arguments(task, item, tmp_path):
+    return ["--data", item, "--out", tmp_path / "out", *TINY, *FLAGS[task]]
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_a_run_writes_all_its_files_and_is_not_done_twice(
+    task, arguments, tmp_path, monkeypatch, capsys
+):
+    assert call(monkeypatch, SIBLINGS[task], *arguments) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    assert {path.name for path in folder.iterdir()} == FILES[task] | {
+        "config.json", "metrics.json", "log.csv", "reconstruction.npy", "reconstruction.png",
+        "reconstruction_ema.npy", "reconstruction_ema.png", "comparison.png", "curve.png",
+    }  # fmt: skip
+    found = metrics(folder)
+    assert (found["task"], found["method"], found["item"]) == (task, "aseqdip", "item")
+    assert {
+        "psnr_input", "psnr_final", "psnr_ema", "psnr_oracle", "ssim_final", "ssim_uniform7_final",
+        "nmse_final", "steps", "seconds", "n_params", "device", "source", "measured",
+    } <= found.keys()  # fmt: skip
+    rows = log_of(folder)
+    assert [int(row["step"]) for row in rows] == [0, 4, 8, 12]
+    assert found["psnr_final"] == pytest.approx(float(rows[-1]["psnr"]))
+    assert found["psnr_oracle"] == max(float(row["psnr"]) for row in rows[1:])
+    written = (folder / "metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert call(monkeypatch, SIBLINGS[task], *arguments) == 0
+    assert "finished already" in capsys.readouterr().out
+    assert (folder / "metrics.json").stat().st_mtime_ns == written
+    first = digest(folder)
+    assert call(monkeypatch, SIBLINGS[task], *arguments, "--fresh") == 0
+    assert (folder / "metrics.json").stat().st_mtime_ns != written and digest(folder) == first
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    task, arguments, tmp_path, monkeypatch, capsys
+):
+    assert call(monkeypatch, SIBLINGS[task], *arguments, "--out", tmp_path / "whole") == 0
+    stop_half_way(monkeypatch, SIBLINGS[task], arguments, k_stop=3)
+    capsys.readouterr()
+    assert call(monkeypatch, SIBLINGS[task], *arguments) == 0
+    said = capsys.readouterr().out
+    assert "resumed after outer step 3" in said and "note:" not in said
+    whole, resumed = (run_folder(tmp_path / out, task, "item") for out in ("whole", "out"))
+    for name in {path.name for path in whole.glob("*.npy")}:
+        assert (whole / name).read_bytes() == (resumed / name).read_bytes(), name
+    for a, b in zip(log_of(whole), log_of(resumed), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def measured_again(task, folder):
+    """Return the flags that give a run's measurements to the script as a user's own."""
+    if task == "ct":
+        return ["--sinogram", folder / "sinogram.npy", "--angles", folder / "angles.npy",
+                "--size", "44"]  # fmt: skip
+    flags = ["--measured", "--data", folder / "measurement.npy"]
+    if task == "inpainting":
+        np.save(folder / "known.npy", np.load(folder / "mask.npy").astype(np.uint8))
+        flags += ["--mask", folder / "known.npy"]
+    if task == "deblurring":
+        flags += ["--kernel", folder / "kernel.npy"]
+    return flags
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_the_truth_never_reaches_the_method(task, arguments, tmp_path, monkeypatch):
+    """From the measurements alone, without a truth, the loss takes the same values."""
+    if task == "deblurring":  # the camera's kernels have no place in one --kernel
+        arguments = [*arguments[:-2], "--blur", "trajectory", "--resize", "64"]
+    assert call(monkeypatch, SIBLINGS[task], *arguments) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    flags = measured_again(task, folder)
+    again = ["--out", tmp_path / "again", *TINY, *flags]
+    assert call(monkeypatch, SIBLINGS[task], *again) == 0
+    item = "sinogram" if task == "ct" else "measurement"
+    measured = run_folder(tmp_path / "again", task, item)
+    found = metrics(measured)
+    assert found["measured"]
+    assert not [key for key in found if re.match("psnr|ssim|nmse|rmse|.*oracle", key)]
+    assert (measured / "comparison.png").stat().st_size > 3000
+    known, unknown = log_of(folder), log_of(measured)
+    assert [row["psnr"] for row in unknown] == [""] * 4
+    for a, b in zip(known, unknown, strict=True):
+        for term in ("loss", "data_term", "autoencoding_term"):
+            # A kernel is divided by its sum again, which can change its last bit.
+            assert a[term] == b[term] or float(a[term]) == pytest.approx(float(b[term]), rel=1e-5)
+    if task in ("denoising", "inpainting"):
+        assert digest(measured) == digest(folder)
+
+
+def forward_of(task, folder):
+    """Return A of a run as bare PyTorch, from the run's files and skimage, and y and z_0."""
+    if task == "ct":
+        degrees = np.load(folder / "angles.npy")
+        basis = np.eye(44 * 44).reshape(-1, 44, 44)
+        matrix = np.stack([radon(e, degrees, circle=False).T.ravel() for e in basis], axis=1)
+        matrix = torch.from_numpy(matrix).float()
+        y = torch.from_numpy(np.load(folder / "sinogram.npy"))
+        norm = float(torch.linalg.matrix_norm(matrix, ord=2))
+        return lambda x: (matrix @ x.flatten()).reshape(y.shape) / norm, y / norm
+    y = np.load(folder / "measurement.npy")
+    y = torch.from_numpy(np.moveaxis(y, -1, 0))[None]
+    if task == "denoising":
+        return lambda x: x, y
+    if task == "inpainting":
+        mask = torch.from_numpy(np.load(folder / "mask.npy"))
+        return lambda x: x * mask, y
+    kernel = torch.from_numpy(np.load(folder / "kernel.npy")).flip(0, 1)  # conv2d correlates
+    (kh, kw), channels = kernel.shape, 3
+    weights = kernel.expand(channels, 1, kh, kw)
+    pad = ((kw - 1) // 2, kw // 2, (kh - 1) // 2, kh // 2)
+    return lambda x: F.conv2d(F.pad(x, pad, mode="reflect"), weights, groups=channels), y
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_the_loop_is_algorithm_1(task, arguments, tmp_path, monkeypatch):
+    """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
+    K, N, lam, lr = 3, 3, 0.3, 2e-3
+    flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
+    more = {"deblurring": ["--blur", "trajectory", "--resize", 64], "ct": ["--z0", "adjoint"]}
+    assert call(monkeypatch, SIBLINGS[task], *arguments, *flags, *more.get(task, [])) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    A, y = forward_of(task, folder)
+    z = y
+    if task == "ct":  # A^T y, scaled to a maximum of 1 of the FBP
+        _, A_transposed = torch.func.vjp(A, torch.zeros(1, 1, 44, 44))
+        run_scale = np.load(folder / "sinogram.npy")
+        fbp = aseqdip_ct.Radon((44, 44), torch.from_numpy(np.deg2rad(np.load(
+            folder / "angles.npy")))).pinv(torch.from_numpy(run_scale)[None, None])  # fmt: skip
+        y = y / fbp.max()
+        (z,) = A_transposed(y)
+    channels = z.shape[1]
+    net = UNet(channels, channels, 8, 3, generator=torch.Generator().manual_seed(0))
+    adam = torch.optim.Adam(net.parameters(), lr=lr)
+    level = y.mean() if task == "deblurring" else 0.0
+
+    def f(z):
+        return level + net(z - level)
+
+    rows = log_of(folder)
+    for k in range(1, K + 1):
+        for _ in range(N):
+            x = f(z)
+            data_term = ((A(x) - y) ** 2).sum()
+            autoencoding_term = ((x - z) ** 2).sum()
+            adam.zero_grad()
+            (data_term + lam * autoencoding_term).backward()
+            adam.step()
+        with torch.no_grad():
+            z = f(z)
+        row = rows[k]
+        assert int(row["step"]) == k * N
+        assert float(row["data_term"]) == pytest.approx(data_term.item(), rel=1e-3)
+        assert float(row["autoencoding_term"]) == pytest.approx(autoencoding_term.item(), rel=1e-3)
+        total = (data_term + lam * autoencoding_term).item()
+        assert float(row["loss"]) == pytest.approx(total, rel=1e-3)
+    x_hat = np.load(folder / "reconstruction.npy")
+    expected = z[0].movedim(0, -1).numpy()
+    if task == "ct":
+        found = metrics(folder)
+        expected = found["low"] + (found["high"] - found["low"]) * (z * fbp.max())[0, 0].numpy()
+    # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
+    # sign of a gradient, and a direct convolution does not round as one by FFT does.
+    tolerance = 3e-2 if task == "deblurring" else 2e-3
+    assert np.abs(x_hat - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_a_folder_is_done_file_by_file_and_a_bad_one_stops_nothing(
+    task, arguments, item, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "many").mkdir()
+    for name in ("a", "c"):
+        (tmp_path / "many" / f"{name}{item.suffix.upper()}").write_bytes(item.read_bytes())
+    (tmp_path / "many" / f"b{item.suffix}").write_bytes(item.read_bytes()[:300])
+    (tmp_path / "many" / "notes.txt").write_text("not one of them")
+    flags = [*arguments, "--data", tmp_path / "many"]
+    assert call(monkeypatch, SIBLINGS[task], *flags) == 2
+    error = capsys.readouterr().err
+    assert len(re.findall("^error: .*/b[.]", error, re.MULTILINE)) == 1
+    done = {path.name for path in (tmp_path / "out" / task / "aseqdip").iterdir()}
+    assert done == {"a", "c"}
+
+
+@pytest.mark.parametrize("task", [*SIBLINGS, "mri"])
+def test_help_explains_every_flag(task):
+    name = f"aseqdip_{task}.py"
+    process = running.as_process(name, "--help")
+    assert process.returncode == 0
+    fields = {**SIBLINGS, "mri": aseqdip_mri}[task].Args.__dataclass_fields__
+    for field in fields:
+        assert f"--{field.replace('_', '-')}" in process.stdout
+    assert process.stdout.count(f"python {name}") == 3
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_the_paper_s_values_are_the_defaults(task):
+    args = SIBLINGS[task].Args()
+    assert (args.K, args.N, args.lr, args.lambda_ae, args.width) == (2000, 2, 1e-4, 1.0, 64)
+
+
+# What one task has alone
+
+
+@pytest.mark.parametrize("task", SIBLINGS)
+def test_quick_changes_the_defaults_and_flags_still_win(task, tmp_path, monkeypatch):
+    flags = ["--quick", "--K", "1", "--N", "1", "--device", "cpu", "--out", tmp_path]
+    assert call(monkeypatch, SIBLINGS[task], *flags) == 0
+    (folder,) = (tmp_path / task / "aseqdip").glob("*/*")
+    config = json.loads((folder / "config.json").read_text())["flags"]
+    for name, value in SIBLINGS[task].QUICK.items():
+        if name not in ("K", "N"):
+            assert config[name] == value
+    assert metrics(folder)["steps"] == 1 and metrics(folder)["quick"]
+
+
+@pytest.mark.parametrize("task", ["inpainting"])
+def test_the_composite_keeps_known_pixels_and_the_hole_is_scored(
+    task, arguments, item, tmp_path, monkeypatch
+):
+    assert call(monkeypatch, aseqdip_inpainting, *arguments, "--hole-start", "0.4") == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    found, mask = metrics(folder), np.load(folder / "mask.npy")
+    x_true = image_data.read_pixels(item)
+    raw, composite = (
+        np.load(folder / f"reconstruction{name}.npy") for name in ("", "_composite")
+    )
+    np.testing.assert_allclose(composite[mask], x_true[mask], atol=1e-6)
+    np.testing.assert_array_equal(composite[~mask], raw[~mask])
+    mse = ((raw.clip(0, 1) - x_true)[~mask] ** 2).mean()
+    assert found["psnr_hole_final"] == pytest.approx(-10 * np.log10(mse), abs=1e-3)
+    assert found["psnr_hole_composite"] == found["psnr_hole_final"]
+    assert found["psnr_composite"] > found["psnr_final"]
+    assert found["missing_true"] == pytest.approx(1 - mask.mean())
+    z0 = np.where(mask[..., None], x_true, 0.4)
+    first = -10 * np.log10(((z0 - x_true) ** 2).mean())
+    assert float(log_of(folder)[0]["psnr"]) == pytest.approx(first, abs=1e-3)
+
+
+@pytest.mark.parametrize("task", ["inpainting"])
+def test_a_mask_may_move_without_making_another_run(
+    task, arguments, tmp_path, monkeypatch, capsys
+):
+    mask = np.random.default_rng(0).random((48, 40)) < 0.7
+    (tmp_path / "sub").mkdir()
+    for path in (tmp_path / "m.npy", tmp_path / "sub" / "other.npy"):
+        np.save(path, mask)
+        assert call(monkeypatch, aseqdip_inpainting, *arguments, "--mask", path) == 0
+    assert "finished already" in capsys.readouterr().out
+    run_folder(tmp_path / "out", task, "item")  # there is one
+
+
+@pytest.mark.parametrize("task", ["denoising"])
+def test_noise_has_its_level_and_is_not_the_weights(task, arguments, item, tmp_path, monkeypatch):
+    first = {}
+
+    def start(self, z0, net, update, score, y, A):
+        first["weights"] = net.stem[0].weight.detach().flatten().clone()
+        return original(self, z0, net, update, score, y, A)
+
+    original = aseqdip_denoising.Run.start
+    monkeypatch.setattr(aseqdip_denoising.Run, "start", start)
+    assert call(monkeypatch, aseqdip_denoising, *arguments) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    noise = np.load(folder / "measurement.npy") - image_data.read_pixels(item)
+    assert 255 * noise.std() == pytest.approx(30, rel=0.03)
+    assert (np.load(folder / "measurement.npy") < 0).any()
+    weights = first["weights"].numpy()
+    channels_first = np.moveaxis(noise, -1, 0).ravel()[: len(weights)]
+    assert abs(np.corrcoef(weights, channels_first)[0, 1]) < 0.4
+    assert call(monkeypatch, aseqdip_denoising, *arguments, "--clip", "--run", "clipped") == 0
+    clipped = np.load(folder.with_name("clipped") / "measurement.npy")
+    assert clipped.min() == 0 and clipped.max() == 1
+
+
+@pytest.mark.parametrize("task", ["denoising"])
+def test_the_noise_of_a_measured_picture_is_estimated(task, arguments, tmp_path, monkeypatch):
+    assert call(monkeypatch, aseqdip_denoising, *arguments) == 0
+    noisy = run_folder(tmp_path / "out", task, "item") / "measurement.npy"
+    flags = ["--data", noisy, "--measured", "--out", tmp_path / "out", *TINY]
+    assert call(monkeypatch, aseqdip_denoising, *flags) == 0
+    found = metrics(run_folder(tmp_path / "out", task, "measurement"))
+    assert found["sigma_source"] == "estimated by skimage"
+    assert found["sigma"] == pytest.approx(30, rel=0.2)
+
+
+@pytest.mark.parametrize("task", ["ct"])
+def test_hounsfield_units_are_kept(task, arguments, item, tmp_path, monkeypatch):
+    flags = ["--hu-range", "-500", "500", "--window", "-100", "300"]
+    assert call(monkeypatch, aseqdip_ct, *arguments, *flags) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    found, hu = metrics(folder), np.load(folder / "reconstruction.npy")
+    hu_true = np.load(item).clip(-500, 500)
+    assert (found["low"], found["high"]) == (-500, 500)
+    rmse = np.sqrt(((hu - hu_true) ** 2).mean())
+    assert found["rmse_hu_final"] == pytest.approx(rmse, rel=1e-3)
+    assert found["psnr_final"] == pytest.approx(20 * np.log10(1000 / rmse), abs=1e-2)
+    mse = ((hu.clip(-100, 300) - hu_true.clip(-100, 300)) ** 2).mean()
+    assert found["psnr_window_final"] == pytest.approx(10 * np.log10(400**2 / mse), abs=1e-2)
+
+
+@pytest.mark.parametrize("task", ["ct"])
+def test_photons_make_the_sinogram_noisy_and_many_of_them_do_not(
+    task, arguments, tmp_path, monkeypatch
+):
+    sinograms = []
+    for photons in ("1e3", "1e12", None):
+        flags = ["--photons", photons, "--pixel-mm", "2"] if photons else []
+        name = f"photons_{photons}"
+        assert call(monkeypatch, aseqdip_ct, *arguments, *flags, "--run", name) == 0
+        sinograms.append(np.load(tmp_path / "out" / task / "aseqdip/item" / name / "sinogram.npy"))
+    few, many, none = sinograms
+    scale = np.abs(none).max()
+    assert np.abs(many - none).max() < 2e-3 * scale < np.abs(few - none).max()
+
+
+@pytest.mark.parametrize("task", ["ct"])
+def test_a_measured_sinogram_is_reconstructed_on_all_of_its_detector(task, tmp_path, monkeypatch):
+    hu = ct_data.load_slice(None, "small", 48).values
+    disk = np.hypot(*np.indices((48, 48)) - 24) < 23
+    image = np.where(disk, hu + 1000, 0.0) / 1000
+    np.save(tmp_path / "s.npy", radon(image, np.arange(0, 180, 10.0)).T)  # 48 bins, circle=True
+    flags = ["--sinogram", tmp_path / "s.npy", "--angles", "18", "--out", tmp_path / "out"]
+    assert call(monkeypatch, aseqdip_ct, *flags, *TINY) == 0
+    folder = run_folder(tmp_path / "out", task, "s")
+    assert np.load(folder / "reconstruction.npy").shape == (48, 48)
+    A = aseqdip_ct.Radon((48, 48), torch.arange(18, dtype=torch.float64) * torch.pi / 18, 48)
+    y = torch.from_numpy(np.load(tmp_path / "s.npy"))[None, None].float()
+    x = torch.from_numpy(image)[None, None].float()
+    assert (A(x) - y).norm() < 1e-3 * y.norm()
+
+
+@pytest.mark.parametrize("task", ["deblurring"])
+def test_the_paper_s_blur_runs_with_its_weights(task, tmp_path, monkeypatch, capsys):
+    net = BlurNet()
+    state = net.state_dict() | {"kernel_extractor.model.1.weight": torch.zeros(3)}
+    torch.save(state, tmp_path / "weights.pth")
+    flags = ["--bkse-weights", tmp_path / "weights.pth", "--resize", "128", "--out", tmp_path]
+    assert call(monkeypatch, aseqdip_deblurring, *flags, *TINY, "--K", "1", "--N", "1") == 0
+    assert capsys.readouterr().out.startswith("BKSE blur;")
+    folder = run_folder(tmp_path, task, "astronaut")
+    kernel = np.load(folder / "kernel.npy")
+    np.testing.assert_array_equal(
+        kernel, (1.2 * np.random.RandomState(0).randn(1, 512, 1, 1)).astype(np.float32)
+    )
+    x_true = torch.from_numpy(image_data.load_picture(None, "astronaut", 128).pixels)[None]
+    with torch.no_grad():
+        y = net(x_true, torch.from_numpy(kernel))[0].movedim(0, -1).numpy()
+    np.testing.assert_allclose(np.load(folder / "measurement.npy"), y, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["deblurring"])
+def test_the_stand_in_says_what_it_is(task, item, tmp_path, monkeypatch, capsys):
+    flags = ["--data", item, "--out", tmp_path / "out", *TINY]
+    assert call(monkeypatch, aseqdip_deblurring, *flags) == 0
+    assert capsys.readouterr().out.startswith("camera blur: no BKSE weights given;")
+    assert "no BKSE weights given" in metrics(run_folder(tmp_path / "out", task, "item"))["blur"]

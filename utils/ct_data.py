@@ -1,0 +1,378 @@
+"""CT slices, sinograms, and the noise of counted photons."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import torch
+from pydicom.data import get_testdata_file
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_rescale
+from skimage.transform import resize
+from torch import Tensor
+
+from utils import image_data
+from utils.cli import InputError, require
+from utils.files import load_numpy, reason
+
+MIN_SIDE = image_data.MIN_SIDE
+SUFFIXES = (".dcm", ".ima", ".npy", ".png")
+SAMPLES = {"skull": "J2K_pixelrep_mismatch.dcm", "small": "CT_small.dcm"}  # inside pydicom
+AIR_HU = -1024.0  # the lowest value of 12-bit CT; what lies below it is padding
+VACUUM_HU = -1000.0  # no attenuation
+MU_WATER = 0.0193  # attenuation of water per mm at 70 keV (NIST XCOM: 0.193 cm^2/g)
+
+
+@dataclass
+class Slice:
+    """One CT slice.
+
+    Attributes:
+        item: short name for folders and tables.
+        source: where it comes from, for the reader.
+        values: (H, W) float64, Hounsfield units, or relative attenuation in [0, 1].
+        is_hu: whether values are Hounsfield units.
+        pixel_mm: side of a pixel in mm, None if unknown.
+    """
+
+    item: str
+    source: str
+    values: np.ndarray
+    is_hu: bool
+    pixel_mm: float | None
+
+    @property
+    def content(self) -> tuple[np.ndarray | str, ...]:
+        """What tells this slice from others, the same on every machine."""
+        return (self.values, f"hu {self.is_hu}, pixel {self.pixel_mm}")
+
+
+@dataclass
+class Units:
+    """How Hounsfield units, or other values, become the numbers that are reconstructed.
+
+    Attributes:
+        low, high: the values that become 0 and 1.
+        is_hu: whether they are Hounsfield units.
+    """
+
+    low: float
+    high: float
+    is_hu: bool
+
+    def values(self, x: Tensor) -> Tensor:
+        """Return normalised numbers in the user's units."""
+        return self.low + (self.high - self.low) * x
+
+
+@dataclass
+class Sinogram:
+    """Measured line integrals.
+
+    Attributes:
+        item, source: as for Slice.
+        y: (n_angles, n_det) float32.
+        angles: (n_angles,) float64, in radians.
+    """
+
+    item: str
+    source: str
+    y: np.ndarray
+    angles: np.ndarray
+
+    @property
+    def content(self) -> tuple[np.ndarray, ...]:
+        """What tells this sinogram from others."""
+        return (self.y, self.angles)
+
+
+# Slices -------------------------------------------------------------------------------------
+
+
+def load_slice(path: Path | None, sample: str, side: int | None) -> Slice:
+    """Read a CT slice from a file, or take an embedded one.
+
+    Args:
+        path: None for the sample; DICOM (any transfer syntax that pydicom decodes, rescaled to
+            Hounsfield units), .npy (H, W) in Hounsfield units, or .png / .npy in [0, 1] of
+            relative attenuation. Hounsfield units below AIR_HU, which pad what lies outside a
+            scanner's field of view, become AIR_HU.
+        sample: key of SAMPLES.
+        side: resample to side x side pixels; None leaves the size.
+
+    Raises:
+        InputError: the file is missing, damaged or not a CT slice.
+    """
+    if path is None:
+        name = SAMPLES[sample]
+        file = get_testdata_file(name, download=False)
+        require(
+            file is not None, f"the installed pydicom lacks its test file {name}; reinstall it: "
+            "pip install --force-reinstall pydicom",
+        )
+        scan = _load_dicom(Path(file), sample, f"pydicom's {name}")
+    else:
+        require(path.exists(), f"{path}: no such file; give --data a DICOM, .npy or .png file")
+        require(path.is_file(), f"{path}: expected a file, got a folder")
+        suffix = path.suffix.lower()
+        if suffix == ".npy":
+            scan = _load_array(path)
+        elif suffix == ".png":
+            pixels = image_data.read_grey(path)
+            scan = Slice(path.stem, str(path), pixels, is_hu=False, pixel_mm=None)
+        else:
+            scan = _load_dicom(path, path.stem if suffix in SUFFIXES else path.name, str(path))
+    values = scan.values
+    require(
+        min(values.shape) >= MIN_SIDE,
+        f"{scan.source}: got {values.shape[0]}x{values.shape[1]} pixels; at least "
+        f"{MIN_SIDE}x{MIN_SIDE} are needed",
+    )
+    if scan.is_hu:
+        scan.values = values = np.maximum(values, AIR_HU)
+    require(
+        values.max() > values.min(),
+        f"{scan.source}: every pixel is {values.max():g}; there is nothing to reconstruct",
+    )
+    if side is not None:
+        require(side >= MIN_SIDE, f"--resize {side}: expected at least {MIN_SIDE} pixels")
+        if scan.pixel_mm is not None:
+            scan.pixel_mm *= max(values.shape) / side
+        scan.values = resize(values, (side, side), order=1, anti_aliasing=True)
+    return scan
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file, whatever its name, is marked as DICOM."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _load_array(path: Path) -> Slice:
+    values = load_numpy(path, key="slice")
+    require(
+        values.ndim == 2 and (np.isrealobj(values) and values.dtype.kind in "iuf"),
+        f"{path}: expected a real CT slice (H, W), got {values.dtype} {values.shape}",
+    )
+    values = values.astype(np.float64)
+    require(bool(np.isfinite(values).all()), f"{path}: the slice holds NaN or Inf; repair it")
+    is_hu = values.min() < 0 or values.max() > 1
+    return Slice(path.stem, str(path), values, is_hu=bool(is_hu), pixel_mm=None)
+
+
+def _load_dicom(path: Path, item: str, source: str) -> Slice:
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            dataset = pydicom.dcmread(path)
+        for warning in said:
+            message = str(warning.message)
+            require("End of file" not in message, f"{path}: cut short ({message[:80]})")
+            print(f"note: {path}: {message}")
+        modality = dataset.get("Modality", "none")
+        require(modality == "CT", f"{path}: expected a CT slice, got modality {modality}")
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        require(frames == 1, f"{path}: expected a single slice, got {frames} frames")
+        require("PixelData" in dataset, f"{path}: a DICOM file without an image")
+        require(
+            "RescaleSlope" in dataset and "RescaleIntercept" in dataset,
+            f"{path}: no RescaleSlope and RescaleIntercept in it, so its Hounsfield units are not "
+            "known; save the slice in HU as .npy",
+        )
+        values = np.asarray(apply_rescale(dataset.pixel_array, dataset), dtype=np.float64)
+        spacing = dataset.get("PixelSpacing")
+        pixel_mm = None if not spacing else float(spacing[0])
+    except InputError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"{path}: you may not read it; change its permissions") from error
+    except InvalidDicomError as error:
+        raise InputError(
+            f"{path}: not a DICOM file; give --data a CT slice as DICOM, .npy or .png"
+        ) from error
+    except RuntimeError as error:
+        require("Unable to decompress" in str(error), f"{path}: damaged ({reason(error)})")
+        raise InputError(
+            f"{path}: no decoder for its compression, {dataset.file_meta.TransferSyntaxUID.name}; "
+            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress it"
+        ) from error
+    except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError,
+            NotImplementedError) as error:  # fmt: skip
+        raise InputError(
+            f"{path}: this DICOM file cannot be decoded, damaged or cut short ({reason(error)})"
+        ) from error
+    require(
+        values.ndim == 2, f"{path}: expected a grey slice (H, W), got pixels of {values.shape}"
+    )
+    return Slice(item, source, values, is_hu=True, pixel_mm=pixel_mm)
+
+
+def make_units(scan: Slice, hu_range: tuple[float, float] | None) -> Units:
+    """Choose what becomes 0 and 1: the slice's minimum and maximum, or a range of HU.
+
+    Raises:
+        InputError: the range is empty, lies beside the slice, or the slice is not in HU.
+    """
+    if hu_range is None:
+        return Units(float(scan.values.min()), float(scan.values.max()), scan.is_hu)
+    low, high = hu_range
+    require(
+        scan.is_hu, f"--hu-range: {scan.source} is not in HU but in relative attenuation, 0 to 1"
+    )
+    require(
+        -math.inf < low < high < math.inf,
+        f"--hu-range {low:g} {high:g}: expected a lower and a higher number of HU",
+    )
+    require(
+        low < scan.values.max() and high > scan.values.min(),
+        f"--hu-range {low:g} {high:g}: the slice has {scan.values.min():g} to "
+        f"{scan.values.max():g} HU; choose a range that meets it",
+    )
+    return Units(low, high, is_hu=True)
+
+
+def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
+    """Return the side of a pixel in mm, for --photons.
+
+    Args:
+        scan: the slice.
+        pixel_mm: the user's, None to take the slice's own.
+
+    Raises:
+        InputError: it is not known, or the slice is not in HU.
+    """
+    require(
+        scan.is_hu,
+        f"--photons: {scan.source} is not in HU, so its attenuation is not known; give one in HU",
+    )
+    size = scan.pixel_mm if pixel_mm is None else pixel_mm
+    require(
+        size is not None,
+        f"--photons: {scan.source} does not say how large its pixels are; give --pixel-mm",
+    )
+    require(0 < size < math.inf, f"--pixel-mm {size:g}: expected a number of mm above 0")
+    return size
+
+
+# Measured sinograms -------------------------------------------------------------------------
+
+
+def load_sinogram(path: Path, angles: str | None) -> Sinogram:
+    """Read measured line integrals and their angles.
+
+    Args:
+        path: .npy/.npz, (n_angles, n_det) real; the rotation axis projects onto detector bin
+            n_det // 2.
+        angles: a number of views, equispaced over 180 degrees, or a .npy or text file of
+            angles in degrees.
+
+    Raises:
+        InputError: a file is missing or damaged, or the two do not fit.
+    """
+    y = load_numpy(path, key="sinogram")
+    require(
+        y.ndim == 2 and y.dtype.kind in "iuf",
+        f"{path}: expected a real sinogram (angles, detector bins), got {y.dtype} {y.shape}",
+    )
+    require(bool(np.isfinite(y).all()), f"{path}: the sinogram holds NaN or Inf; repair it")
+    require(bool((y > 0).any()), f"{path}: no positive line integral in it; was the log taken?")
+    require(
+        angles is not None, "--angles: say how many views over 180 degrees --sinogram holds, or "
+        "give a file of angles in degrees",
+    )
+    if angles.isdecimal():
+        count, degrees = int(angles), np.arange(len(y)) * 180 / len(y)
+    else:
+        degrees = _load_degrees(Path(angles))
+        count = len(degrees)
+    require(
+        count == len(y),
+        f"{path}: {count} angles (--angles {angles}) do not fit a sinogram of "
+        f"{y.shape[0]} angles x {y.shape[1]} detector bins"
+        + ("; transpose it" if count == y.shape[1] else ""),
+    )
+    return Sinogram(path.stem, str(path), y.astype(np.float32), np.deg2rad(degrees))
+
+
+def _load_degrees(path: Path) -> np.ndarray:
+    if path.suffix.lower() == ".npy":
+        degrees = load_numpy(path, key="angles")
+    else:
+        require(path.is_file(), f"--angles {path}: expected a number of views or a file")
+        try:
+            degrees = np.loadtxt(path, ndmin=1)
+        except (ValueError, UnicodeDecodeError, OSError) as error:
+            raise InputError(
+                f"{path}: expected angles in degrees as text ({reason(error)})"
+            ) from error
+    require(
+        degrees.ndim == 1 and len(degrees) > 0 and degrees.dtype.kind in "iuf",
+        f"{path}: expected a list of angles in degrees, got {degrees.dtype} {degrees.shape}",
+    )
+    require(bool(np.isfinite(degrees).all()), f"{path}: the angles hold NaN or Inf")
+    return degrees.astype(np.float64)
+
+
+# Noise --------------------------------------------------------------------------------------
+
+
+def make_physical(scan: Slice, hu_range: tuple[float, float] | None) -> None:
+    """Raise what lies below vacuum, -1000 HU, to it: it would make photons.
+
+    Raises:
+        InputError: hu_range would turn air into something that attenuates.
+    """
+    require(
+        hu_range is None or hu_range[0] <= VACUUM_HU,
+        f"--photons: air would attenuate like the lower end of --hu-range; take one from "
+        f"{VACUUM_HU:g} HU on, or none",
+    )
+    if scan.is_hu:
+        scan.values = np.maximum(scan.values, VACUUM_HU)
+
+
+def attenuation(units: Units, pixel_mm: float) -> tuple[float, float]:
+    """Return the attenuation per pixel of the Hounsfield units that are 0 and 1.
+
+        mu = MU_WATER (1 + HU / 1000)
+
+    Args:
+        units: in Hounsfield units.
+        pixel_mm: side of a pixel in mm.
+    """
+    low, high = (MU_WATER * pixel_mm * (1 + hu / 1000) for hu in (units.low, units.high))
+    return low, high
+
+
+def photon_noise(p: Tensor, photons: float, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Count photons behind the object and take the logarithm again.
+
+        counts ~ Poisson(I0 exp(-p)),    noisy p = log(I0 / max(counts, 1))
+
+    A ray that no photon passes is given one, as scanners do before their logarithm.
+
+    Args:
+        p: integrals of the attenuation along the rays, any shape, without unit.
+        photons: I0, sent per ray.
+        generator: CPU generator.
+
+    Returns:
+        noisy p of the same shape and dtype, and the number of rays without a photon.
+
+    Raises:
+        InputError: photons is not a number above 0.
+
+    Reference:
+        aSeqDIP (Alkhouri et al., NeurIPS 2024), section 4.1: y_i = I0 exp(-[A x]_i).
+    """
+    require(
+        0 < photons < math.inf, f"--photons {photons:g}: expected a number of photons above 0"
+    )
+    counts = torch.poisson(photons * torch.exp(-p.double().cpu()), generator=generator)
+    noisy = torch.log(photons / counts.clamp(min=1))
+    return noisy.to(p), int((counts == 0).sum())
