@@ -123,7 +123,7 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--mask", "good.png"], "expected a grey picture"),
         ([*good, "--mask", "grey.png"], "black (missing) and white (known) only"),
         ([*good, "--mask", "lossy.jpg"], "a JPEG cannot hold one"),
-        ([*good, "--mask", "narrow.png"], "expected a mask of the picture's size 48x40, got 48x30"),
+        ([*good, "--mask", "narrow.png"], "height x width 48x40, got 48x30"),
         ([*good, "--mask", "white.png"], "no pixel is missing"),
         ([*good, "--mask", "black.png"], "no pixel is known"),
         ([*good, "--mask", "cut.png"], "not a readable picture"),

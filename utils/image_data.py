@@ -195,7 +195,7 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     )
     require(
         mask.shape == shape,
-        f"{path}: expected a mask of the picture's size {shape[0]}x{shape[1]}, got "
+        f"{path}: expected a mask of the picture's height x width {shape[0]}x{shape[1]}, got "
         f"{mask.shape[0]}x{mask.shape[1]}",
     )
     values = np.unique(mask)
