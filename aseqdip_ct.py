@@ -5,7 +5,7 @@ The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS
     phi_k = argmin_phi ||A f_phi(z_{k-1}) - y||^2 + lambda ||f_phi(z_{k-1}) - z_{k-1}||^2    (3)
     z_k   = f_{phi_k}(z_{k-1}),    z_0 = FBP of y or A^T y,    x_hat = z_K                 (4), (5)
 
-with A = C R (views, Radon transform) divided by its norm, N Adam steps for each argmin.
+with A = C R (views, Radon transform in pixel units), N Adam steps for each argmin.
 
     python aseqdip_ct.py --views 18                                        embedded sample
     python aseqdip_ct.py --views 30 --data L067_slices --window -160 240   a folder of CT slices
@@ -99,13 +99,12 @@ def reconstruct(args: Args, path: Path | None) -> None:
     # The method
     scale = 1 / A.pinv(y).max()  # known from y alone, undone at the end
     sinogram, y = y, scale * y
-    norm = A.norm()  # with A / norm, lambda weighs the two terms as in the other tasks
     weights_rng = torch.Generator().manual_seed(args.seed)
     net = UNet(1, 1, args.width, args.depth, args.init_std, weights_rng).to(device)
 
     def objective(z: Tensor) -> dict[str, Tensor]:
         x = net(z)
-        data_term = sqnorm(A(x), y) / norm**2
+        data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
         return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
@@ -116,7 +115,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
-    z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / norm**2
+    z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
     z = run.start(z0, net, update, score, y, A)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
