@@ -83,7 +83,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
     channels = len(picture.pixels)
     net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng).to(device)
 
-    level = y.mean()  # from an image near 0 the blur's curve leads to stripes (docs/images.md)
+    level = y.mean()  # from an image near 0 its curve leads to stripes: docs/images.md
 
     def f(z: Tensor) -> Tensor:
         return level + net(z - level)

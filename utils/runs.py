@@ -45,7 +45,10 @@ except ImportError:  # Windows has none: there, two processes on one run are not
     fcntl = None
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARIES = ("torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "matplotlib")
+LIBRARIES = (
+    "torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "pillow", "tifffile",
+    "pypng", "matplotlib",
+)  # fmt: skip
 LOG_COLUMNS = (
     "step", "loss", "data_term", "autoencoding_term", "psnr", "ssim", "seconds",
 )  # fmt: skip
