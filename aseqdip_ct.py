@@ -63,7 +63,7 @@ class Args(RunArgs):
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
 
 
-# What --quick changes: these are then the defaults. It was chosen on the slices of the README.
+# What --quick changes: these are then the defaults. It was chosen for MRI (README).
 QUICK = dict(sample="small", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 
 
