@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of the README's CT, denoising, inpainting and deblurring, on a CPU in an hour and a half.
+# Every figure of the README's CT, denoising, inpainting and deblurring, on a CPU in about an hour.
 #   bash scripts/readme_tasks.sh CBSD68.png FFHQ.png CT.dcm [OUT]
 # CBSD68.png: 0010.png of https://github.com/clausmichele/CBSD68-dataset (original_png)
 # FFHQ.png: 00013.png of https://github.com/NVlabs/ffhq-dataset at 256x256
@@ -26,9 +26,7 @@ done
 python aseqdip_denoising.py --data "$cbsd" "${small[@]}"
 python aseqdip_inpainting.py --data "$cbsd" "${small[@]}"
 python aseqdip_inpainting.py --data "$cbsd" --hole-start 0.4 "${small[@]}"
-python aseqdip_inpainting.py --data "$cbsd" --lr 1e-3 "${small[@]}"
 python aseqdip_inpainting.py --data "$ffhq" --mask random "${small[@]}"
-python aseqdip_inpainting.py --data "$ffhq" --mask random --lr 1e-3 "${small[@]}"
 python aseqdip_deblurring.py --data "$cbsd" "${small[@]}"
 python aseqdip_deblurring.py --data "$cbsd" --lambda-ae 5 --K 5000 "${small[@]}"
 python aseqdip_deblurring.py --data "$cbsd" --blur trajectory "${small[@]}"
