@@ -282,6 +282,7 @@ def _rows_product(rows: _Rows, x: Tensor) -> Tensor:
     if x.device.type != "cpu" or not torch.backends.mkl.is_available():
         return _ordered_rows_sum(rows, x)
     with warnings.catch_warnings():
+        # Said once a process whenever such a tensor is made; a user can do nothing about it.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         matrix = torch.sparse_csr_tensor(
             *rows, size=(len(rows.offsets) - 1, len(x)), check_invariants=False
