@@ -24,7 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.unet import UNet
+from models.unet import OffsetNet, UNet
 from operators.blur import BKSEBlur, CameraBlur, LinearBlur
 from utils import blur_data, image_data
 from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
@@ -83,15 +83,12 @@ def reconstruct(args: Args, path: Path | None) -> None:
     # The method
     weights_rng = torch.Generator().manual_seed(args.seed)
     channels = len(picture.pixels)
-    net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng).to(device)
-
-    level = y.mean()  # from an image near 0 its curve leads to stripes: docs/images.md
-
-    def f(z: Tensor) -> Tensor:
-        return level + net(z - level)
+    unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+    # Around the mean of y: from an image near 0 the camera blur leads to stripes (docs/images.md).
+    net = OffsetNet(unet, y.mean()).to(device)
 
     def objective(z: Tensor) -> dict[str, Tensor]:
-        x = f(z)
+        x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
@@ -101,7 +98,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
-        return f(z)
+        return net(z)
 
     z = run.start(y, net, update, score, y, A)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1

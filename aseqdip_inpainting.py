@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.unet import UNet
+from models.unet import OffsetNet, UNet
 from operators.pixels import PixelMask
 from utils import image_data
 from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
@@ -84,15 +84,12 @@ def reconstruct(args: Args, path: Path | None) -> None:
     # The method
     weights_rng = torch.Generator().manual_seed(args.seed)
     channels = len(picture.pixels)
-    net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng).to(device)
-
-    level = y[..., A.mask].mean()  # from an image near 0 a hole stays black: docs/images.md
-
-    def f(z: Tensor) -> Tensor:
-        return level + net(z - level)
+    unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+    # Around the mean of y: from an image near 0 a hole would stay black (docs/images.md).
+    net = OffsetNet(unet, y[..., A.mask].mean()).to(device)
 
     def objective(z: Tensor) -> dict[str, Tensor]:
-        x = f(z)
+        x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
@@ -102,7 +99,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
-        return f(z)
+        return net(z)
 
     z0 = torch.where(A.mask, y, args.hole_start)
     z = run.start(z0, net, update, score, y, A)  # z_0, or where a checkpoint stopped

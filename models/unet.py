@@ -1,4 +1,4 @@
-"""The U-Net that all tasks share, and its view of complex images."""
+"""The U-Net that all tasks share, its view of complex images, and of images around a level."""
 
 import torch
 import torch.nn.functional as F
@@ -137,3 +137,23 @@ class ComplexNet(nn.Module):
         channels = torch.view_as_real(z.squeeze(1)).movedim(-1, 1)  # (B, 2, H, W)
         x = self.net(channels.contiguous())
         return torch.view_as_complex(x.movedim(1, -1).contiguous()).unsqueeze(1)
+
+
+class OffsetNet(nn.Module):
+    """Let a network work around a level instead of around 0: f(z) = level + net(z - level).
+
+    An untrained network puts out nearly 0; so this one's first images are nearly flat.
+
+    Args:
+        net: network from (B, C, H, W) to (B, C, H, W).
+        level: scalar.
+    """
+
+    def __init__(self, net: nn.Module, level: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("level", level, persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Compute f(z), (B, C, H, W)."""
+        return self.level + self.net(z - self.level)

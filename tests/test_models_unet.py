@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.unet import ComplexNet, UNet
+from models.unet import ComplexNet, OffsetNet, UNet
 
 
 def make_net(width=8, depth=3, seed=0, **options):
@@ -69,3 +69,15 @@ def test_complex_net_is_the_two_channel_network():
     torch.testing.assert_close(x.imag, expected[:, 1:], rtol=0, atol=0)
     with pytest.raises(ValueError, match="complex"):
         ComplexNet(net)(channels)
+
+
+def test_an_offset_network_works_around_its_level():
+    z = torch.rand(1, 3, 8, 9)
+    nothing = OffsetNet(torch.nn.Identity(), torch.tensor(0.3))
+    torch.testing.assert_close(nothing(z), z)
+    affine = OffsetNet(torch.nn.Conv2d(3, 3, 1, bias=False), torch.tensor(0.3))
+    torch.nn.init.zeros_(affine.net.weight)
+    torch.testing.assert_close(affine(z), torch.full_like(z, 0.3))
+    affine.net.weight.data[:, :, 0, 0] = 2 * torch.eye(3)
+    torch.testing.assert_close(affine(z), 0.3 + 2 * (z - 0.3))
+    assert not [name for name in affine.state_dict() if "level" in name]  # it comes from y
