@@ -22,16 +22,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from baselines.es_dip import es_dip
+from baselines.fbp import fbp
+from baselines.ref_guided_dip import ref_guided_dip
+from baselines.sart import sart
+from baselines.self_guided_dip import self_guided_dip
+from baselines.sgld_dip import sgld_dip
+from baselines.tv import LAMBDA_TV, tv
+from baselines.tv_dip import tv_dip
+from baselines.vanilla_dip import vanilla_dip
 from models.unet import UNet
 from operators.radon import Radon, equispaced_angles
 from utils import ct_data
+from utils.callback import Callback
 from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.methods import Baseline, choose, run_methods
 from utils.metrics import attenuation_metrics, hu_metrics
-from utils.optim import AdamUpdate, sqnorm
-from utils.results import save_results
-from utils.runs import Run
+from utils.optim import Update, sqnorm
+from utils.problem import Problem
+from utils.reference import choose_reference
 
 
 @dataclass
@@ -44,6 +55,7 @@ class Args(RunArgs):
     angles: str | None = None  # of --sinogram: number of views over 180 degrees, or a file of angles in degrees
     size: int | None = None  # side of the image of --sinogram, in detector bins; without it all of them
     measured: bool = False  # there is no truth: said by --sinogram already
+    reference: Path | None = None  # CT slice, or a folder of them, that ref_guided_dip may use
     # Sampling and units (ignored with --sinogram)
     views: int = 18  # equispaced over 180 degrees (section 4.1: 18 and 30)
     photons: float | None = None  # photons I0 sent per ray, counted with Poisson noise; without it none (section 4.1)
@@ -67,8 +79,34 @@ class Args(RunArgs):
 QUICK = dict(sample="small", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 
 
+# Fields above that --method does not use for the methods below.
+ONLY_ASEQDIP = ("lambda_ae", "z0")
+
+
+def baselines(args: Args) -> dict[str, Baseline]:
+    """Name the other methods of this task, with what differs here from their own defaults.
+
+    Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
+    """
+    dip = {"net": "noise", "lr": args.lr}
+    return {
+        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
+        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", **dip),
+        "tv_dip": Baseline(tv_dip, "TV-DIP", **dip),
+        "es_dip": Baseline(es_dip, "ES-DIP", output="iterate at the stop", own_stop=True, **dip),
+        "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", output="posterior mean", **dip),
+        "ref_guided_dip": Baseline(
+            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr, takes=("z0",),
+            needs="reference",
+        ),
+        "fbp": Baseline(fbp, "FBP, tuned window"),
+        "sart": Baseline(sart, "SART"),
+        "tv": Baseline(tv, "TV", lambda_tv=LAMBDA_TV[Radon]),
+    }  # fmt: skip
+
+
 def reconstruct(args: Args, path: Path | None) -> None:
-    """Run aSeqDIP on one slice and fill its run folder."""
+    """Run the methods asked for on one slice and fill a run folder for each."""
     device = set_up_device(args.device, args.deterministic)
     if args.sinogram is not None:
         require(path is None, "--sinogram: it takes the place of --data; give one of them")
@@ -78,81 +116,52 @@ def reconstruct(args: Args, path: Path | None) -> None:
         require(args.angles is None and args.size is None, "--angles, --size: they describe a "
                 "--sinogram; the views of a simulated one are --views")  # fmt: skip
         scan = ct_data.load_slice(path, args.sample, args.resize)
-    run = Run(
-        args, task="ct", method="aseqdip", item=scan.item, data=scan.content,
-        ignored={"angles", "measured"},
+    run_methods(
+        args, "ct", scan.item, scan.content,
+        build=lambda: build_problem(args, scan, device), make_net=make_net, aseqdip=aseqdip,
+        baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP, ignored={"angles", "measured"},
     )  # fmt: skip
-    if run.finished():
-        return
-    y, A, x_true, units, facts = build_problem(args, scan, device)
 
-    def score(x: Tensor) -> dict[str, float]:
-        if x_true is None:
-            return {}
-        figures = attenuation_metrics(x / scale, x_true)
-        if units.is_hu:
-            figures |= hu_metrics(in_units(x), units.values(x_true), args.window)
-        return figures
 
-    def in_units(x: Tensor) -> Tensor:
-        return units.values(x / scale)
-
-    # The method
-    scale = 1 / A.pinv(y).max()  # known from y alone, undone at the end
-    sinogram, y = y, scale * y
+def make_net(args: Args, kind: str, y: Tensor, A: Radon) -> nn.Module:
+    """Build the network, fed with an image (`unet`) or with 32 channels of noise (`noise`)."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    net = UNet(1, 1, args.width, args.depth, args.init_std, weights_rng).to(device)
+    channels = 1 if kind == "unet" else 32
+    return UNet(channels, 1, args.width, args.depth, args.init_std, weights_rng)
 
-    def objective(z: Tensor) -> dict[str, Tensor]:
+
+def aseqdip(args: Args, y: Tensor, A: Radon, run: Callback) -> Tensor:
+    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+    net = make_net(args, "unet", y, A).to(y.device)
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
-        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
 
-    update = AdamUpdate(objective, net, args.lr)
+    update = Update(objective, torch.optim.Adam(net.parameters(), args.lr))
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
     z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
-    z = run.start(z0, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
         z = net_output(z)  # eq. (4), with the updated weights
-        run.record(k, z)
-
-    # Results
-    run.save_array("sinogram.npy", sinogram[0, 0].cpu().numpy())
-    run.save_array("angles.npy", A.angles.rad2deg().numpy())
-    save_results(
-        run,
-        {"input": A.pinv(y), "final": z, "ema": run.averaged()},
-        None if x_true is None else scale * x_true,
-        score,
-        facts,
-        array=lambda x: in_units(x)[0, 0].cpu().numpy(),
-        picture=lambda x: in_units(x)[0, 0].cpu().numpy(),
-        names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},
-        extra=("sinogram", sinogram[0, 0].cpu().numpy()),
-        limits=args.window if units.is_hu else None,
-        error_scale=1,  # a window is narrow already
-        title=f"aSeqDIP, {scan.item}, {len(A.angles)} views"
-        + (f", shown {args.window[0]:g} to {args.window[1]:g} HU" if units.is_hu else ""),
-    )
+        run.record(k, z, update.terms)
+    return z
 
 
 def build_problem(
     args: Args, scan: ct_data.Slice | ct_data.Sinogram, device: torch.device
-) -> tuple[Tensor, Radon, Tensor | None, ct_data.Units, dict[str, Any]]:
-    """Make the sinogram and the operator; x_true is None for a measured one.
-
-    Returns:
-        y (1, 1, n_angles, n_det) float32, A, x_true (1, 1, H, W) in [0, 1], the units that
-        these numbers stand for, facts for metrics.json.
-    """
+) -> Problem:
+    """Make the sinogram, scaled so that the FBP's maximum is 1; x_true is None for a measured one."""
     measured = isinstance(scan, ct_data.Sinogram)
     if measured:
         side = scan.y.shape[1] if args.size is None else args.size
@@ -179,37 +188,85 @@ def build_problem(
         raise InputError(str(error)) from error
     print(f"{scan.source}: {shape[0]}x{shape[1]} pixels, {A.out_shape[1]} views of "
           f"{A.out_shape[2]} bins")  # fmt: skip
-    facts = {
-        "source": scan.source,
-        "views": len(angles),
-        "z0_is": args.z0,
-        "measured": measured,
-    }
+    facts: dict[str, Any] = {}
     if measured:
         units = ct_data.Units(0.0, 1.0, is_hu=False)
-        return torch.from_numpy(scan.y)[None, None].to(device), A, None, units, facts
-    x_true = ((torch.from_numpy(scan.values) - units.low) / (units.high - units.low)).clamp(0, 1)
-    x_true = x_true[None, None].float().to(device)
-    y = A(x_true)
-    facts |= {"low": units.low, "high": units.high, "is_hu": units.is_hu}
-    if units.is_hu:
-        print(f"{units.low:g} HU is 0, {units.high:g} HU is 1")
-    if args.photons is not None:
+        sinogram, x_true = torch.from_numpy(scan.y)[None, None].to(device), None
+    else:
+        values = torch.from_numpy(scan.values)[None, None]
+        x_true = ((values - units.low) / (units.high - units.low)).clamp(0, 1).float().to(device)
+        sinogram = A(x_true)
+        facts = {"low": units.low, "high": units.high, "is_hu": units.is_hu}
+        if units.is_hu:
+            print(f"{units.low:g} HU is 0, {units.high:g} HU is 1")
+    if args.photons is not None and not measured:
         data_rng = torch.Generator().manual_seed(args.data_seed)
         mu_0, mu_1 = ct_data.attenuation(units, ct_data.pixel_size(scan, args.pixel_mm))
         background = mu_0 * A(torch.ones_like(x_true))
         p, n_starved = ct_data.photon_noise(
-            background + (mu_1 - mu_0) * y, args.photons, data_rng
+            background + (mu_1 - mu_0) * sinogram, args.photons, data_rng
         )
-        y = (p - background) / (mu_1 - mu_0)
+        sinogram = (p - background) / (mu_1 - mu_0)
         facts |= {"photons": args.photons, "rays_without_photons": n_starved}
-        print(f"{args.photons:g} photons a ray; none came through {n_starved} of {y.numel()} rays")
-    return y, A, x_true, units, facts
+        print(
+            f"{args.photons:g} photons a ray; none came through {n_starved} of "
+            f"{sinogram.numel()} rays"
+        )
+    scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
+
+    y, known = scale * sinogram, {}
+    if args.reference is not None:
+        known["z0"], reference = choose_reference(
+            args.reference, ct_data.SUFFIXES, lambda file: ct_data.load_relative(file, units),
+            args.data, y, A, also=ct_data.is_dicom,
+        )  # fmt: skip
+        facts |= reference
+
+    def in_units(x: Tensor) -> Tensor:
+        return units.values(x / scale)
+
+    def score(x: Tensor) -> dict[str, float]:
+        if x_true is None:
+            return {}
+        figures = attenuation_metrics(x / scale, x_true)
+        if units.is_hu:
+            figures |= hu_metrics(in_units(x), units.values(x_true), args.window)
+        return figures
+
+    shown = f", shown {low:g} to {high:g} HU" if units.is_hu else ""
+    return Problem(
+        y,
+        A,
+        None if x_true is None else scale * x_true,
+        score,
+        facts={
+            "source": scan.source,
+            "views": len(angles),
+            "z0_is": args.z0,
+            "measured": measured,
+            **facts,
+        },
+        title=f"{scan.item}, {len(angles)} views{shown}",
+        array=lambda x: in_units(x)[0, 0].cpu().numpy(),
+        picture=lambda array: array,
+        names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},
+        limits=args.window if units.is_hu else None,
+        extra=("sinogram", sinogram[0, 0].cpu().numpy()),
+        error_scale=1,  # a window is narrow already
+        arrays={
+            "sinogram.npy": sinogram[0, 0].cpu().numpy(),
+            "angles.npy": A.angles.rad2deg().numpy(),
+        },
+        known=known,
+    )
 
 
 def main() -> int:
     args = parse_args(Args, QUICK, description=__doc__)
-    return run_items(args, ct_data.SUFFIXES, reconstruct, also=ct_data.is_dicom)
+    return run_items(
+        args, ct_data.SUFFIXES, reconstruct, also=ct_data.is_dicom,
+        check=lambda a: choose(a, baselines(a)),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

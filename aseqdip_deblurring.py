@@ -19,21 +19,27 @@ Under the paper's setting the image passes the blurred one after some 300 (traje
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from baselines.self_guided_dip import self_guided_dip
+from baselines.sgld_dip import sgld_dip
+from baselines.vanilla_dip import vanilla_dip
+from models.skip import SkipNet
 from models.unet import OffsetNet, UNet
+from operators.base import Operator
 from operators.blur import BKSEBlur, CameraBlur, LinearBlur
 from utils import blur_data, image_data
+from utils.callback import Callback
 from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
 from utils.figures import side_by_side
 from utils.files import file_hash
+from utils.methods import Baseline, choose, run_methods
 from utils.metrics import image_metrics
-from utils.optim import AdamUpdate, sqnorm
-from utils.results import save_results
-from utils.runs import Run
+from utils.optim import Update, sqnorm
+from utils.problem import Problem
 
 
 @dataclass
@@ -63,70 +69,69 @@ class Args(RunArgs):
 QUICK = dict(sample="face", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 
 
+# Fields above that --method does not use for the methods below.
+ONLY_ASEQDIP = ("lr", "lambda_ae")
+
+
+def baselines(args: Args) -> dict[str, Baseline]:
+    """Name the other methods of this task, with what differs here from their own defaults."""
+    return {
+        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
+        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip"),
+        "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", net="skip", output="posterior mean"),
+    }
+
+
 def reconstruct(args: Args, path: Path | None) -> None:
-    """Run aSeqDIP on one picture and fill its run folder."""
+    """Run the methods asked for on one picture and fill a run folder for each."""
     device = set_up_device(args.device, args.deterministic)
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
     A, blur = make_blur(args, picture)
     files = [None if f is None else file_hash(f) for f in (args.kernel, args.bkse_weights)]
-    run = Run(
-        args, task="deblurring", method="aseqdip", item=picture.item,
-        data=(picture.pixels, *files), ignored={"bkse_sha256"},
+    run_methods(
+        args, "deblurring", picture.item, (picture.pixels, *files),
+        build=lambda: build_problem(args, picture, A.to(device), blur, device),
+        make_net=make_net, aseqdip=aseqdip, baselines=baselines(args),
+        only_aseqdip=ONLY_ASEQDIP, ignored={"bkse_sha256"},
     )  # fmt: skip
-    if run.finished():
-        return
-    y, x_true, facts = build_problem(args, picture, A.to(device), blur, device)
 
-    def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else image_metrics(x, x_true)
 
-    # The method
+def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, or `skip` of the methods that start from noise."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = len(picture.pixels)
+    channels = y.shape[1]
+    if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
+        return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
     unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
     # Around the mean of y: from an image near 0 the camera blur leads to stripes (docs/images.md).
-    net = OffsetNet(unet, y.mean()).to(device)
+    return OffsetNet(unet, A.pinv(y).mean())
 
-    def objective(z: Tensor) -> dict[str, Tensor]:
+
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
+    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+    net = make_net(args, "unet", y, A).to(y.device)
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
-        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
 
-    update = AdamUpdate(objective, net, args.lr)
+    update = Update(objective, torch.optim.Adam(net.parameters(), args.lr))
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
-    z = run.start(y, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
         z = net_output(z)  # eq. (4), with the updated weights
-        run.record(k, z)
-
-    # Results
-    run.save_array("measurement.npy", image_data.as_array(y))
-    kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
-    run.save_array("kernel.npy", kernel)
-    extra = None  # BKSE's is a code, not a picture
-    if not isinstance(A, BKSEBlur):
-        extra = ("blur kernels", side_by_side(kernel.reshape(-1, *kernel.shape[-2:])))
-    save_results(
-        run,
-        {"input": A.pinv(y), "final": z, "ema": run.averaged()},
-        x_true,
-        score,
-        facts,
-        array=image_data.as_array,
-        picture=image_data.as_picture,
-        names={"truth": "sharp", "input": "blurred"},
-        extra=extra,
-        limits=(0, 1),
-        title=f"aSeqDIP, {picture.item}, {blur}",
-    )
+        run.record(k, z, update.terms)
+    return z
 
 
 def make_blur(
@@ -176,25 +181,43 @@ def make_blur(
 def build_problem(
     args: Args, picture: image_data.Picture, A: BKSEBlur | CameraBlur | LinearBlur, blur: str,
     device: torch.device,
-) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
-    """Blur the picture; x_true is None for a measured one.
-
-    Returns:
-        y (1, C, H, W) float32, x_true (1, C, H, W) in [0, 1], facts for metrics.json.
-    """
+) -> Problem:
+    """Blur the picture: y (1, C, H, W) float32; x_true is None for a measured one."""
     print(f"{blur}; {picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     pixels = torch.from_numpy(picture.pixels)[None].to(device)
     check_size(pixels.shape[-2:], args.depth)
-    facts = {"source": picture.source, "blur": blur, "measured": args.measured}
-    if args.measured:
-        return pixels, None, facts
     with torch.no_grad():
-        return A(pixels), pixels, facts
+        y = pixels if args.measured else A(pixels)
+    x_true = None if args.measured else pixels
+
+    def score(x: Tensor) -> dict[str, float]:
+        return {} if x_true is None else image_metrics(x, x_true)
+
+    kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
+    extra = None  # BKSE's is a code, not a picture
+    if not isinstance(A, BKSEBlur):
+        extra = ("blur kernels", side_by_side(kernel.reshape(-1, *kernel.shape[-2:])))
+    return Problem(
+        y,
+        A,
+        x_true,
+        score,
+        facts={"source": picture.source, "blur": blur, "measured": args.measured},
+        title=f"{picture.item}, {blur}",
+        array=image_data.as_array,
+        picture=image_data.as_picture,
+        names={"truth": "sharp", "input": "blurred"},
+        limits=(0, 1),
+        extra=extra,
+        arrays={"measurement.npy": image_data.as_array(y), "kernel.npy": kernel},
+    )
 
 
 def main() -> int:
     args = parse_args(Args, QUICK, description=__doc__)
-    return run_items(args, image_data.SUFFIXES, reconstruct)
+    return run_items(
+        args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
+    )
 
 
 if __name__ == "__main__":

@@ -18,20 +18,33 @@ and takes up noise again. --quick shows the method in two minutes on two CPU cor
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from skimage.restoration import estimate_sigma
-from torch import Tensor
+from torch import Tensor, nn
 
+from baselines.bm3d import bm3d
+from baselines.es_dip import es_dip
+from baselines.nlm import nlm
+from baselines.rethinking_dip import rethinking_dip
+from baselines.self_guided_dip import self_guided_dip
+from baselines.sgld_dip import sgld_dip
+from baselines.tv import tv
+from baselines.tv_dip import tv_dip
+from baselines.vanilla_dip import vanilla_dip
+from baselines.wavelet import wavelet
+from models.s2snet import S2SNet
+from models.skip import SkipNet
 from models.unet import UNet
 from operators.pixels import Identity
 from utils import image_data
+from utils.callback import Callback
 from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.methods import Baseline, choose, run_methods
 from utils.metrics import image_metrics
-from utils.optim import AdamUpdate, sqnorm
-from utils.results import save_results
-from utils.runs import Run
+from utils.optim import Update, sqnorm
+from utils.problem import Problem
 
 
 @dataclass
@@ -59,67 +72,86 @@ class Args(RunArgs):
 QUICK = dict(sample="face", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 
 
+# Fields above that --method does not use for the methods below.
+ONLY_ASEQDIP = ("lr", "lambda_ae")
+
+
+def baselines(args: Args) -> dict[str, Baseline]:
+    """Name the other methods of this task, with what differs here from their own defaults."""
+    noise = 1 / 30  # on the input, of Ulyanov's code for denoising
+    return {
+        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
+        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip", input_noise=noise),
+        "tv_dip": Baseline(tv_dip, "TV-DIP", net="skip", input_noise=noise),
+        "es_dip": Baseline(
+            es_dip, "ES-DIP", net="skip", input_noise=noise, output="iterate at the stop",
+            own_stop=True,
+        ),
+        "sgld_dip": Baseline(
+            sgld_dip, "SGLD-DIP", net="skip", input_noise=noise, output="posterior mean"
+        ),
+        "rethinking_dip": Baseline(
+            rethinking_dip, "Rethinking DIP", net="s2s", takes=("sigma",),
+            output="average at the stop", own_stop=True,
+        ),
+        "tv": Baseline(tv, "TV", takes=("sigma",)),
+        "nlm": Baseline(nlm, "non-local means", takes=("sigma",)),
+        "wavelet": Baseline(wavelet, "wavelet", takes=("sigma",)),
+        "bm3d": Baseline(bm3d, "BM3D", takes=("sigma",)),
+    }  # fmt: skip
+
+
 def reconstruct(args: Args, path: Path | None) -> None:
-    """Run aSeqDIP on one picture and fill its run folder."""
+    """Run the methods asked for on one picture and fill a run folder for each."""
     device = set_up_device(args.device, args.deterministic)
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
-    run = Run(args, task="denoising", method="aseqdip", item=picture.item, data=(picture.pixels,))
-    if run.finished():
-        return
-    y, A, x_true, facts = build_problem(args, picture, device)
+    run_methods(
+        args, "denoising", picture.item, (picture.pixels,),
+        build=lambda: build_problem(args, picture, device), make_net=make_net, aseqdip=aseqdip,
+        baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
+    )  # fmt: skip
 
-    def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else image_metrics(x, x_true)
 
-    # The method
+def make_net(args: Args, kind: str, y: Tensor, A: Identity) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, or one of those that other methods bring: `skip`, `s2s`."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = len(picture.pixels)
-    net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng).to(device)
+    channels = y.shape[1]
+    if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
+        return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
+    if kind == "s2s":  # 48 channels in its paper
+        return S2SNet(channels, 3 * max(args.width // 4, 1), weights_rng)
+    return UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
 
-    def objective(z: Tensor) -> dict[str, Tensor]:
+
+def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
+    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+    net = make_net(args, "unet", y, A).to(y.device)
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
-        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
 
-    update = AdamUpdate(objective, net, args.lr)
+    update = Update(objective, torch.optim.Adam(net.parameters(), args.lr))
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
-    z = run.start(y, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
         z = net_output(z)  # eq. (4), with the updated weights
-        run.record(k, z)
-
-    # Results
-    run.save_array("measurement.npy", image_data.as_array(y))
-    save_results(
-        run,
-        {"input": A.pinv(y), "final": z, "ema": run.averaged()},
-        x_true,
-        score,
-        facts,
-        array=image_data.as_array,
-        picture=image_data.as_picture,
-        names={"truth": "clean", "input": "noisy"},
-        limits=(0, 1),
-        title=f"aSeqDIP, {picture.item}, sigma {facts['sigma']:.1f}",
-    )
+        run.record(k, z, update.terms)
+    return z
 
 
-def build_problem(
-    args: Args, picture: image_data.Picture, device: torch.device
-) -> tuple[Tensor, Identity, Tensor | None, dict[str, Any]]:
-    """Make the noisy picture; x_true is None for a measured one.
-
-    Returns:
-        y (1, C, H, W) float32, A, x_true (1, C, H, W) in [0, 1], facts for metrics.json.
-    """
+def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
+    """Make the noisy picture y, (1, C, H, W) float32; x_true is None for a measured one."""
     pixels = torch.from_numpy(picture.pixels)[None]
     check_size(pixels.shape[-2:], args.depth)
     require(
@@ -141,19 +173,36 @@ def build_problem(
         y = y.clamp(0, 1) if args.clip else y
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     print(f"noise of standard deviation {sigma:.1f} of 255 ({source}); aSeqDIP does not use it")
-    A = Identity(tuple(pixels.shape[1:])).to(device)
-    facts = {
-        "source": picture.source,
-        "sigma": sigma,
-        "sigma_source": source,
-        "measured": args.measured,
-    }
-    return y.to(device), A, x_true, facts
+
+    def score(x: Tensor) -> dict[str, float]:
+        return {} if x_true is None else image_metrics(x, x_true)
+
+    return Problem(
+        y.to(device),
+        Identity(tuple(pixels.shape[1:])).to(device),
+        x_true,
+        score,
+        facts={
+            "source": picture.source,
+            "sigma": sigma,
+            "sigma_source": source,
+            "measured": args.measured,
+        },
+        title=f"{picture.item}, sigma {sigma:.1f}",
+        array=image_data.as_array,
+        picture=image_data.as_picture,
+        names={"truth": "clean", "input": "noisy"},
+        limits=(0, 1),
+        arrays={"measurement.npy": image_data.as_array(y)},
+        known={"sigma": sigma / 255},
+    )
 
 
 def main() -> int:
     args = parse_args(Args, QUICK, description=__doc__)
-    return run_items(args, image_data.SUFFIXES, reconstruct)
+    return run_items(
+        args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
+    )
 
 
 if __name__ == "__main__":

@@ -19,20 +19,29 @@ minutes on two CPU cores.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from baselines.biharmonic import biharmonic
+from baselines.es_dip import es_dip
+from baselines.self_guided_dip import self_guided_dip
+from baselines.sgld_dip import sgld_dip
+from baselines.tv import LAMBDA_TV, tv
+from baselines.tv_dip import tv_dip
+from baselines.vanilla_dip import vanilla_dip
+from models.skip import SkipNet
 from models.unet import OffsetNet, UNet
 from operators.pixels import PixelMask
 from utils import image_data
+from utils.callback import Callback
 from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.methods import Baseline, choose, run_methods
 from utils.metrics import hole_psnr, image_metrics
-from utils.optim import AdamUpdate, sqnorm
-from utils.results import save_results
-from utils.runs import Run
+from utils.optim import Update, sqnorm
+from utils.problem import Problem
 
 
 @dataclass
@@ -63,69 +72,79 @@ class Args(RunArgs):
 QUICK = dict(sample="face", K=500, lr=1e-3, width=16)
 
 
+# Fields above that --method does not use for the methods below.
+ONLY_ASEQDIP = ("lr", "lambda_ae", "hole_start")
+
+
+def baselines(args: Args) -> dict[str, Baseline]:
+    """Name the other methods of this task, with what differs here from their own defaults."""
+    noise = 0.03  # on the input, of Ulyanov's code for inpainting
+    return {
+        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
+        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip", input_noise=noise),
+        "tv_dip": Baseline(tv_dip, "TV-DIP", net="skip", input_noise=noise),
+        "es_dip": Baseline(
+            es_dip, "ES-DIP", net="skip", input_noise=noise, output="iterate at the stop",
+            own_stop=True,
+        ),
+        "sgld_dip": Baseline(
+            sgld_dip, "SGLD-DIP", net="skip", input_noise=noise, output="posterior mean"
+        ),
+        "biharmonic": Baseline(biharmonic, "biharmonic"),
+        "tv": Baseline(tv, "TV", lambda_tv=LAMBDA_TV[PixelMask]),
+    }  # fmt: skip
+
+
 def reconstruct(args: Args, path: Path | None) -> None:
-    """Run aSeqDIP on one picture and fill its run folder."""
+    """Run the methods asked for on one picture and fill a run folder for each."""
     device = set_up_device(args.device, args.deterministic)
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
     mask = make_mask(args, picture)
-    run = Run(
-        args, task="inpainting", method="aseqdip", item=picture.item, data=(picture.pixels, mask),
+    run_methods(
+        args, "inpainting", picture.item, (picture.pixels, mask),
+        build=lambda: build_problem(args, picture, mask, device), make_net=make_net,
+        aseqdip=aseqdip, baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
         ignored=set() if args.mask in ("box", "random") else {"mask"},
     )  # fmt: skip
-    if run.finished():
-        return
-    y, A, x_true, facts = build_problem(args, picture, mask, device)
 
-    def score(x: Tensor) -> dict[str, float]:
-        if x_true is None:
-            return {}
-        return image_metrics(x, x_true) | {"psnr_hole": hole_psnr(x, x_true, ~A.mask)}
 
-    # The method
+def make_net(args: Args, kind: str, y: Tensor, A: PixelMask) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, or `skip` of the methods that start from noise."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = len(picture.pixels)
+    channels = y.shape[1]
+    if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
+        return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
     unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
     # Around the mean of y: from an image near 0 a hole would stay black (docs/images.md).
-    net = OffsetNet(unet, y[..., A.mask].mean()).to(device)
+    return OffsetNet(unet, y[..., A.mask].mean())
 
-    def objective(z: Tensor) -> dict[str, Tensor]:
+
+def aseqdip(args: Args, y: Tensor, A: PixelMask, run: Callback) -> Tensor:
+    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+    net = make_net(args, "unet", y, A).to(y.device)
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
-        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
 
-    update = AdamUpdate(objective, net, args.lr)
+    update = Update(objective, torch.optim.Adam(net.parameters(), args.lr))
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
     z0 = torch.where(A.mask, y, args.hole_start)
-    z = run.start(z0, net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
         z = net_output(z)  # eq. (4), with the updated weights
-        run.record(k, z)
-
-    # Results: the composite is the last iterate with the known pixels put back
-    composite = torch.where(A.mask, y, z)
-    run.save_array("measurement.npy", image_data.as_array(y))
-    run.save_array("mask.npy", mask)
-    save_results(
-        run,
-        {"input": A.pinv(y), "final": z, "ema": run.averaged(), "composite": composite},
-        x_true,
-        score,
-        facts,
-        array=image_data.as_array,
-        picture=image_data.as_picture,
-        names={"truth": "undamaged", "input": "masked", "composite": "last, known pixels put back"},
-        extra=("known pixels", mask),
-        limits=(0, 1),
-        title=f"aSeqDIP, {picture.item}, {facts['missing_true']:.2%} of the pixels missing",
-    )
+        run.record(k, z, update.terms)
+    return z
 
 
 def make_mask(args: Args, picture: image_data.Picture) -> np.ndarray:
@@ -147,12 +166,8 @@ def make_mask(args: Args, picture: image_data.Picture) -> np.ndarray:
 
 def build_problem(
     args: Args, picture: image_data.Picture, mask: np.ndarray, device: torch.device
-) -> tuple[Tensor, PixelMask, Tensor | None, dict[str, Any]]:
-    """Take the missing pixels away; x_true is None for a measured picture.
-
-    Returns:
-        y (1, C, H, W) float32, A, x_true (1, C, H, W) in [0, 1], facts for metrics.json.
-    """
+) -> Problem:
+    """Take missing pixels away: y (1, C, H, W) float32; x_true is None for a measured picture."""
     pixels = torch.from_numpy(picture.pixels)[None].to(device)
     check_size(pixels.shape[-2:], args.depth)
     require(
@@ -164,18 +179,40 @@ def build_problem(
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     requested = {"box": f"requested {args.hiar:g}", "random": f"requested {args.missing:g}"}
     print(f"missing pixels {requested.get(args.mask, 'of ' + args.mask)}, true {missing:.4f}")
-    facts = {
-        "source": picture.source,
-        "mask": args.mask,
-        "missing_true": missing,
-        "measured": args.measured,
-    }
-    return A(pixels), A, None if args.measured else pixels, facts
+    y, x_true = A(pixels), None if args.measured else pixels
+
+    def score(x: Tensor) -> dict[str, float]:
+        if x_true is None:
+            return {}
+        return image_metrics(x, x_true) | {"psnr_hole": hole_psnr(x, x_true, ~A.mask)}
+
+    return Problem(
+        y,
+        A,
+        x_true,
+        score,
+        facts={
+            "source": picture.source,
+            "mask": args.mask,
+            "missing_true": missing,
+            "measured": args.measured,
+        },
+        title=f"{picture.item}, {missing:.2%} of the pixels missing",
+        array=image_data.as_array,
+        picture=image_data.as_picture,
+        names={"truth": "undamaged", "input": "masked", "composite": "known pixels put back"},
+        limits=(0, 1),
+        extra=("known pixels", mask),
+        arrays={"measurement.npy": image_data.as_array(y), "mask.npy": mask},
+        derived={"composite": lambda x: torch.where(A.mask, y, x)},
+    )
 
 
 def main() -> int:
     args = parse_args(Args, QUICK, description=__doc__)
-    return run_items(args, image_data.SUFFIXES, reconstruct)
+    return run_items(
+        args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
+    )
 
 
 if __name__ == "__main__":

@@ -18,20 +18,32 @@ Under the paper's setting the image first falls below the zero-filled one and ta
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from baselines.cg_sense import cg_sense
+from baselines.es_dip import es_dip
+from baselines.l1_wavelet import l1_wavelet
+from baselines.ref_guided_dip import ref_guided_dip
+from baselines.self_guided_dip import self_guided_dip
+from baselines.sgld_dip import sgld_dip
+from baselines.tv import LAMBDA_TV, tv
+from baselines.tv_dip import tv_dip
+from baselines.vanilla_dip import vanilla_dip
+from baselines.zero_filled import zero_filled
 from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
 from utils import mri_data
+from utils.callback import Callback
 from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.methods import Baseline, choose, run_methods
 from utils.metrics import magnitude_metrics
-from utils.optim import AdamUpdate, sqnorm
-from utils.results import save_results
-from utils.runs import Run
+from utils.optim import Update, sqnorm
+from utils.problem import Problem
+from utils.reference import choose_reference
 
 
 @dataclass
@@ -42,6 +54,7 @@ class Args(RunArgs):
     crop: int | None = None  # crop coil images to this side, 0 for none; without it 320 for fastMRI files (section 4.1)
     maps: Path | None = None  # .npy/.npz with complex sensitivity maps (coils, H, W); without it ESPIRiT on the calibration lines
     measured: bool = False  # the scan really was undersampled: its non-zero points are the mask, there is no truth
+    reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
     # Sampling (ignored with --measured)
     accel: float = 4.0  # acceleration: acquired columns per sampled column (section 4.1: 4 and 8)
     mask: Literal["random", "equispaced"] = "random"  # choice of the columns outside the centre
@@ -61,8 +74,35 @@ class Args(RunArgs):
 QUICK = dict(K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
 
 
+# Fields above that --method does not use for the methods below.
+ONLY_ASEQDIP = ("lambda_ae",)
+
+
+def baselines(args: Args) -> dict[str, Baseline]:
+    """Name the other methods of this task, with what differs here from their own defaults.
+
+    Those of other papers than MRI's run on aSeqDIP's network here, so at its learning rate.
+    """
+    dip = {"net": "noise", "lr": args.lr}
+    return {
+        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
+        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", **dip),
+        "tv_dip": Baseline(tv_dip, "TV-DIP", **dip),
+        "es_dip": Baseline(es_dip, "ES-DIP", output="iterate at the stop", own_stop=True, **dip),
+        "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", output="posterior mean", **dip),
+        "ref_guided_dip": Baseline(
+            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr, takes=("z0",),
+            needs="reference",
+        ),
+        "zero_filled": Baseline(zero_filled, "zero-filled"),
+        "cg_sense": Baseline(cg_sense, "CG-SENSE"),
+        "l1_wavelet": Baseline(l1_wavelet, "l1-wavelet"),
+        "tv": Baseline(tv, "TV", lambda_tv=LAMBDA_TV[MultiCoilMRI]),
+    }  # fmt: skip
+
+
 def reconstruct(args: Args, path: Path | None) -> None:
-    """Run aSeqDIP on one slice and fill its run folder."""
+    """Run the methods asked for on one slice and fill a run folder for each."""
     device = set_up_device(args.device, args.deterministic)
     require(
         args.maps is None or path == args.data,
@@ -70,66 +110,51 @@ def reconstruct(args: Args, path: Path | None) -> None:
     )
     scan = mri_data.load_scan(path, args.slice)
     maps = None if args.maps is None else mri_data.load_maps(args.maps)
-    run = Run(args, task="mri", method="aseqdip", item=scan.item, data=(*scan.content, maps))
-    if run.finished():
-        return
-    y, A, x_true, facts = build_problem(args, scan, maps, device)
+    run_methods(
+        args, "mri", scan.item, (*scan.content, maps),
+        build=lambda: build_problem(args, scan, maps, device), make_net=make_net,
+        aseqdip=aseqdip, baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
+    )  # fmt: skip
 
-    def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else magnitude_metrics(x, x_true, A.support)
 
-    # The method
-    scale = 1 / A.adjoint(y).abs().max()  # known from y alone, undone at the end
-    y = scale * y
-    x_true = None if x_true is None else scale * x_true
+def make_net(args: Args, kind: str, y: Tensor, A: MultiCoilMRI) -> nn.Module:
+    """Build the network, fed with an image (`unet`) or with 32 channels of noise (`noise`)."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    net = ComplexNet(UNet(2, 2, args.width, args.depth, args.init_std, weights_rng)).to(device)
+    channels = 2 if kind == "unet" else 32
+    return ComplexNet(UNet(channels, 2, args.width, args.depth, args.init_std, weights_rng))
 
-    def objective(z: Tensor) -> dict[str, Tensor]:
+
+def aseqdip(args: Args, y: Tensor, A: MultiCoilMRI, run: Callback) -> Tensor:
+    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+    net = make_net(args, "unet", y, A).to(y.device)
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
         data_term = sqnorm(A(x), y)
         autoencoding_term = sqnorm(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
-        return {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
 
-    update = AdamUpdate(objective, net, args.lr)
+    update = Update(objective, torch.optim.Adam(net.parameters(), args.lr))
 
     @torch.no_grad()
     def net_output(z: Tensor) -> Tensor:
         return net(z)
 
-    z = run.start(A.adjoint(y), net, update, score, y, A)  # z_0, or where a checkpoint stopped
+    z = run.start(A.adjoint(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
         z = net_output(z)  # eq. (4), with the updated weights
-        run.record(k, z)
-
-    # Results: outside the support of the maps nothing was measured, so nothing is claimed
-    images = {"input": A.pinv(y), "final": z, "ema": run.averaged()}
-    run.save_array("mask.npy", A.mask.cpu().numpy())
-    save_results(
-        run,
-        {name: x * A.support for name, x in images.items()},
-        x_true,
-        score,
-        facts,
-        array=lambda x: (x / scale)[0, 0].cpu().numpy(),
-        picture=lambda x: x[0, 0].abs().cpu().numpy(),
-        names={"truth": "fully sampled", "input": "zero-filled"},
-        extra=("sampled k-space", A.mask.cpu().numpy()),
-        title=f"aSeqDIP, {scan.item}, {facts['acceleration_true']:.2f}x",
-    )
+        run.record(k, z, update.terms)
+    return z
 
 
 def build_problem(
     args: Args, scan: mri_data.Scan, maps: np.ndarray | None, device: torch.device
-) -> tuple[Tensor, MultiCoilMRI, Tensor | None, dict[str, Any]]:
-    """Make the measurements and the operator; x_true is None for a measured scan.
-
-    Returns:
-        y (1, n_coils, H, W) complex64, A, x_true (1, 1, H, W) complex64, facts for metrics.json.
-    """
+) -> Problem:
+    """Make the measurements, scaled so that max|A^H y| = 1; x_true is None for a measured scan."""
     kspace, acquired = mri_data.crop_scan(scan, args.crop, args.measured)
     check_size(acquired.shape, args.depth)
     if args.measured:
@@ -158,20 +183,51 @@ def build_problem(
     if not args.measured:
         fully_sampled = MultiCoilMRI(A.sens_maps, torch.ones_like(A.mask))
         x_true = fully_sampled.pinv(torch.from_numpy(kspace)[None].to(device))
-    facts = {
-        "source": scan.source,
-        "acceleration_true": acceleration,
-        "noise_std": scan.noise_std,
-        "rss_difference": mri_data.rss_difference(scan, kspace),
-        "sens_maps": "espirit" if args.maps is None else str(args.maps),
-        "measured": args.measured,
-    }
-    return torch.from_numpy(y)[None].to(device), A, x_true, facts
+    y = torch.from_numpy(y)[None].to(device)
+    scale = 1 / A.adjoint(y).abs().max()  # known from y alone, undone in what is saved
+    y = scale * y
+    x_true = None if x_true is None else scale * x_true
+
+    known, reference = {}, {}
+    if args.reference is not None:
+        known["z0"], reference = choose_reference(
+            args.reference, (".h5", ".npy", ".npz"),
+            lambda file: mri_data.load_magnitude(file, args.slice, args.crop), args.data, y, A,
+        )  # fmt: skip
+
+    def score(x: Tensor) -> dict[str, float]:
+        return {} if x_true is None else magnitude_metrics(x, x_true, A.support)
+
+    def as_array(x: Tensor) -> np.ndarray:  # outside the maps' support nothing was measured
+        return (x * A.support / scale)[0, 0].cpu().numpy()
+
+    return Problem(
+        y,
+        A,
+        x_true,
+        score,
+        facts={
+            "source": scan.source,
+            "acceleration_true": acceleration,
+            "noise_std": scan.noise_std,
+            "rss_difference": mri_data.rss_difference(scan, kspace),
+            "sens_maps": "espirit" if args.maps is None else str(args.maps),
+            "measured": args.measured,
+            **reference,
+        },
+        title=f"{scan.item}, {acceleration:.2f}x",
+        array=as_array,
+        picture=np.abs,
+        names={"truth": "fully sampled", "input": "zero-filled"},
+        extra=("sampled k-space", mask),
+        arrays={"mask.npy": mask},
+        known=known,
+    )
 
 
 def main() -> int:
     args = parse_args(Args, QUICK, description=__doc__)
-    return run_items(args, (".h5",), reconstruct)
+    return run_items(args, (".h5",), reconstruct, check=lambda a: choose(a, baselines(a)))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.unet import UNet
 from operators.base import Operator
-from utils.image_data import as_picture, load_picture
+from utils.image_data import as_array, as_picture, load_picture
 from utils.metrics import image_metrics
-from utils.optim import AdamUpdate, sqnorm
+from utils.optim import Update, sqnorm
 
 
 class Downsample(Operator):
@@ -50,11 +50,11 @@ def aseqdip(
 ) -> Tensor:
     """Run Algorithm 1 and return x_hat = z_K."""
 
-    def objective(z: Tensor) -> dict[str, Tensor]:
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
-        return {"loss": sqnorm(A(x), y) + lambda_ae * sqnorm(x, z)}  # eq. (3)
+        return x, {"loss": sqnorm(A(x), y) + lambda_ae * sqnorm(x, z)}  # eq. (3)
 
-    update, z = AdamUpdate(objective, net, lr), z0
+    update, z = Update(objective, torch.optim.Adam(net.parameters(), lr)), z0
     for k in range(1, K + 1):
         for _ in range(N):
             update(z)
@@ -74,7 +74,7 @@ def main(K: int = 50, out: Path = Path("your_own_operator.png")) -> dict[str, fl
     figures = {"input": A.pinv(y), "aSeqDIP": x_hat}
     psnr = {name: image_metrics(x, x_true)["psnr"] for name, x in figures.items()}
     print(", ".join(f"{name} {value:.2f} dB" for name, value in psnr.items()))
-    shown = np.concatenate([as_picture(x) for x in (x_true, *figures.values())], axis=1)
+    shown = np.concatenate([as_picture(as_array(x)) for x in (x_true, *figures.values())], axis=1)
     Image.fromarray(np.rint(255 * shown).astype(np.uint8)).save(out)
     return psnr
 

@@ -60,6 +60,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width * min(2**level, 4) for level in range(depth + 1)]
+        self.in_channels = in_channels
         self.depth = depth
         self.stem = DoubleConv(in_channels, widths[0], widths[0])
         self.encoder = nn.ModuleList(
@@ -111,31 +112,37 @@ class UNet(nn.Module):
 
 
 class ComplexNet(nn.Module):
-    """Let a network of two real channels act on a complex image.
+    """Let a network of real channels make complex images.
 
     Args:
-        net: network from (B, 2, H, W) to (B, 2, H, W); the channels are real and imaginary part.
+        net: network from (B, net.in_channels, H, W) to (B, 2, H, W); two channels of an image are
+            its real and imaginary part.
     """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+        self.in_channels = net.in_channels
 
     def forward(self, z: Tensor) -> Tensor:
-        """Compute f(z) of a complex image.
+        """Compute f(z).
 
         Args:
-            z: (B, 1, H, W) complex.
+            z: (B, 1, H, W) complex image, for a network of two channels, or
+                (B, net.in_channels, H, W) real, such as noise.
 
         Returns:
             (B, 1, H, W) complex.
         """
-        if z.ndim != 4 or z.shape[1] != 1 or not z.is_complex():
+        channels = z
+        if z.ndim == 4 and z.shape[1] == 1 and z.is_complex():
+            channels = torch.view_as_real(z.squeeze(1)).movedim(-1, 1).contiguous()
+        if channels.ndim != 4 or channels.shape[1] != self.in_channels or channels.is_complex():
             raise ValueError(
-                f"ComplexNet takes a complex (B, 1, H, W) image, got {z.dtype} {tuple(z.shape)}"
+                f"ComplexNet takes a complex (B, 1, H, W) image or real (B, {self.in_channels}, "
+                f"H, W), got {z.dtype} {tuple(z.shape)}"
             )
-        channels = torch.view_as_real(z.squeeze(1)).movedim(-1, 1)  # (B, 2, H, W)
-        x = self.net(channels.contiguous())
+        x = self.net(channels)
         return torch.view_as_complex(x.movedim(1, -1).contiguous()).unsqueeze(1)
 
 

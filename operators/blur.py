@@ -5,28 +5,10 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from models.bkse import BlurNet, kernel_shape
+from models.padding import pad_reflect
 from operators.base import Operator
 
 SUM_TOLERANCE = 1e-4  # of kernels and weights, which come in single precision
-
-
-def pad_reflect(x: Tensor, kernel_size: tuple[int, int]) -> Tensor:
-    """Mirror an image at its borders, which are not repeated, so far as a kernel reaches.
-
-    Args:
-        x: (..., H, W), H > kh // 2 and W > kw // 2.
-        kernel_size: kh and kw; the kernel's origin is (kh // 2, kw // 2).
-
-    Returns:
-        (..., H + kh - 1, W + kw - 1).
-    """
-    # Not torch.nn.functional.pad: its backward pass on CUDA is refused in deterministic mode.
-    for dim, size in zip((-2, -1), kernel_size):
-        before, after = (size - 1) // 2, size // 2
-        head = x.narrow(dim, 1, before).flip(dim)
-        tail = x.narrow(dim, x.shape[dim] - 1 - after, after).flip(dim)
-        x = torch.cat((head, x, tail), dim)
-    return x
 
 
 def fft_size(shape: tuple[int, int], kernel_size: tuple[int, int]) -> tuple[int, int]:

@@ -14,18 +14,24 @@ from operators.base import Operator
 
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
-# FBP windows over the frequencies f in cycles per bin, frequency 0 first. Hamming's and Hann's
-# are the symmetric ones, as skimage has them.
+
+def _raised_cosine(f: Tensor, mean: float) -> Tensor:
+    """Return mean + (1 - mean) cos(2 pi f), off by half a sample, as skimage has it.
+
+    Its Hamming and Hann windows of n samples are symmetric: they reach their maximum between
+    two frequencies.
+    """
+    n = len(f)
+    return mean - (1 - mean) * torch.cos(2 * math.pi * (n * f + n / 2) / (n - 1))
+
+
+# FBP windows over the frequencies f in cycles per bin.
 _WINDOWS = {
     "ramp": torch.ones_like,
     "shepp-logan": torch.sinc,
     "cosine": lambda f: torch.cos(math.pi * f),
-    "hamming": lambda f: torch.fft.ifftshift(
-        torch.hamming_window(len(f), periodic=False, dtype=f.dtype)
-    ),
-    "hann": lambda f: torch.fft.ifftshift(
-        torch.hann_window(len(f), periodic=False, dtype=f.dtype)
-    ),
+    "hamming": lambda f: _raised_cosine(f, 0.54),
+    "hann": lambda f: _raised_cosine(f, 0.5),
 }
 
 
@@ -310,29 +316,42 @@ class _LinearMap(torch.autograd.Function):
         return _LinearMap.apply(grad, ctx.projector.adjoint()), None
 
 
-def _fourier_filter(n_det: int, name: str) -> Tensor:
-    """Return the filter of FBP: the ramp's Fourier transform, times a window.
+def fourier_filter(n_det: int, name: str, cutoff: float = 1.0) -> Tensor:
+    """Return the filter of FBP: the ramp's Fourier transform H, times a window W.
+
+        2 H(f) W(f / cutoff) for |f| <= cutoff / 2,   0 above,   f in cycles per bin
 
         h(0) = 1/4,   h(n) = -1 / (pi n)^2 for odd n,   h(n) = 0 for even n
 
+    So a cut-off below 1 squeezes the window, and leaves the ramp as it is.
+
     Args:
         n_det: number of detector bins.
-        name: one of _WINDOWS.
+        name: window: ramp (none), shepp-logan, cosine, hamming or hann.
+        cutoff: highest frequency that passes, as a share of the Nyquist frequency 1/2, in (0, 1].
 
     Returns:
-        (size,) float64, twice the transform of h times the window; size is the power of two
-        that is at least 2 n_det, and at least 64, so that the convolution does not wrap.
+        (size,) float64, frequency 0 first; size is the power of two that is at least 2 n_det,
+        and at least 64, so that the convolution does not wrap.
+
+    Raises:
+        ValueError: there is no such window, or cutoff is not as above.
 
     Reference:
         Kak and Slaney, Principles of Computerized Tomographic Imaging (1988), chapter 3,
         eq. 61. Differs from the book: the window, and the factor 2, as in skimage.
     """
+    if name not in _WINDOWS:
+        raise ValueError(f"filter_name must be one of {', '.join(_WINDOWS)}; got {name}")
+    if not 0 < cutoff <= 1:
+        raise ValueError(f"cutoff must lie in (0, 1], got {cutoff}")
     size = max(64, 2 ** math.ceil(math.log2(2 * n_det)))
     f = torch.fft.fftfreq(size, dtype=torch.float64)
     n = size * f
     kernel = torch.where(n % 2 == 1, -1 / (math.pi * n) ** 2, 0)
     kernel[0] = 1 / 4
-    return 2 * torch.fft.fft(kernel).real * _WINDOWS[name](f)
+    window = torch.where(f.abs() <= cutoff / 2, _WINDOWS[name](f / cutoff), 0)
+    return 2 * torch.fft.fft(kernel).real * window
 
 
 class Radon(Operator):
@@ -391,8 +410,6 @@ class Radon(Operator):
         n_det = _diagonal(shape) if n_det is None else n_det
         if n_det < 1:
             raise ValueError(f"n_det must be at least 1, got {n_det}")
-        if filter_name not in _WINDOWS:
-            raise ValueError(f"filter_name must be one of {', '.join(_WINDOWS)}; got {filter_name}")
         if dtype not in _NUMPY_DTYPES:
             raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         # A pixel meets at most three bins a view. A base ray has 8 rows of 8 columns, and there
@@ -403,6 +420,7 @@ class Radon(Operator):
                 f"the matrix may have {n_indices} non-zeros, expected less than 2^31 = {2**31}: "
                 "take fewer views, pixels or bins"
             )
+        filter = fourier_filter(n_det, filter_name)
         super().__init__(in_shape=(1, *shape), out_shape=(1, len(angles), n_det))
         # Not a buffer: .float() would round it.
         self.angles = angles.detach().cpu().clone()
@@ -410,9 +428,7 @@ class Radon(Operator):
         for part, tensors in projector._asdict().items():
             for name, tensor in tensors._asdict().items():
                 self.register_buffer(f"{part}_{name}", tensor, persistent=False)
-        self.register_buffer(
-            "filter", _fourier_filter(n_det, filter_name).to(dtype), persistent=False
-        )
+        self.register_buffer("filter", filter.to(dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute A x.
@@ -445,12 +461,6 @@ class Radon(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """Compute the filtered back-projection, approximate however many the views.
 
-            x(row, col) = pi / (2 n_angles) sum_angle (h * y)[angle, cos dx - sin dy]
-
-        h is the filter; (dy, dx) leads from pixel (H//2, W//2) to the pixel; between bins the
-        filtered projection is interpolated linearly, beyond the detector it is zero. The
-        weights are those of equispaced angles.
-
         Args:
             y: (B, 1, n_angles, n_det) sinogram of the operator's dtype.
 
@@ -460,11 +470,29 @@ class Radon(Operator):
         Reference:
             As skimage.transform.iradon with circle=False.
         """
+        return self.filtered_back_projection(y, self.filter)
+
+    def filtered_back_projection(self, y: Tensor, filter: Tensor) -> Tensor:
+        """Filter each projection and smear it back over the image.
+
+            x(row, col) = pi / (2 n_angles) sum_angle (h * y)[angle, cos dx - sin dy]
+
+        h is the filter; (dy, dx) leads from pixel (H//2, W//2) to the pixel; between bins the
+        filtered projection is interpolated linearly, beyond the detector it is zero. The
+        weights are those of equispaced angles.
+
+        Args:
+            y: (B, 1, n_angles, n_det) sinogram of the operator's dtype.
+            filter: its Fourier transform as fourier_filter gives it, of the same dtype.
+
+        Returns:
+            (B, 1, H, W) image.
+        """
         self.check_measurement(y)
         self._check_dtype("measurement y", y)
         _, height, width = self.in_shape
         _, n_angles, n_det = self.out_shape
-        spectrum = torch.fft.fft(y[:, 0], n=len(self.filter)) * self.filter
+        spectrum = torch.fft.fft(y[:, 0], n=len(filter)) * filter
         filtered = torch.fft.ifft(spectrum).real[..., : n_det + 1]  # its last bin weighs nothing
         dy = torch.arange(height, dtype=torch.float64, device=y.device)[:, None] - height // 2
         dx = torch.arange(width, dtype=torch.float64, device=y.device) - width // 2

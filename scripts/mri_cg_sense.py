@@ -1,6 +1,6 @@
 """Reconstruct by CG-SENSE, with the measurements that aseqdip_mri.py makes of the same flags.
 
-    min_x ||A x - y||^2 + lambda ||x||^2    (sigpy.mri.app.SenseRecon, 100 iterations)
+    min_x ||A x - y||^2 + lambda ||x||^2    (baselines/cg_sense.py)
 
 lambda is the best of a grid on the embedded sample at the same acceleration, whatever the data:
 so it is tuned on other data than --data. The best lambda for the data themselves is printed as
@@ -12,16 +12,15 @@ so it is tuned on other data than --data. The best lambda for the data themselve
 import sys
 from pathlib import Path
 
-import sigpy.mri
 import torch
 
 # Run from anywhere: the repository's modules can be imported only after this.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from aseqdip_mri import Args, build_problem
+from baselines.cg_sense import cg_sense
 from utils import mri_data
 from utils.cli import exit_status, parse_args, require
-from utils.metrics import magnitude_metrics
 
 LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
@@ -29,22 +28,16 @@ LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 def score(args: Args, path: Path | None) -> dict[float, dict[str, float]]:
     """Return the figures for each lambda, in measurements scaled to max|A^H y| = 1."""
     scan = mri_data.load_scan(path, args.slice if path else None)
-    y, A, x_true, _ = build_problem(args, scan, None, torch.device("cpu"))
-    scale = 1 / A.adjoint(y).abs().max()
-    scores = {}
-    for lamda in LAMBDAS:
-        app = sigpy.mri.app.SenseRecon(
-            (scale * y)[0].numpy(), A.sens_maps.numpy(), lamda, weights=A.mask.float().numpy(),
-            max_iter=100, show_pbar=False,
-        )  # fmt: skip
-        x_hat = torch.from_numpy(app.run())[None, None]
-        scores[lamda] = magnitude_metrics(x_hat, scale * x_true, A.support)
-    return scores
+    problem = build_problem(args, scan, None, torch.device("cpu"))
+    return {
+        lambda_l2: problem.score(cg_sense(problem.y, problem.A, lambda_l2=lambda_l2))
+        for lambda_l2 in LAMBDAS
+    }
 
 
-def report(name: str, lamda: float, figures: dict[str, float]) -> None:
+def report(name: str, lambda_l2: float, figures: dict[str, float]) -> None:
     print(
-        f"{name}, lambda {lamda:g}: PSNR {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.4f}, "
+        f"{name}, lambda {lambda_l2:g}: PSNR {figures['psnr']:.2f} dB, SSIM {figures['ssim']:.4f}, "
         f"NMSE {figures['nmse']:.5f}"
     )
 
@@ -53,12 +46,12 @@ def main(args: Args) -> None:
     require(not args.measured, "--measured: without a truth there is nothing to score")
     require(args.maps is None, "--maps: only ESPIRiT maps are supported here")
     sample = score(args, None)
-    best = max(LAMBDAS, key=lambda lamda: sample[lamda]["psnr"])
+    best = max(LAMBDAS, key=lambda value: sample[value]["psnr"])
     report("embedded sample, oracle", best, sample[best])
     if args.data is not None:
         data = score(args, args.data)
         report("CG-SENSE", best, data[best])
-        oracle = max(LAMBDAS, key=lambda lamda: data[lamda]["psnr"])
+        oracle = max(LAMBDAS, key=lambda value: data[value]["psnr"])
         report("CG-SENSE, oracle", oracle, data[oracle])
 
 

@@ -26,8 +26,8 @@ def as_process(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def run_folder(out, task, item):
-    (folder,) = (out / task / "aseqdip" / item).iterdir()
+def run_folder(out, task, item, method="aseqdip"):
+    (folder,) = (out / task / method / item).iterdir()
     return folder
 
 
@@ -48,10 +48,10 @@ def stop_half_way(monkeypatch, script, arguments, k_stop=6):
     """Run until outer step k_stop and save there, as Ctrl-C does."""
     record = runs.Run.record
 
-    def stopping(self, k, z):
+    def stopping(self, k, x, terms):
         if k == k_stop:
             self._stopped_by = signal.SIGINT
-        record(self, k, z)
+        record(self, k, x, terms)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs.Run, "record", stopping)

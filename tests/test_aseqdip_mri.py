@@ -484,12 +484,12 @@ def test_two_processes_never_share_a_run(scan, tmp_path, monkeypatch, capsys):
     arguments = ["--data", scan, "--out", tmp_path / "out", "--run", "mine", *TINY]
     record = runs.Run.record
 
-    def disturbed(self, k, z):
+    def disturbed(self, k, x, terms):
         if k == 3:
             with monkeypatch.context() as patch:
                 patch.setattr(runs.Run, "record", record)
                 assert call(patch, *arguments) == 2
-        record(self, k, z)
+        record(self, k, x, terms)
 
     monkeypatch.setattr(runs.Run, "record", disturbed)
     monkeypatch.setattr(sys, "argv", ["aseqdip_mri.py", *map(str, arguments)])
@@ -543,7 +543,7 @@ def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeyp
     monkeypatch.setattr(runs, "LONG_RUN_SECONDS", 0.0)
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY) == 0
     said = capsys.readouterr().err
-    assert "the 12 x 2 updates take about" in said and "--quick" in said
+    assert "the 24 updates take about" in said and "--quick" in said
 
 
 def test_a_file_name_is_never_a_formula(tmp_path, monkeypatch, kspace):

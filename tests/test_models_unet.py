@@ -67,8 +67,10 @@ def test_complex_net_is_the_two_channel_network():
     assert x.shape == z.shape and x.dtype == z.dtype
     torch.testing.assert_close(x.real, expected[:, :1], rtol=0, atol=0)
     torch.testing.assert_close(x.imag, expected[:, 1:], rtol=0, atol=0)
-    with pytest.raises(ValueError, match="complex"):
-        ComplexNet(net)(channels)
+    assert torch.equal(ComplexNet(net)(channels), x)  # as noise would come
+    for wrong in (channels[:, :1], z[0], torch.cat((z, z), dim=1)):
+        with pytest.raises(ValueError, match="complex"):
+            ComplexNet(net)(wrong)
 
 
 def test_an_offset_network_works_around_its_level():

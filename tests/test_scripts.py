@@ -1,11 +1,14 @@
 """What a person runs under scripts/."""
 
+import csv
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import skimage.data
 from conftest import ROOT
+from PIL import Image
 
 from utils import mri_data
 
@@ -40,3 +43,24 @@ def test_make_brain_scan_refuses_what_it_cannot_do(arguments, tmp_path):
 def test_kill_and_resume_needs_a_command():
     done = call("kill_and_resume.py", "--kills", "1")
     assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_the_stopping_study_measures_each_rule_once(tmp_path):
+    pixels = skimage.data.astronaut()[60:124, 190:254]
+    Image.fromarray(pixels).save(tmp_path / "face.png")
+    arguments = [f"denoising={tmp_path / 'face.png'}", "--K", "30", "--width", "4"]
+    first = call("stopping_study.py", *arguments, "--out", tmp_path)
+    assert first.returncode == 0, first.stderr
+    with open(tmp_path / "stopping" / "K30_width4_resizeNone.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["aseqdip", "vanilla_dip"]
+    for row in rows.values():
+        assert float(row["oracle"]) >= float(row["fixed"]) - 1e-9
+        assert 0 < int(row["es_wmv_step"]) <= 60 and 0 < int(row["holdout_step"]) <= 60
+        loss = float(row["fixed"]) - float(row["oracle"])
+        assert f"{loss:+.2f} | " in first.stdout
+    again = call("stopping_study.py", *arguments, "--out", tmp_path)
+    assert again.stdout.endswith("\n".join(first.stdout.splitlines()[-6:]) + "\n")
+    assert "it/s" not in again.stderr  # nothing was measured again
+    wrong = call("stopping_study.py", "denoise=face.png", "--out", tmp_path)
+    assert wrong.returncode == 2 and "expected TASK=FILE" in wrong.stderr

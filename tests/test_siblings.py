@@ -20,7 +20,7 @@ import aseqdip_inpainting
 import aseqdip_mri
 from models.bkse import BlurNet
 from models.unet import UNet
-from utils import ct_data, image_data
+from utils import ct_data, image_data, runs
 
 SIBLINGS = {
     "ct": aseqdip_ct,
@@ -329,12 +329,12 @@ def test_a_mask_may_move_without_making_another_run(
 def test_noise_has_its_level_and_is_not_the_weights(task, arguments, item, tmp_path, monkeypatch):
     first = {}
 
-    def start(self, z0, net, update, score, y, A):
-        first["weights"] = net.stem[0].weight.detach().flatten().clone()
-        return original(self, z0, net, update, score, y, A)
+    def start(self, z0, **state):
+        first["weights"] = state["net"].stem[0].weight.detach().flatten().clone()
+        return original(self, z0, **state)
 
-    original = aseqdip_denoising.Run.start
-    monkeypatch.setattr(aseqdip_denoising.Run, "start", start)
+    original = runs.Run.start
+    monkeypatch.setattr(runs.Run, "start", start)
     assert call(monkeypatch, aseqdip_denoising, *arguments) == 0
     folder = run_folder(tmp_path / "out", task, "item")
     noise = np.load(folder / "measurement.npy") - image_data.read_pixels(item)

@@ -1,8 +1,11 @@
 """The pictures: what is drawn is what was given."""
 
-import numpy as np
+import io
 
-from utils.figures import comparison, curves
+import numpy as np
+import pytest
+
+from utils.figures import comparison, curves, methods_comparison, methods_curves, zoom_box
 
 
 def images():
@@ -43,3 +46,47 @@ def test_curves_show_every_logged_step():
     ]  # fmt: skip
     without = [{k: v for k, v in row.items() if k not in ("psnr", "ssim")} for row in rows]
     assert len(curves(without, "title").axes) == 1
+
+
+def test_the_detail_shown_is_where_the_texture_is():
+    image = np.zeros((60, 80))
+    image[:, 40:] = 1  # one long edge
+    texture = np.random.default_rng(0).random((16, 16))
+    image[10:26, 60:76] = texture
+    row, column, side = zoom_box(image)
+    assert side == 12
+    assert 10 <= row and row + side <= 26 and 60 <= column and column + side <= 76
+    assert zoom_box(np.stack([image] * 3, axis=-1)) == (row, column, side)
+
+
+@pytest.mark.parametrize("truth", [True, False])
+@pytest.mark.parametrize("n", [1, 5, 12])
+def test_methods_are_shown_with_details_and_error_maps(n, truth):
+    rng = np.random.default_rng(0)
+    images = {f"method {i}": rng.random((40, 32, 3)) for i in range(n)}
+    images["broken $method$"] = None
+    right = rng.random((40, 32, 3)) if truth else None
+    figure = methods_comparison(images, {"method 0": "20.00 dB"}, right, "a_b$c", (0, 1), 5)
+    figure.savefig(io.BytesIO(), format="png")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert "method 0\n20.00 dB" in titles
+    assert sum("|error|" in title for title in titles) == (n if truth else 0)
+    assert sum("failed" in text.get_text() for axis in figure.axes for text in axis.texts) == 1
+    assert sum(len(axis.child_axes) for axis in figure.axes) == n + truth  # details
+
+
+def test_curves_of_methods_keep_the_paper_s_styles():
+    curves = {
+        "aSeqDIP": ([0, 10, 20], [20.0, 22.0, 25.0]),
+        "aSeqDIP, lambda 0": ([0, 10, 20], [20.0, 23.0, 21.0]),
+        "another": ([10, 20], [-300.0, 24.0]),
+    }
+    figure = methods_curves(curves, 20.0, "title")
+    figure.savefig(io.BytesIO(), format="png")
+    (axis,) = figure.axes
+    first, second, third, level = axis.lines
+    assert first.get_color() == second.get_color() != third.get_color()
+    assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
+    np.testing.assert_array_equal(first.get_ydata(), [20, 22, 25])
+    assert axis.get_ylim()[0] > 0  # one bad start does not flatten the rest
+    assert set(level.get_ydata()) == {20.0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.optim import AdamUpdate, sqnorm
+from utils.optim import Update, sqnorm
 
 
 def test_sqnorm_is_the_squared_distance():
@@ -50,17 +50,18 @@ def test_steps_are_adams_closed_form_and_its_state_lives_on():
     def objective(z):
         x = net(z)
         data_term, autoencoding_term = sqnorm(x, y), sqnorm(x, z)
-        return {"loss": data_term + lam * autoencoding_term, "data_term": data_term}
+        return x, {"loss": data_term + lam * autoencoding_term, "data_term": data_term}
 
-    update = AdamUpdate(objective, net, lr)
+    update = Update(objective, torch.optim.Adam(net.parameters(), lr))
     w, m, v = 0.3, 0.0, 0.0
     zs = [z, z, 2 * z]  # the input changes before the third step
     for t, z_t in enumerate(zs, start=1):
         loss = ((w * z_t - y) ** 2).sum() + lam * ((w * z_t - z_t) ** 2).sum()
         gradient = (2 * z_t * (w * z_t - y) + 2 * lam * z_t * (w * z_t - z_t)).sum().item()
         m, v = beta1 * m + (1 - beta1) * gradient, beta2 * v + (1 - beta2) * gradient**2
+        x, w_before = update(z_t), w
         w -= lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
-        update(z_t)
+        assert torch.allclose(x, w_before * z_t) and not x.requires_grad
         assert np.isclose(update.terms["loss"].item(), loss.item())
         assert np.isclose(net.w.item(), w, rtol=1e-10)
 

@@ -12,16 +12,16 @@ def test_the_average_is_the_normalised_exponential_one():
     iterates = torch.randn(7, 1, 1, 4, 5, dtype=torch.complex64, generator=generator)
     decay = 0.8
     run = Run.__new__(Run)
-    run.args = SimpleNamespace(ema_decay=decay, log_every=100, N=2)
-    run.update = SimpleNamespace(terms={"loss": torch.tensor(1.0)})
-    run.K, run.ema, run._pending = 100, torch.zeros_like(iterates[0]), []
+    run.args, run.inner = SimpleNamespace(ema_decay=decay, log_every=100, N=2), 2
+    run.K, run.ema, run._pending = 100, None, []
     run._last_checkpoint, run._checkpoint_cost, run._stopped_by = float("inf"), 0.0, None
     for k, z in enumerate(iterates, start=1):
-        run.record(k, z)
+        run.record(k, z, {"loss": torch.tensor(1.0)})
         weights = decay ** torch.arange(k - 1, -1, -1, dtype=torch.float32)
         expected = torch.einsum("k,k...->...", (weights / weights.sum()).to(z.dtype), iterates[:k])
         torch.testing.assert_close(run.averaged(), expected)
 
 
 def test_times_are_written_for_people():
-    assert [duration(s) for s in (3.4, 119, 300, 12240)] == ["3 s", "119 s", "5 min", "3.4 h"]
+    times = {0.12: "0.1 s", 34: "34 s", 119: "119 s", 300: "5 min", 12240: "3.4 h"}
+    assert {seconds: duration(seconds) for seconds in times} == times

@@ -7,9 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -21,6 +21,10 @@ ArgsT = TypeVar("ArgsT")
 class RunArgs:
     """What every script can be told about a run; a script's Args add its data and its method."""
 
+    method: str = "aseqdip"  # or one of docs/methods.md, several with commas between, or all
+    set: tuple[str, ...] = ()  # settings of the other methods, as lambda_tv=0.1 or tv_dip.lr=0.001
+    stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best
+    hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
@@ -30,6 +34,7 @@ class RunArgs:
     run: str | None = None  # name of the run's folder; without it a hash of the settings
     fresh: bool = False  # do the run again, throwing away what its folder holds
     quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
+    changed: tuple[str, ...] = field(default=(), init=False)  # no flag: the fields that differ from their defaults
 
 
 class InputError(ValueError):
@@ -59,12 +64,17 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
     args = tyro.cli(
         args_type, default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,)
     )
-    for field in dataclasses.fields(args):  # `lr: float = 1` at the top is what --lr 1 is: 1.0
-        value = getattr(args, field.name)
-        if field.type in (float, float | None) and value is not None:
-            setattr(args, field.name, float(value))
-        if isinstance(value, tuple):
-            setattr(args, field.name, tuple(float(v) for v in value))
+    for f in dataclasses.fields(args):  # `lr: float = 1` at the top is what --lr 1 is: 1.0
+        value = getattr(args, f.name)
+        if f.type in (float, float | None) and value is not None:
+            setattr(args, f.name, float(value))
+        if f.type in (tuple[float, float], tuple[float, float] | None) and value is not None:
+            setattr(args, f.name, tuple(float(v) for v in value))
+    args.changed = tuple(
+        f.name
+        for f in dataclasses.fields(args)
+        if getattr(args, f.name) != getattr(default, f.name)
+    )
     return args
 
 
@@ -73,6 +83,7 @@ def run_items(
     suffixes: tuple[str, ...],
     work: Callable[[Any, Path | None], None],
     also: Callable[[Path], bool] = lambda path: False,
+    check: Callable[[Any], object] = lambda args: None,
 ) -> int:
     """Do the work for one file, for each file of a folder, or for the embedded sample.
 
@@ -80,6 +91,7 @@ def run_items(
         args: the script's Args; args.data is a file, a folder, or None for the sample.
         suffixes: which files of a folder are taken, in the order of their names, as ".png".
         also: tells which files without such a suffix are taken too.
+        check: raises InputError for args that no file can be worked on with.
         work: does one, given args and the file; a failing one does not stop the others.
 
     Returns:
@@ -89,10 +101,9 @@ def run_items(
 
     def choose() -> None:
         check_method(args)
-        if args.data is not None and args.data.is_dir():
-            found = [p for p in args.data.iterdir() if p.suffix.lower() in suffixes or also(p)]
-            files[:] = sorted(found)
-            require(bool(files), f"{args.data}: a folder without {', '.join(suffixes)} files")
+        check(args)
+        if args.data is not None:
+            files[:] = files_of(args.data, suffixes, also)
 
     status = exit_status(choose)
     if status:
@@ -105,6 +116,19 @@ def run_items(
             return failure
         status = status or failure
     return status
+
+
+def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]) -> list[Path]:
+    """List the files that a path stands for: itself, or those of a folder, by name.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes or also(p))
+    require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
+    return found
 
 
 def exit_status(action: Callable[[], None]) -> int:
@@ -166,6 +190,11 @@ def check_method(args: Any) -> None:
         value = getattr(args, name)
         flag = name.replace("_", "-")
         require(0 <= value < 2**63, f"--{flag} {value}: expected a whole number from 0 to 2^63 - 1")
+    require(0 < args.hold_out <= 0.5, f"--hold-out {args.hold_out}: expected above 0, at most 0.5")
+    require(
+        args.stop == "holdout" or "hold_out" not in args.changed,
+        f"--hold-out {args.hold_out}: of use to --stop holdout only",
+    )
     require(0 <= args.ema_decay < 1, f"--ema-decay {args.ema_decay}: expected a number in [0, 1)")
 
 

@@ -236,6 +236,26 @@ def make_units(scan: Slice, hu_range: tuple[float, float] | None) -> Units:
     return Units(low, high, is_hu=True)
 
 
+def load_relative(path: Path, units: Units) -> np.ndarray:
+    """Read a slice, (H, W) float64, as the numbers that another slice's units make of it.
+
+    Args:
+        path: as for load_slice.
+        units: of the other slice; what lies outside becomes 0 or 1.
+
+    Raises:
+        InputError: the file is no slice, or not in Hounsfield units where the other one is.
+    """
+    scan = load_slice(path, "", None)
+    require(
+        scan.is_hu or not units.is_hu,
+        f"{path}: a picture; the reference for a slice in Hounsfield units must be in them too",
+    )
+    if not units.is_hu:
+        return (scan.values - scan.values.min()) / np.ptp(scan.values)
+    return ((scan.values - units.low) / (units.high - units.low)).clip(0, 1)
+
+
 def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
     """Return the side of a pixel in mm, for --photons.
 

@@ -3,9 +3,18 @@
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 ERROR_SCALE = 5
 DPI = 110
+TERMS = {  # columns of log.csv that are drawn, with their names
+    "data_term": "data term",
+    "autoencoding_term": "autoencoding term",
+    "tv_term": "total variation",
+    "denoising_term": "denoising term",
+    "loss": "loss",
+}
 
 
 def caption(figures: dict[str, float]) -> str:
@@ -70,30 +79,153 @@ def comparison(
     return figure
 
 
+def zoom_box(image: np.ndarray) -> tuple[int, int, int]:
+    """Choose the square of a fifth of the shorter side that holds most fine detail.
+
+    Detail is what a Gaussian of two pixels smooths away.
+
+    Args:
+        image: (H, W) or (H, W, 3), real.
+
+    Returns:
+        Its top row, left column, and side.
+    """
+    grey = (image.mean(axis=-1) if image.ndim == 3 else image).astype(float)
+    side = max(min(grey.shape) // 5, 4)
+    detail = np.abs(grey - gaussian_filter(grey, 2))
+    amount = uniform_filter(detail, side)
+    half = side // 2
+    inside = amount[half : grey.shape[0] - side + half + 1, half : grey.shape[1] - side + half + 1]
+    row, column = np.unravel_index(inside.argmax(), inside.shape)
+    return int(row), int(column), side
+
+
+def methods_comparison(
+    images: dict[str, np.ndarray],
+    captions: dict[str, str],
+    truth: np.ndarray | None,
+    title: str,
+    limits: tuple[float, float],
+    error_scale: float,
+    columns: int = 5,
+) -> Figure:
+    """Show many methods' images, each with a detail enlarged and its error map below.
+
+    Args:
+        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; None where a method
+            failed.
+        captions: name -> line under the name.
+        truth: the image that the others are compared with, None if there is none; shown first.
+        title: line above all.
+        limits: values shown as black and white; (0, 1) for colour.
+        error_scale: as for comparison.
+        columns: most images in one row.
+    """
+    shown = images if truth is None else {"truth": truth} | images
+    first = next(image for image in shown.values() if image is not None)
+    row, column, side = zoom_box(first)
+    height, width = first.shape[:2]
+    columns = min(columns, len(shown))
+    bands = -(-len(shown) // columns)
+    rows_each = 1 if truth is None else 2
+    size = 2.6
+    band = rows_each * size * height / width + 0.7
+    figure = Figure(figsize=(size * columns, bands * band + 0.3), dpi=DPI)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(bands * rows_each, columns, squeeze=False)
+    black, white = limits
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for index, (name, image) in enumerate(shown.items()):
+        number, place = divmod(index, columns)
+        axis = axes[number * rows_each, place]
+        axis.set_title("\n".join(filter(None, (name, captions.get(name)))), fontsize=8)
+        if image is None:
+            axis.text(0.5, 0.5, "failed", ha="center", va="center", transform=axis.transAxes)
+            continue
+        grey = {"cmap": "gray", "vmin": black, "vmax": white}
+        axis.imshow(image, **grey)
+        axis.add_patch(
+            Rectangle((column - 0.5, row - 0.5), side, side, fill=False, edgecolor="red", lw=0.8)
+        )
+        inset = axis.inset_axes((0.58, 0.0, 0.42, 0.42 * width / height))
+        inset.imshow(image[row : row + side, column : column + side], **grey)
+        inset.set(xticks=[], yticks=[])
+        for spine in inset.spines.values():
+            spine.set(edgecolor="red", linewidth=0.8)
+        if truth is not None and image is not truth:
+            error = error_scale * np.abs(image - truth)
+            error = error.mean(axis=-1) if error.ndim == 3 else error
+            below = axes[number * rows_each + 1, place]
+            below.imshow(error, cmap="gray", vmin=0, vmax=white - black)
+            below.set_title(f"|error| x {error_scale}", fontsize=7)
+    top = 1 - 0.3 / figure.get_figheight()
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False)
+    figure.tight_layout(pad=0.4, rect=(0, 0, 1, top))
+    return figure
+
+
+STYLES = {  # of the paper's Figures 4 and 8; the other methods take matplotlib's colours
+    "aSeqDIP": {"color": "tab:blue", "lw": 2},
+    "aSeqDIP, lambda 0": {"color": "tab:blue", "ls": "--", "lw": 2},
+    "Self-Guided DIP": {"color": "tab:red", "lw": 1.5},
+    "Vanilla DIP": {"color": "tab:green", "lw": 1.5},
+}
+
+
+def methods_curves(
+    curves: dict[str, tuple[list[float], list[float]]], level: float | None, title: str
+) -> Figure:
+    """Draw the PSNR of several methods over their weight updates, as the paper's Figure 4.
+
+    Args:
+        curves: label -> steps and the PSNR there, in dB.
+        level: PSNR of the direct reconstruction, drawn as a line, None for none.
+        title: line above.
+    """
+    figure = Figure(figsize=(7.5, 4.5), dpi=DPI)
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    others = iter(("tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan"))
+    for label, (steps, psnr) in curves.items():
+        style = STYLES.get(label) or {"color": next(others, "gray"), "lw": 1}
+        axis.plot(steps, psnr, label=label, **style)
+    if level is not None:
+        axis.axhline(level, color="gray", ls=":", lw=1, label="direct reconstruction")
+    best = max(max(psnr) for _, psnr in curves.values())
+    lowest = min(min(psnr) for _, psnr in curves.values())
+    axis.set_ylim(max(lowest, best - 20) - 0.5, best + 0.5)
+    axis.set(xlabel="weight updates", ylabel="PSNR (dB)")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.tight_layout(pad=0.6)
+    return figure
+
+
 def curves(rows: list[dict[str, float]], title: str) -> Figure:
     """Draw PSNR (where there is a truth) and the terms of the loss over the steps.
 
     Args:
-        rows: the rows of log.csv; the first is step 0, before any update.
+        rows: the rows of log.csv; step 0, where there is one, is before any update.
         title: line above all.
     """
-    has_truth = "psnr" in rows[0]
+    has_truth = "psnr" in rows[-1]
     figure = Figure(figsize=(10 if has_truth else 5.5, 3.6), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 1 + has_truth, squeeze=False)[0]
     if has_truth:
         axes[0].plot([r["step"] for r in rows], [r["psnr"] for r in rows], label="iterate")
-        axes[0].axhline(rows[0]["psnr"], color="gray", ls="--", lw=1, label="z_0")
+        if rows[0]["step"] == 0:
+            axes[0].axhline(rows[0]["psnr"], color="gray", ls="--", lw=1, label="z_0")
         axes[0].set(xlabel="step (weight updates)", ylabel="PSNR (dB)")
         axes[0].legend()
     logged = [r for r in rows if "loss" in r]
-    for name, label in (
-        ("data_term", "data term"),
-        ("autoencoding_term", "autoencoding term"),
-        ("loss", "loss"),
-    ):
-        style = {"color": "black", "lw": 1, "ls": ":"} if name == "loss" else {}
-        axes[-1].plot([r["step"] for r in logged], [r[name] for r in logged], label=label, **style)
+    for name, label in TERMS.items():
+        if name in logged[0]:
+            style = {"color": "black", "lw": 1, "ls": ":"} if name == "loss" else {}
+            steps = [r["step"] for r in logged]
+            axes[-1].plot(steps, [r[name] for r in logged], label=label, **style)
     axes[-1].set(xlabel="step (weight updates)", ylabel="sum of squares", yscale="log")
     axes[-1].legend()
     for axis in axes:

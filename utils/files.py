@@ -87,6 +87,18 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def tree_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files directly in a folder by name, in hexadecimal.
+
+    Raises:
+        InputError: there is no such file or folder.
+    """
+    if not path.is_dir():
+        return file_hash(path)
+    files = sorted(p for p in path.iterdir() if p.is_file())
+    return content_hash(*(f"{p.name} {file_hash(p)}" for p in files))
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a reader sees all of it or nothing, also after a crash.
 

@@ -215,9 +215,9 @@ def as_array(x: Tensor) -> np.ndarray:
     return values[..., 0] if values.shape[-1] == 1 else values
 
 
-def as_picture(x: Tensor) -> np.ndarray:
-    """Return (1, C, H, W) as it is shown: clipped to [0, 1], (H, W) or (H, W, 3)."""
-    return as_array(x.clamp(0, 1))
+def as_picture(array: np.ndarray) -> np.ndarray:
+    """Clip what as_array makes of an image to [0, 1], for showing it."""
+    return array.clip(0, 1)
 
 
 def _is_8_bit_tiff(path: Path) -> bool:

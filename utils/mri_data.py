@@ -295,6 +295,20 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     return cropped, acquired[np.ix_(*nearest)]
 
 
+def load_magnitude(path: Path, slice_index: int | None, crop: int | None) -> np.ndarray:
+    """Read the root-sum-of-squares image of a fully sampled scan, (H, W) float32.
+
+    Args:
+        path, slice_index: as for load_scan.
+        crop: as for crop_scan.
+
+    Raises:
+        InputError: the file is no such scan.
+    """
+    kspace, _ = crop_scan(load_scan(path, slice_index), crop, measured=False)
+    return np.sqrt((np.abs(ifft2c(kspace)) ** 2).sum(axis=0))
+
+
 def rss_difference(scan: Scan, kspace: np.ndarray) -> float | None:
     """Compare the cropped coil images with the file's own root-sum-of-squares image.
 

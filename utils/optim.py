@@ -1,9 +1,10 @@
-"""The loss term and the gradient step that all methods share."""
+"""The loss terms and the gradient step that all methods share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def sqnorm(a: Tensor, b: Tensor) -> Tensor:
@@ -29,26 +30,37 @@ def sqnorm(a: Tensor, b: Tensor) -> Tensor:
     return difference.square().sum()
 
 
-class AdamUpdate:
-    """Take one Adam step on a network's weights per call; Adam's state lives on between calls.
+class Update:
+    """Take one gradient step per call; the optimizer's state lives on between calls.
 
     Args:
-        objective: maps the network input z to {"loss": scalar, other terms to log: scalars}.
-        net: the network whose parameters are updated.
-        lr: Adam's learning rate.
+        objective: maps the network input z to the image f(z), and to {"loss": scalar, other terms
+            to log: scalars}.
+        optimizer: of the network's weights, and of whatever else the objective depends on.
     """
 
     def __init__(
-        self, objective: Callable[[Tensor], dict[str, Tensor]], net: nn.Module, lr: float
+        self,
+        objective: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+        optimizer: torch.optim.Optimizer,
     ) -> None:
         self.objective = objective
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+        self.optimizer = optimizer
         self.terms: dict[str, Tensor] = {}  # of the latest call, on the device, before its step
 
-    def __call__(self, z: Tensor) -> None:
-        """Update the weights once at the fixed network input z."""
+    def __call__(self, z: Tensor) -> Tensor:
+        """Step once at the network input z; return the image f(z) from before the step."""
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.objective(z)
+        x, terms = self.objective(z)
         terms["loss"].backward()
         self.optimizer.step()
         self.terms = {name: term.detach() for name, term in terms.items()}
+        return x.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizer's state."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the optimizer's state."""
+        self.optimizer.load_state_dict(state)

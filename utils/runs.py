@@ -35,9 +35,9 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from utils.callback import Callback
 from utils.cli import InputError, Interrupted, RunFailed, require
 from utils.files import PARTIAL, content_hash, reason, write_atomically
-from utils.optim import AdamUpdate
 
 try:
     import fcntl
@@ -49,12 +49,12 @@ LIBRARIES = (
     "torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "pillow", "tifffile",
     "pypng", "matplotlib",
 )  # fmt: skip
-LOG_COLUMNS = (
-    "step", "loss", "data_term", "autoencoding_term", "psnr", "ssim", "seconds",
-)  # fmt: skip
 # Flags that do not decide the result, as do those that are paths: what files bring is in the
 # settings by hash.
-RUN_FLAGS = {"slice", "device", "deterministic", "run", "fresh", "quick"}
+RUN_FLAGS = {
+    "slice", "device", "deterministic", "run", "fresh", "quick", "method", "set",
+    "changed",
+}  # fmt: skip
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
 CHECKPOINT_SHARE = 0.01  # and at most this share of the time goes into them
 LABELS = {"ema": "average (EMA)"}  # of an image in the report, where it is not its name
@@ -66,15 +66,26 @@ MORE_FIGURES = {  # of some tasks
 LONG_RUN_SECONDS = 300.0  # on a CPU, a longer run is told of --quick
 
 
-class Run:
+class Run(Callback):
     """Carry one reconstruction through its outer steps, whatever happens to the process.
+
+    It is the callback of the method that reconstructs. Who runs the method opens the run first
+    and completes it with finish:
+
+        run = Run(args, ...)
+        if not run.finished():
+            run.open(score, y, A)
+            x_hat = method(y, A, net, callback=run)
+            run.finish(figures)
 
     Args:
         args: the script's Args; all fields but paths and RUN_FLAGS, and the content of the data,
             are the run's settings. A folder that holds other settings is refused.
         task, method, item: the folders below args.out.
         data: all that the user brings, None for what is absent.
-        ignored: further fields that are no settings: those that name a file in `data`.
+        ignored: further fields that are no settings, such as those that name a file in `data`.
+        hyperparameters: settings that are no fields of args: those of a method in baselines/.
+        inner: weight updates in one outer step.
 
     Raises:
         InputError: the folder holds a run of other settings.
@@ -88,8 +99,11 @@ class Run:
         item: str,
         data: tuple[np.ndarray | str | None, ...],
         ignored: Collection[str] = (),
+        hyperparameters: dict[str, Any] | None = None,
+        inner: int = 1,
     ) -> None:
         self.args = args
+        self.inner = inner
         self.identity = {"task": task, "method": method, "item": item}
         self.settings = {
             field.name: getattr(args, field.name)
@@ -97,6 +111,7 @@ class Run:
             if field.name not in {*RUN_FLAGS, *ignored}
             and field.type not in (Path, Path | None)
         }
+        self.settings |= hyperparameters or {}
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
         self.settings = json.loads(json.dumps(self.settings))  # as config.json will give them back
         require(
@@ -133,40 +148,29 @@ class Run:
         print_report(metrics, self.folder)
         return True
 
-    def start(
-        self,
-        z0: Tensor,
-        net: nn.Module,
-        update: AdamUpdate,
-        score: Callable[[Tensor], dict[str, float]],
-        y: Tensor,
-        A: nn.Module,
-    ) -> Tensor:
-        """Open the run folder; where it holds a checkpoint, take everything back to it.
+    def open(self, score: Callable[[Tensor], dict[str, float]], y: Tensor, A: nn.Module) -> None:
+        """Open the run folder for a method that is about to work on y and A.
 
         Args:
-            z0: where the sequence starts; its device is the run's.
-            net: the network, whose weights a checkpoint holds.
-            update: the gradient step, whose optimizer state a checkpoint holds.
-            score: maps an iterate to its figures against the truth, {} without a truth. It is
+            score: maps an image to its figures against the truth, {} without a truth. It is
                 called for the log, and nothing but the log and the oracle depends on it.
-            y, A: the measurements and the operator, to tell when a checkpoint was made of others
-                (maps that another machine computed differ in their last bits).
-
-        Returns:
-            z0, or the checkpoint's z.
+            y, A: the measurements and the operator: their device is the run's, and they tell when
+                a checkpoint was made of others (maps that another machine computed differ in
+                their last bits).
 
         Raises:
-            InputError: the folder cannot be written, or the checkpoint is damaged.
+            InputError: the folder cannot be written.
         """
-        self.net, self.update, self.score = net, update, score
-        self.device = z0.device
-        self.k = 0
-        self.z = z0
-        self.ema = torch.zeros_like(z0)
+        self.score = score
+        self.device = y.device
+        self.k = self.K = 0
+        self.state: dict[str, Any] = {}
+        self.z: Tensor | None = None
+        self.ema: Tensor | None = None
         self.rows: list[dict[str, float]] = []
         self.oracle: dict[str, float] = {}
         self._pending: list[dict[str, Tensor]] = []
+        self._latest: dict[str, float] | None = None
         self._seconds_before = 0.0
         self._checkpoint_cost = 0.0
         self._stopped_by: int | None = None
@@ -178,14 +182,24 @@ class Run:
             "problem": content_hash(*(t.cpu().numpy() for t in problem))[:12],
         }
         self._open_folder()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._started = time.perf_counter()
+        self._ended: float | None = None
+
+    def start(self, z0: Tensor | None = None, **state: Any) -> Tensor | None:
+        """Begin the log; where the folder holds a checkpoint, take everything back to it.
+
+        Raises:
+            InputError: the checkpoint is damaged.
+        """
+        self.state, self.z = state, z0
         if self._path("checkpoint.pt").exists():
             self._load_checkpoint(self._path("checkpoint.pt"))
             print(f"resumed after outer step {self.k} from {self._path('checkpoint.pt')}")
-        else:
-            self._add_row({"step": 0, "seconds": 0.0} | self.score(z0))
+        elif z0 is not None:
+            self._add_row({"step": 0}, self.score(z0))
         self._write_log()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         return self.z
 
     def _path(self, name: str) -> Path:
@@ -268,7 +282,7 @@ class Run:
         self._started = self._last_checkpoint = time.perf_counter()
         first = self.k + 1
         with (
-            tqdm(total=K, initial=self.k, unit="input update", dynamic_ncols=True,
+            tqdm(total=K, initial=self.k, unit="step", dynamic_ncols=True,
                  mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar,
             _Signals(self._on_signal),
         ):  # fmt: skip
@@ -280,8 +294,8 @@ class Run:
             if self._stopped_by is not None:  # during the last record, after it had looked
                 raise self._interrupted(self._stopped_by)
 
-    def record(self, k: int, z: Tensor) -> None:
-        """Take note of outer step k and its iterate z_k; log and save when it is time.
+    def record(self, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
+        """Take note of outer step k, its iterate and the terms of its loss; log and save in time.
 
         The terms of the loss are read from the device at logging steps only.
 
@@ -290,17 +304,20 @@ class Run:
             Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         """
         stopped_by = self._stopped_by  # read once: a signal can come at any moment
-        self.k, self.z = k, z
-        self.ema.mul_(self.args.ema_decay).add_(z, alpha=1 - self.args.ema_decay)
-        self._pending.append(self.update.terms)
-        log_due = k % self.args.log_every == 0 or k == self.K
+        self.k, self.z = k, x
+        if self.ema is None:
+            self.ema = torch.zeros_like(x)
+        self.ema.mul_(self.args.ema_decay).add_(x, alpha=1 - self.args.ema_decay)
+        self._pending.append(terms)
+        # Methods with other inner steps log at the same updates.
+        log_due = k * self.inner % (self.args.log_every * self.args.N) == 0 or k == self.K
         since = time.perf_counter() - self._last_checkpoint
         save_due = since > max(CHECKPOINT_SECONDS, self._checkpoint_cost / CHECKPOINT_SHARE)
         save_due = save_due or stopped_by is not None or k == self.K
         if log_due or save_due:
-            terms = self._read_terms()
+            self._read_terms()
             if log_due:
-                self._log(terms)
+                self._log(self._latest)
             if save_due:
                 self._save_checkpoint()
         if stopped_by is not None:
@@ -318,11 +335,27 @@ class Run:
         return self.ema / (1 - self.args.ema_decay**self.k)
 
     def seconds(self) -> float:
-        """Return the time spent in the loop, earlier parts of a resumed run included."""
-        return self._seconds_before + time.perf_counter() - self._started
+        """Return the time that the method took, earlier parts of a resumed run included."""
+        now = time.perf_counter() if self._ended is None else self._ended
+        return self._seconds_before + now - self._started
 
-    def _read_terms(self) -> dict[str, float]:
-        """Bring the terms since the last reading to the host; return those of step k."""
+    def close(self) -> None:
+        """Take note that the method has returned; log its last step if it is not logged yet.
+
+        Raises:
+            RunFailed: the loss or the iterate became NaN or Inf in the last steps.
+        """
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._ended = time.perf_counter()
+        if self._pending:
+            self._read_terms()
+        logged = self.rows[-1]["step"] if self.rows else 0
+        if self._latest is not None and logged < self.k * self.inner:  # it ended in between
+            self._log(self._latest)
+
+    def _read_terms(self) -> None:
+        """Bring the terms since the last reading to the host; keep those of step k."""
         pending, self._pending = self._pending, []
         names = list(pending[-1])
         table = torch.stack([torch.stack([t[name] for name in names]) for t in pending]).cpu()
@@ -330,31 +363,42 @@ class Run:
         k_bad = self.k - len(pending) + 1 + int(bad[0]) if len(bad) else self.k
         if len(bad) or not bool(torch.isfinite(self.z).all()):
             raise RunFailed(
-                f"the loss or the image became NaN or Inf at step {k_bad * self.args.N} "
-                f"(outer step {k_bad}); lower --lr. The last good checkpoint, if one was "
-                f"written, stays in {self.folder}"
+                f"the loss or the image became NaN or Inf at step {k_bad * self.inner} "
+                f"(outer step {k_bad}); lower the learning rate. The last good checkpoint, if "
+                f"one was written, stays in {self.folder}"
             )
-        return dict(zip(names, table[-1].tolist()))
+        self._latest = dict(zip(names, table[-1].tolist()))
 
     def _log(self, terms: dict[str, float]) -> None:
         figures = self.score(self.z)
-        step = self.k * self.args.N
+        step = self.k * self.inner
         if figures and figures["psnr"] > self.oracle.get("psnr", -math.inf):
             self.oracle = {"psnr": figures["psnr"], "step": step}
-        self._add_row({"step": step, "seconds": self.seconds()} | terms | figures)
-        with open(self._path("log.csv"), "a", newline="") as file:
-            csv.DictWriter(file, LOG_COLUMNS, lineterminator="\n").writerow(self.rows[-1])
+        columns = self._columns()
+        self._add_row({"step": step} | terms, figures)
+        if self._columns() != columns:
+            self._write_log()  # the first terms: the head of the table changes
+        else:
+            with open(self._path("log.csv"), "a", newline="") as file:
+                csv.DictWriter(file, columns, lineterminator="\n").writerow(self.rows[-1])
         shown = {"loss": f"{terms['loss']:.4g}"}
         if figures:
             shown = {"PSNR": f"{figures['psnr']:.2f} dB"} | shown
         self._bar.set_postfix(shown, refresh=False)
 
-    def _add_row(self, values: dict[str, float]) -> None:
-        self.rows.append({name: values[name] for name in LOG_COLUMNS if name in values})
+    def _add_row(self, values: dict[str, float], figures: dict[str, float]) -> None:
+        seconds = self.seconds() if self.k else 0.0
+        shown = {name: figures[name] for name in ("psnr", "ssim") if name in figures}
+        self.rows.append(values | shown | {"seconds": seconds})
+
+    def _columns(self) -> list[str]:
+        terms = dict.fromkeys(name for row in self.rows for name in row)
+        shown = ["psnr", "ssim", "seconds"]
+        return ["step", *(name for name in terms if name not in ("step", *shown)), *shown]
 
     def _write_log(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self._columns(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         self._save_text("log.csv", text.getvalue())
@@ -370,7 +414,7 @@ class Run:
                     "updates; a GPU runs the full setting."
                 )
             self._bar.write(
-                f"On this CPU the {self.K} x {self.args.N} updates take about {duration(whole)}. "
+                f"On this CPU the {self.K * self.inner} updates take about {duration(whole)}. "
                 f"{advice}",
                 file=sys.stderr,
             )
@@ -394,8 +438,7 @@ class Run:
             "ema": self.ema,
             "rows": self.rows,
             "oracle": self.oracle,
-            "net": self.net.state_dict(),
-            "optimizer": self.update.optimizer.state_dict(),
+            "state": {name: _state_of(part) for name, part in self.state.items()},
         }
         write_atomically(self._path("checkpoint.pt"), lambda file: torch.save(state, file))
         self._last_checkpoint = time.perf_counter()
@@ -409,8 +452,8 @@ class Run:
                 raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
             state = torch.load(path, map_location="cpu", weights_only=True)
             self._refuse_other_settings(path.name, state["settings"])
-            self.net.load_state_dict(state["net"])
-            self.update.optimizer.load_state_dict(state["optimizer"])
+            for name, part in self.state.items():
+                _restore(part, state["state"][name])
             self.k, self._seconds_before = state["k"], state["seconds"]
             self.z, self.ema = state["z"].to(self.device), state["ema"].to(self.device)
             self.rows, self.oracle = state["rows"], state["oracle"]
@@ -463,15 +506,18 @@ class Run:
             "run": self.name,
             **metrics,
             **{f"{name}_oracle": value for name, value in self.oracle.items()},
-            "steps": self.k * self.args.N,
+            "steps": self.k * self.inner,
             "seconds": self.seconds(),
-            "n_params": sum(p.numel() for p in self.net.parameters()),
+            "n_params": sum(p.numel() for p in self.state["net"].parameters())
+            if "net" in self.state
+            else 0,
             "device": device_name(self.device),
             "quick": self.args.quick,
         }
         if self.device.type == "cuda":
             record["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
-        self._write_log()
+        if self.rows:
+            self._write_log()
         # JSON has no infinity, the PSNR of an image without any error.
         record = {k: None if v == math.inf else v for k, v in record.items()}
         self._save_text("metrics.json", json.dumps(record, indent=2, allow_nan=False))
@@ -480,6 +526,24 @@ class Run:
             path.unlink(missing_ok=True)
         self._unlock()
         print_report(record, self.folder)
+
+
+def _state_of(part: Any) -> Any:
+    """Return what a checkpoint holds of a part of a method's state."""
+    if isinstance(part, Tensor):
+        return part
+    return part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+
+
+def _restore(part: Any, saved: Any) -> None:
+    """Bring a part of a method's state back to what a checkpoint holds."""
+    if isinstance(part, Tensor):
+        with torch.no_grad():
+            part.copy_(saved)
+    elif isinstance(part, torch.Generator):
+        part.set_state(saved)
+    else:
+        part.load_state_dict(saved)
 
 
 class _Signals:
@@ -504,7 +568,8 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
     if "psnr_final" in metrics:
         for name in metrics["images"]:
             psnr = metrics[f"psnr_{name}"]
-            more = [
+            more = [f"   step {metrics['step_stopped']}"] if name == "stopped" else []
+            more += [
                 f"   {label} {metrics[f'{key}_{name}']:.2f} {unit}"
                 for key, (label, unit) in MORE_FIGURES.items()
                 if metrics.get(f"{key}_{name}") is not None
@@ -514,21 +579,23 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
                 f"   SSIM {metrics[f'ssim_{name}']:.4f}   NMSE {metrics[f'nmse_{name}']:.5f}"
                 + "".join(more)
             )
-        print(
-            f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by the "
-            f"truth, step {metrics['step_oracle']}: not a result"
-        )
+        if "psnr_oracle" in metrics:
+            print(
+                f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by "
+                f"the truth, step {metrics['step_oracle']}: not a result"
+            )
+    work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
     print(
-        f"  {metrics['steps']} updates of {metrics['n_params']:,} weights in "
-        f"{duration(metrics['seconds'])} on {metrics['device']}"
+        f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} "
+        f"on {metrics['device']}"
     )
     print(f"  pictures, reconstruction and figures: {folder}")
 
 
 def duration(seconds: float) -> str:
-    """Write a time for people: 45 s, 12 min, 3.4 h."""
+    """Write a time for people: 4.5 s, 45 s, 12 min, 3.4 h."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 

@@ -1,0 +1,1 @@
+"""The methods that aSeqDIP is compared with: a file and a function each, with one signature."""

@@ -1,0 +1,39 @@
+"""What the classical methods share: which problems they take, and how large an operator is."""
+
+import math
+
+from torch import Tensor
+
+from operators.base import Operator
+from operators.mri import MultiCoilMRI
+from operators.radon import Radon
+
+
+def check_problem(method: str, y: Tensor, A: Operator, *kinds: type[Operator]) -> None:
+    """Raise ValueError unless A is of one of these kinds, and y measures one image with it.
+
+    Args:
+        method: its name, for the message.
+        y: measurements.
+        A: forward operator.
+        kinds: the operators that the method is for.
+    """
+    if not isinstance(A, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{method}: expected an operator {expected}, got {type(A).__name__}")
+    A.check_measurement(y)
+    if len(y) != 1:
+        raise ValueError(f"{method}: expected the measurements of one image, got {len(y)}")
+
+
+def operator_norm(A: Operator) -> float:
+    """Return ||A||_2, or for MRI a bound that it reaches where k-space is fully sampled.
+
+    Args:
+        A: MultiCoilMRI, Radon, PixelMask or Identity; the norm of the last two is 1.
+    """
+    if isinstance(A, Radon):
+        return A.norm()
+    if isinstance(A, MultiCoilMRI):
+        return math.sqrt(A.sens_maps.abs().square().sum(dim=0).max())
+    return 1.0

@@ -1,0 +1,286 @@
+"""--method, --set and --stop, as a user of the scripts has them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import running
+import skimage.data
+from running import call, digest, log_of, metrics, run_folder, stop_half_way
+from skimage.transform import resize
+
+import aseqdip_ct
+import aseqdip_deblurring
+import aseqdip_denoising
+import aseqdip_inpainting
+import aseqdip_mri
+from baselines.nlm import nlm
+from utils.cli import InputError
+from utils.methods import converted
+
+SCRIPTS = {
+    "mri": aseqdip_mri,
+    "ct": aseqdip_ct,
+    "denoising": aseqdip_denoising,
+    "inpainting": aseqdip_inpainting,
+    "deblurring": aseqdip_deblurring,
+}
+FLAGS = {
+    "mri": ["--center-fraction", "0.2"],
+    "ct": ["--views", "9"],
+    "denoising": ["--sigma", "30"],
+    "inpainting": ["--hiar", "0.2"],
+    "deblurring": ["--blur", "camera"],
+}
+TINY = ["--K", "8", "--width", "4", "--log-every", "2", "--device", "cpu"]
+STEPS = 16  # of K 8 and N 2
+ITERATIVE = {
+    "mri": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip"],
+    "ct": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip"],
+    "denoising": [
+        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip",
+    ],
+    "inpainting": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip"],
+    "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip"],
+}  # fmt: skip
+DIRECT = {
+    "mri": ["zero_filled", "cg_sense", "l1_wavelet", "tv"],
+    "ct": ["fbp", "sart", "tv"],
+    "denoising": ["tv", "nlm", "wavelet", "bm3d"],
+    "inpainting": ["biharmonic", "tv"],
+    "deblurring": [],
+}
+
+
+def flags_of(task, folder, kspace, *more):
+    """Return the flags of a small real problem, with a reference where a method needs one."""
+    data, reference = folder / "item.npy", folder / "reference"
+    reference.mkdir(exist_ok=True)
+    if task == "mri":
+        np.save(data, kspace)
+        np.save(reference / "other.npy", np.roll(kspace, 1, axis=0) * 3)
+    elif task == "ct":
+        head = resize(skimage.data.shepp_logan_phantom(), (48, 44), anti_aliasing=True)
+        np.save(data, 2000 * head - 1000)
+        np.save(reference / "other.npy", 1500 * head[::-1] - 1000)
+    else:
+        photo = skimage.data.astronaut()[60:124, 190:254] / 255
+        np.save(data, photo.astype(np.float32))
+    flags = ["--data", data, "--out", folder / "out", *FLAGS[task], *TINY, *more]
+    needs = any("ref_guided" in str(m) or m == "all" for m in more)
+    return [*flags, "--reference", reference] if needs else flags
+
+
+def settings_for(method):
+    """Return what lets a method do all of its work in 16 steps."""
+    if method == "sgld_dip":
+        return ["--set", "thin=4"]
+    return ["--set", "window=4", "patience=5"] if method == "es_dip" else []
+
+
+def test_the_tables_of_the_scripts_name_what_this_file_tests():
+    for task, script in SCRIPTS.items():
+        found = script.baselines(script.Args())
+        iterative = {name for name, baseline in found.items() if baseline.iterative}
+        assert iterative == set(ITERATIVE[task])
+        assert found.keys() - iterative == set(DIRECT[task])
+
+
+@pytest.mark.parametrize(
+    "task, method", [(task, method) for task, methods in ITERATIVE.items() for method in methods]
+)
+def test_an_interrupted_method_goes_on_to_the_same_bytes(
+    task, method, tmp_path, monkeypatch, kspace, capsys
+):
+    flags = flags_of(task, tmp_path, kspace, "--method", method, *settings_for(method))
+    whole = tmp_path / "whole"
+    assert call(monkeypatch, SCRIPTS[task], *flags, "--out", whole) == 0
+    folder = run_folder(whole, task, "item", method)
+    found = metrics(folder)
+    assert 0 < found["steps"] <= STEPS and np.isfinite(found["psnr_final"])
+    assert found["n_params"] > 0 and "psnr_oracle" in found
+    stop_half_way(monkeypatch, SCRIPTS[task], flags, k_stop=min(7, found["steps"] - 1))
+    capsys.readouterr()
+    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    assert "resumed after outer step" in capsys.readouterr().out
+    resumed = run_folder(tmp_path / "out", task, "item", method)
+    assert digest(folder) == digest(resumed)
+    for a, b in zip(log_of(folder), log_of(resumed), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "task, method", [(task, method) for task, methods in DIRECT.items() for method in methods]
+)
+def test_a_direct_method_fills_a_run_folder(task, method, tmp_path, monkeypatch, kspace, capsys):
+    if method == "bm3d":
+        pytest.importorskip("bm3d", reason="the optional package bm3d is not installed")
+    flags = flags_of(task, tmp_path, kspace, "--method", method)
+    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    folder = run_folder(tmp_path / "out", task, "item", method)
+    found = metrics(folder)
+    assert found["steps"] == found["n_params"] == 0 and "psnr_oracle" not in found
+    assert not (folder / "log.csv").exists() and (folder / "comparison.png").exists()
+    if method not in ("zero_filled", "fbp"):
+        assert found["psnr_final"] > found["psnr_input"] + 0.3
+    capsys.readouterr()
+    # What it does not use does not make it another run.
+    assert call(monkeypatch, SCRIPTS[task], *flags, "--K", "9", "--seed", "3") == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_all_methods_are_compared_and_one_that_fails_stops_none(
+    tmp_path, monkeypatch, kspace, capsys
+):
+    def broken(*arguments, **more):
+        raise RuntimeError("a broken | method")
+
+    broken.__signature__ = __import__("inspect").signature(nlm)
+    monkeypatch.setattr(aseqdip_denoising, "nlm", broken)
+    flags = flags_of("denoising", tmp_path, kspace, "--set", "thin=4")
+    methods = "aseqdip,aseqdip_lambda0,vanilla_dip,nlm,tv,sgld_dip"
+    assert call(monkeypatch, aseqdip_denoising, *flags, "--method", methods) == 2
+    said = capsys.readouterr()
+    assert "nlm failed" in said.err and "broken" in said.err
+    (folder,) = (tmp_path / "out" / "denoising" / "comparison" / "item").iterdir()
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"comparison.png", "psnr.png", "table.csv", "table.md"}
+    with open(folder / "table.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["noisy", *methods.split(",")]
+    assert rows["nlm"]["failure"] == "a broken | method" and not rows["nlm"]["psnr_final"]
+    for name in ("aseqdip", "vanilla_dip", "tv"):
+        found = metrics(run_folder(tmp_path / "out", "denoising", "item", name))
+        assert float(rows[name]["psnr_final"]) == found["psnr_final"]
+        assert f"{found['psnr_final']:.2f} / {found['ssim_final']:.3f}" in said.out
+    table = (folder / "table.md").read_text()
+    assert table in said.out and "nlm failed: a broken | method" in table
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(rows) and len({line.count(" | ") for line in lines}) == 1
+    same = [
+        json.loads((run_folder(tmp_path / "out", "denoising", "item", name) / "config.json")
+                   .read_text())["settings"]["data_sha256"]
+        for name in ("aseqdip", "tv")
+    ]  # fmt: skip
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("task", SCRIPTS)
+def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
+    flags = flags_of(task, tmp_path, kspace, "--method", "all", "--set", "thin=4")
+    if task == "deblurring":
+        flags = flags[: flags.index("--reference")]
+    methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task]]
+    if task in ("inpainting", "deblurring", "denoising"):
+        flags = [f for f in flags if f not in ("--reference", tmp_path / "reference")]
+    status = call(monkeypatch, SCRIPTS[task], *flags)
+    (folder,) = (tmp_path / "out" / task / "comparison" / "item").iterdir()
+    with open(folder / "table.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    failed = {name for name, row in rows.items() if row["failure"]}
+    assert failed <= {"bm3d"} and status == (2 if failed else 0)
+    assert list(rows)[1:] == list(dict.fromkeys(list(rows)[1:]))
+    assert set(list(rows)[1:]) == set(methods)
+
+
+def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("denoising", tmp_path, kspace, "--measured")
+    flags = [f for f in flags if f not in ("--sigma", "30")]
+    assert call(monkeypatch, aseqdip_denoising, *flags, "--method", "aseqdip,tv,nlm") == 0
+    (folder,) = (tmp_path / "out" / "denoising" / "comparison" / "item").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"comparison.png", "table.csv", "table.md"}
+    assert "| nlm " in capsys.readouterr().out
+    # Methods that know sigma are given what was estimated.
+    found = metrics(run_folder(tmp_path / "out", "denoising", "item", "nlm"))
+    assert found["sigma"] > 0 and found["sigma_source"] == "estimated by skimage"
+
+
+def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
+    """From the measurements alone, without a truth, every method makes the same image."""
+    methods = [*ITERATIVE["denoising"], "tv", "nlm", "wavelet"]
+    flags = flags_of("denoising", tmp_path, kspace, "--method", ",".join(methods))
+    flags += ["--set", "thin=4"]
+    assert call(monkeypatch, aseqdip_denoising, *flags, "--out", tmp_path / "known") == 0
+    folders = {m: run_folder(tmp_path / "known", "denoising", "item", m) for m in methods}
+    measurement = folders["tv"] / "measurement.npy"
+    flags += ["--data", measurement, "--measured"]
+    assert call(monkeypatch, aseqdip_denoising, *flags) == 0
+    for method in methods:
+        again = run_folder(tmp_path / "out", "denoising", "measurement", method)
+        assert digest(again) == digest(folders[method]), method
+        assert "psnr_final" not in metrics(again)
+
+
+@pytest.mark.parametrize("rule", ["es_wmv", "holdout"])
+@pytest.mark.parametrize("task", SCRIPTS)
+def test_a_stopping_rule_keeps_an_iterate_of_its_own(task, rule, tmp_path, monkeypatch, kspace):
+    flags = flags_of(task, tmp_path, kspace, "--stop", rule, "--K", "60", "--log-every", "1")
+    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    found = metrics(folder)
+    step = found["step_stopped"]
+    assert 0 < step <= found["steps"] and (folder / "reconstruction_stopped.npy").exists()
+    rows = {int(row["step"]): row for row in log_of(folder)}
+    assert float(rows[step]["psnr"]) == pytest.approx(found["psnr_stopped"], abs=1e-3)
+
+
+def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("denoising", tmp_path, kspace)
+    script = aseqdip_denoising
+    changed = [*flags, "--method", "vanilla_dip,tv_dip", "--set", "lr=0.002", "tv_dip.lambda_tv=3"]
+    assert call(monkeypatch, script, *changed) == 0
+    for name in ("vanilla_dip", "tv_dip"):
+        folder = run_folder(tmp_path / "out", "denoising", "item", name)
+        settings = json.loads((folder / "config.json").read_text())["settings"]
+        assert settings["lr"] == 0.002 and settings["steps"] == STEPS
+        assert metrics(folder)["hyperparameters"]["lr"] == 0.002
+    assert settings["lambda_tv"] == 3.0
+    for arguments, words in (
+        (["--method", "vanila_dip"], "vanilla_dip, tv_dip"),
+        (["--method", "tv_dip,tv_dip"], "twice"),
+        (["--method", "tv_dip", "--set", "lambda=3"], "none of tv_dip has such a setting"),
+        (["--method", "tv_dip", "--set", "lambda_tv"], "expected name=value"),
+        (["--method", "tv_dip", "--set", "lambda_tv=much"], "expected a number"),
+        (["--method", "tv_dip", "--set", "es_dip.lr=1"], "es_dip is not among"),
+        (["--method", "es_dip", "--set", "variant=new"], "expected one of wmv, emv"),
+        (["--method", "tv_dip", "--set", "steps=3"], "no such setting"),
+        (["--method", "tv_dip", "--lambda-ae", "2"], "of use to aSeqDIP only"),
+        (["--set", "lr=3"], "those of aSeqDIP are flags"),
+        (["--hold-out", "0.1"], "of use to --stop holdout only"),
+        (["--stop", "holdout", "--hold-out", "0.7"], "at most 0.5"),
+    ):
+        flags = flags_of("denoising", tmp_path, kspace)
+        running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], words)
+
+
+def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("ct", tmp_path, kspace)
+    running.refused(
+        monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, "--method", "ref_guided_dip"],
+        "name them with --reference",
+    )  # fmt: skip
+    arguments = ["--method", "ref_guided_dip", "--reference", tmp_path / "item.npy"]
+    running.refused(
+        monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, *arguments], "no reference for itself"
+    )
+    arguments[-1] = tmp_path / "nothing"
+    running.refused(
+        monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, *arguments], "no such file"
+    )
+    # Of two it takes the one whose own reconstruction is nearer, whatever its scale.
+    reference = tmp_path / "reference"
+    np.save(reference / "far.npy", 1000 * np.random.default_rng(0).random((48, 44)) - 1000)
+    arguments[-1] = reference
+    assert call(monkeypatch, aseqdip_ct, *flags, *arguments) == 0
+    found = metrics(run_folder(tmp_path / "out", "ct", "item", "ref_guided_dip"))
+    assert found["reference"].endswith("other.npy")
+
+
+def test_values_are_read_by_their_annotation():
+    assert converted("3", int, "") == 3 and converted("1e-3", float, "") == 1e-3
+    assert converted("None", float | None, "") is None and converted("2", float | None, "") == 2.0
+    assert converted("False", bool, "") is False
+    for text, hint in (("1.5", int), ("yes", bool), ("x", float), ("nan?", float | None)):
+        with pytest.raises(InputError):
+            converted(text, hint, "--set a=b")

@@ -1,0 +1,179 @@
+"""The comparison of several methods on one problem: a picture, curves, a table."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.figures import caption, methods_comparison, methods_curves
+from utils.files import content_hash, write_atomically
+from utils.problem import Problem
+from utils.results import grey_limits
+from utils.runs import duration
+
+COLUMNS = (
+    "method", "psnr_final", "ssim_final", "psnr_ema", "ssim_ema", "psnr_stopped", "step_stopped",
+    "psnr_oracle", "step_oracle", "seconds", "steps", "n_params", "failure",
+)  # fmt: skip
+
+
+@dataclass
+class Outcome:
+    """What became of one method.
+
+    Args:
+        name, label: the method's, in flags and in tables.
+        folder: its run folder.
+        run: the folder's name.
+        failure: why it failed, None if it did not.
+    """
+
+    name: str
+    label: str
+    folder: Path
+    run: str
+    failure: str | None = None
+
+    def metrics(self) -> dict[str, Any]:
+        """Read metrics.json; of a method that failed there is none."""
+        if self.failure is not None:
+            return {}
+        return json.loads((self.folder / "metrics.json").read_text())
+
+
+def compare(parent: Path, problem: Problem, outcomes: list[Outcome]) -> None:
+    """Write comparison.png, psnr.png, table.md and table.csv from finished runs; print the table.
+
+    Args:
+        parent: folder in which the comparison's own is made, named by the runs that it compares.
+        problem: what all solved.
+        outcomes: the methods in their order.
+    """
+    name = content_hash(json.dumps([(o.name, o.run) for o in outcomes]))[:10]
+    folder = parent / name
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {o.name: o.metrics() for o in outcomes}
+    _save_pictures(folder, problem, outcomes, metrics)
+    _save_curves(folder, problem, outcomes, metrics)
+    rows = [
+        {"method": o.name, "failure": o.failure, **metrics[o.name]} for o in outcomes
+    ]
+    direct = next((m for m in metrics.values() if "psnr_input" in m), None)
+    if direct is not None:
+        rows.insert(
+            0,
+            {
+                "method": problem.names["input"],
+                "psnr_final": direct["psnr_input"],
+                "ssim_final": direct["ssim_input"],
+            },
+        )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "table.csv", lambda file: file.write(text.getvalue().encode()))
+    table = markdown(rows)
+    write_atomically(folder / "table.md", lambda file: file.write(table.encode()))
+    print(table, end="")
+    print(f"  comparison, curves and table: {folder}")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Write the rows of table.csv for people, as a Markdown table padded for a console."""
+    head = ("method", "final: PSNR / SSIM", "average", "stopped", "oracle", "time", "updates")
+    lines = [head, ("---",) * len(head)]
+    for row in rows:
+        if row.get("failure"):
+            lines.append((row["method"], "failed", *[""] * 5))
+            continue
+        step = f"{row['step_stopped']}" if row.get("step_stopped") is not None else ""
+        lines.append(
+            (
+                row["method"],
+                _figures(row, "final"),
+                _figures(row, "ema"),
+                f"{_db(row, 'psnr_stopped')} at {step}" if "psnr_stopped" in row else step,
+                f"{_db(row, 'psnr_oracle')} at {row['step_oracle']}"
+                if "psnr_oracle" in row
+                else "",
+                duration(row["seconds"]) if "seconds" in row else "",
+                str(row["steps"]) if row.get("steps") else "",
+            )
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    lines[1] = tuple("-" * width for width in widths)
+    table = "".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |\n"
+        for line in lines
+    )
+    reasons = [f"{r['method']} failed: {r['failure']}\n" for r in rows if r.get("failure")]
+    return table + "".join(f"\n{reason}" for reason in reasons)
+
+
+def _figures(row: dict[str, Any], image: str) -> str:
+    ssim = row.get(f"ssim_{image}")
+    return "" if ssim is None else f"{_db(row, f'psnr_{image}')} / {ssim:.3f}"
+
+
+def _db(row: dict[str, Any], name: str) -> str:
+    return f"{math.inf if row[name] is None else row[name]:.2f}"
+
+
+def _save_pictures(
+    folder: Path, problem: Problem, outcomes: list[Outcome], metrics: dict[str, dict[str, Any]]
+) -> None:
+    pictures: dict[str, np.ndarray | None] = {
+        problem.names["input"]: problem.picture(problem.array(problem.A.pinv(problem.y)))
+    }
+    captions = {problem.names["input"]: caption(problem.score(problem.A.pinv(problem.y)))}
+    for outcome in outcomes:
+        figures = metrics[outcome.name]
+        stopped = "step_stopped" in figures
+        file = "reconstruction_stopped.npy" if stopped else "reconstruction.npy"
+        pictures[outcome.label] = None
+        if outcome.failure is None:
+            pictures[outcome.label] = problem.picture(np.load(outcome.folder / file))
+            image = "stopped" if stopped else "final"
+            if f"psnr_{image}" in figures:
+                psnr = figures[f"psnr_{image}"]
+                captions[outcome.label] = caption(
+                    {
+                        "psnr": math.inf if psnr is None else psnr,
+                        "ssim": figures[f"ssim_{image}"],
+                    }
+                )
+    truth = None if problem.x_true is None else problem.picture(problem.array(problem.x_true))
+    limits = problem.limits
+    if limits is None:
+        last = next((p for p in reversed(pictures.values()) if p is not None), None)
+        limits = grey_limits({"final": last} | ({} if truth is None else {"truth": truth}))
+    figure = methods_comparison(
+        pictures, captions, truth, problem.title, limits, problem.error_scale
+    )
+    write_atomically(folder / "comparison.png", lambda file: figure.savefig(file, format="png"))
+
+
+def _save_curves(
+    folder: Path, problem: Problem, outcomes: list[Outcome], metrics: dict[str, dict[str, Any]]
+) -> None:
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for outcome in outcomes:
+        if outcome.failure is not None or not (outcome.folder / "log.csv").exists():
+            continue
+        with open(outcome.folder / "log.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["psnr"]]
+        if len(rows) > 1:
+            curves[outcome.label] = (
+                [float(row["step"]) for row in rows],
+                [float(row["psnr"]) for row in rows],
+            )
+    if curves:
+        level = next((m["psnr_input"] for m in metrics.values() if "psnr_input" in m), None)
+        figure = methods_curves(curves, level, problem.title)
+        write_atomically(folder / "psnr.png", lambda file: figure.savefig(file, format="png"))

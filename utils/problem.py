@@ -1,0 +1,50 @@
+"""One reconstruction problem: what a method may know of it, and how its result is judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from operators.base import Operator
+from utils.figures import ERROR_SCALE
+
+
+@dataclass
+class Problem:
+    """What a task script builds of a scan or a picture.
+
+    Args:
+        y: measurements, (1, *A.out_shape).
+        A: forward operator.
+        known: what else a method may be given, by name, such as the noise's `sigma`.
+        x_true: the truth on y's scale, (1, *A.in_shape), None without one. No method sees it.
+        score: maps an image to its figures against the truth, {} without one.
+        facts: what metrics.json is to hold of the problem.
+        title: what the pictures are of.
+        array: makes of an image what is saved, in the units of the user's data.
+        picture: makes of what is saved what is shown, (H, W) or (H, W, 3).
+        names: titles of `truth`, `input` and the derived images in the comparison.
+        limits: values shown as black and white; None takes 0 and the truth's maximum, or without a
+            truth the 99.9th percentile of the last image.
+        extra, error_scale: as for figures.comparison.
+        arrays: further arrays to save, by file name.
+        derived: further images to make of x_hat, by name.
+    """
+
+    y: Tensor
+    A: Operator
+    x_true: Tensor | None
+    score: Callable[[Tensor], dict[str, float]]
+    facts: dict[str, Any]
+    title: str
+    array: Callable[[Tensor], np.ndarray]
+    picture: Callable[[np.ndarray], np.ndarray]
+    names: dict[str, str]
+    limits: tuple[float, float] | None = None
+    extra: tuple[str, np.ndarray] | None = None
+    error_scale: float = ERROR_SCALE
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    derived: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)
