@@ -39,7 +39,7 @@ import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
 from baselines.cg_sense import cg_sense
-from baselines.fbp import cutoff_for_views, fbp
+from baselines.fbp import fbp
 from baselines.l1_wavelet import l1_wavelet
 from baselines.nlm import nlm
 from baselines.sart import sart
@@ -187,10 +187,7 @@ def main(args: Args) -> None:
         )  # fmt: skip
     if ct:
         tune(
-            "CT, fbp", ct,
-            lambda p, filter_name, cutoff_per_view: fbp(
-                p.y, p.A, filter_name=filter_name, cutoff=cutoff_for_views(p.A, cutoff_per_view)
-            ),
+            "CT, fbp", ct, lambda p, **point: fbp(p.y, p.A, **point),
             filter_name=("ramp", "shepp-logan", "cosine", "hamming", "hann"),
             cutoff_per_view=(0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0),
         )  # fmt: skip
@@ -205,8 +202,8 @@ def main(args: Args) -> None:
     if denoising:
         tune(
             "denoising, tv", denoising,
-            lambda p, per_sigma: tv(p.y, p.A, lambda_tv=per_sigma * p.known["sigma"]),
-            per_sigma=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
+            lambda p, **point: tv(p.y, p.A, sigma=p.known["sigma"], **point),
+            lambda_per_sigma=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
         )  # fmt: skip
         tune(
             "denoising, nlm", denoising,

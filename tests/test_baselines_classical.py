@@ -16,8 +16,8 @@ import torch
 from conftest import ROOT
 from skimage.restoration import denoise_tv_chambolle
 
-from baselines.bm3d import bm3d
 from baselines.biharmonic import biharmonic
+from baselines.bm3d import bm3d
 from baselines.cg_sense import cg_sense
 from baselines.fbp import fbp
 from baselines.l1_wavelet import l1_wavelet
@@ -507,7 +507,7 @@ def test_denoisers_smooth_by_the_noise_they_are_told(method):
     y = with_noise(face(side=48))
     A = Identity((3, 48, 48))
     changes = [(method(y, A, sigma=s) - y).abs().mean() for s in (0.02, 0.05, 0.1, 0.2)]
-    assert changes == sorted(changes)
+    assert all(less < more for less, more in zip(changes, changes[1:]))
 
 
 def test_nlm_averages_what_repeats():
@@ -583,8 +583,9 @@ def test_tuning_takes_the_best_mean_and_tells_of_a_border(capsys):
     assert "chosen: level 3, name x, -1.00 dB" in capsys.readouterr().out
     script.tune("a", problems, lambda p, level: level, level=(0, 1, 2))
     assert "level 2 (the border of the grid" in capsys.readouterr().out
-    script.tune("a", problems, lambda p, level: level, level=(1, 3.1, 3, 5))
-    assert "level 3.1, -1.01 dB" in capsys.readouterr().out
+    for grid, chosen in (((1, 3.1, 3, 5), 3.1), ((1, 3.2, 3, 5), 3)):  # -1.01 and -1.04 dB
+        script.tune("a", problems, lambda p, level: level, level=grid)
+        assert f"chosen: level {chosen}, " in capsys.readouterr().out
 
 
 def test_tuning_needs_pictures_for_the_tasks_of_pictures():

@@ -254,6 +254,14 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], words)
 
 
+def test_where_nothing_can_be_held_out_it_is_said(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("mri", tmp_path, kspace, "--stop", "holdout", "--accel", "1")
+    (tmp_path / "out" / "cache").mkdir(parents=True)
+    assert call(monkeypatch, aseqdip_mri, *flags) == 2
+    assert "--stop holdout: nothing can be held out" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "mri").exists()
+
+
 def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatch, kspace, capsys):
     flags = flags_of("ct", tmp_path, kspace)
     running.refused(

@@ -293,7 +293,10 @@ def _reconstruct(
     rule = None
     if baseline is None or (baseline.iterative and not baseline.own_stop):
         if args.stop == "holdout":
-            held = A.hold_out(args.hold_out, stream(args.data_seed, "held out")).to(y.device)
+            try:
+                held = A.hold_out(args.hold_out, stream(args.data_seed, "held out")).to(y.device)
+            except ValueError as error:  # such as k-space that is sampled in its centre only
+                raise InputError(f"--stop holdout: {error}") from error
             rule = HeldOut(A, y, held)
             y, A = torch.where(held, 0, y), A.without(held)
         elif args.stop == "es_wmv":
