@@ -123,8 +123,12 @@ def methods_comparison(
     """
     shown = images if truth is None else {"truth": truth} | images
     first = next(image for image in shown.values() if image is not None)
-    row, column, side = zoom_box(first)
+    row, column, side = zoom_box(first.clip(*limits))
     height, width = first.shape[:2]
+    # The enlarged detail lies in the corner that is farthest from where it comes from.
+    left = 0.58 if column + side / 2 < width / 2 else 0.0
+    inset_height = 0.42 * width / height
+    bottom = 0.0 if row + side / 2 < height / 2 else 1 - inset_height
     columns = min(columns, len(shown))
     bands = -(-len(shown) // columns)
     rows_each = 1 if truth is None else 2
@@ -148,7 +152,7 @@ def methods_comparison(
         axis.add_patch(
             Rectangle((column - 0.5, row - 0.5), side, side, fill=False, edgecolor="red", lw=0.8)
         )
-        inset = axis.inset_axes((0.58, 0.0, 0.42, 0.42 * width / height))
+        inset = axis.inset_axes((left, bottom, 0.42, inset_height))
         inset.imshow(image[row : row + side, column : column + side], **grey)
         inset.set(xticks=[], yticks=[])
         for spine in inset.spines.values():
