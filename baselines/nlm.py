@@ -42,7 +42,7 @@ def nlm(
         x_hat, (1, C, H, W), not clipped.
 
     Raises:
-        ValueError: A is not Identity, or y does not fit it.
+        ValueError: A is not Identity, y does not fit it, or a size is below 1.
 
     Reference:
         Buades, Coll, Morel, A non-local algorithm for image denoising, CVPR 2005;
@@ -51,6 +51,11 @@ def nlm(
         off the distance (Buades et al., IPOL 2011).
     """
     check_problem("nlm", y, A, Identity)
+    if min(patch_size, patch_distance) < 1:
+        raise ValueError(
+            "nlm: expected patch_size and patch_distance of at least 1, got "
+            f"{patch_size} and {patch_distance}"
+        )
     grey = y.shape[1] == 1  # with an axis for its only channel scikit-image would transpose it
     x_hat = denoise_nl_means(
         (y[0, 0] if grey else y[0]).cpu().numpy(),

@@ -51,9 +51,7 @@ def ref_guided_dip(
     """
     if z0 is None:
         raise ValueError("Ref-Guided DIP needs a reference image: expected it as z0, got None")
-    return vanilla_dip(
-        y, A, net, z0=z0, steps=steps, lr=lr, input_noise=0.0, callback=callback
-    )
+    return vanilla_dip(y, A, net, z0=z0, steps=steps, lr=lr, input_noise=0.0, callback=callback)
 
 
 @torch.no_grad()

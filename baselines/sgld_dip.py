@@ -107,6 +107,5 @@ def shake_kernels(net: nn.Module, std: float, noise: torch.Generator) -> None:
     """Add Gaussian noise to all parameters of four axes, in place."""
     for parameter in net.parameters():
         if parameter.ndim == 4:
-            parameter += std * torch.randn(
-                parameter.shape, generator=noise, device=parameter.device
-            )
+            shape, device = parameter.shape, parameter.device
+            parameter += std * torch.randn(shape, generator=noise, device=device)

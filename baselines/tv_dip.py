@@ -52,8 +52,8 @@ def tv_dip(
 
     Reference:
         Liu, Sun, Xu, Kamilov, Image restoration using total variation regularized deep image
-        prior, ICASSP 2019, with the weight of aSeqDIP (Alkhouri et al., NeurIPS 2024). There is no
-        code by its authors: whatever is not in the formula is that of vanilla_dip.
+        prior, ICASSP 2019, with the weight of aSeqDIP (Alkhouri et al., NeurIPS 2024). No code
+        by its authors was found: whatever is not in the formula is that of vanilla_dip.
     """
     callback = Callback() if callback is None else callback
     z = fixed_noise(net, A, z_scale, seed).to(y.device) if z0 is None else z0
@@ -89,6 +89,7 @@ def total_variation(x: Tensor) -> Tensor:
         Scalar real tensor, in units of x.
 
     Reference:
-        Liu et al., ICASSP 2019, section 3: the l1-based anisotropic total variation.
+        Liu et al., ICASSP 2019; that theirs is the anisotropic one is told by a public reproduction
+        (ChuanhuiLiu/DIP4InfraredThermal).
     """
     return x.diff(dim=-2).abs().sum() + x.diff(dim=-1).abs().sum()

@@ -245,6 +245,8 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--method", "tv_dip", "--set", "es_dip.lr=1"], "es_dip is not among"),
         (["--method", "es_dip", "--set", "variant=new"], "expected one of wmv, emv"),
         (["--method", "tv_dip", "--set", "steps=3"], "no such setting"),
+        (["--method", "nlm", "--set", "patch_size=-3"], "patch_distance of at least 1"),
+        (["--method", "sgld_dip", "--set", "thin=5000"], "no step is sampled"),
         (["--method", "tv_dip", "--lambda-ae", "2"], "of use to aSeqDIP only"),
         (["--set", "lr=3"], "those of aSeqDIP are flags"),
         (["--hold-out", "0.1"], "of use to --stop holdout only"),

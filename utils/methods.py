@@ -317,9 +317,10 @@ def _reconstruct(
             net = make_net(args, baseline.net, y, A).to(y.device)
         try:
             x_hat = baseline.function(y, A, net, **own, callback=callback)
-        except InputError:
-            raise
         except ValueError as error:  # such as a setting out of range
+            run.discard()
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{run.identity['method']}: {error}") from error
     run.close()
     images = {"input": problem.A.pinv(problem.y), "final": x_hat}

@@ -492,6 +492,18 @@ class Run(Callback):
         """Write a figure into the run folder as .png."""
         write_atomically(self._path(name), lambda file: figure.savefig(file, format="png"))
 
+    def discard(self) -> None:
+        """Remove the folder of a run whose method refused to begin; of others nothing."""
+        if self.k > 0 or self._path("checkpoint.pt").exists():
+            return
+        for path in self.folder.iterdir():
+            path.unlink()
+        self._unlock()
+        for folder in (self.folder, *list(self.folder.parents)[:3]):  # item, method, task
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
+
     def _save_text(self, name: str, text: str) -> None:
         write_atomically(self._path(name), lambda file: file.write(text.encode()))
 
