@@ -16,7 +16,7 @@ from operators.radon import Radon
 from utils.callback import Callback
 
 # Chosen by scripts/tune_classical.py, on other images than any that is scored; for CT without noise.
-LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001}
+LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.003}
 
 
 def tv(
