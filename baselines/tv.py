@@ -15,7 +15,7 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
 
-# Chosen by scripts/tune_classical.py, on other images than any that is scored; for CT without noise.
+# Chosen by scripts/tune_classical.py, on other images than any that is scored, in CT without noise.
 LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.003}
 
 
@@ -104,7 +104,7 @@ def tv(
 
 
 def _gradient(shape: tuple[int, ...], dtype: np.dtype) -> sigpy.linop.Linop:
-    """Return the differences to the pixels above and to the left, (2, C, H, W), zero without one."""
+    """Return the differences to the pixels above and left, (2, C, H, W), 0 without one."""
     differences = sigpy.linop.FiniteDifference(shape, axes=(-2, -1))  # across the border, too
     inside = np.ones((2, 1, *shape[-2:]), dtype=dtype)
     inside[0, :, 0, :] = inside[1, :, :, 0] = 0

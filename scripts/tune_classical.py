@@ -1,7 +1,7 @@
 """Choose the hyperparameters of the classical methods, on data that no table of ours scores.
 
-For each method and each point of a grid: the mean PSNR over some problems, built as the task scripts
-build them. The winners are the defaults in baselines/.
+For each method and each point of a grid: the mean PSNR over some problems, built as the task
+scripts build them. The winners are the defaults in baselines/.
 
     MRI          pydicom's MR_small.dcm with air around it, simulated as the embedded sample is: 15
                  coils, 1 % noise, 4x, three draws of mask and noise
