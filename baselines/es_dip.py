@@ -57,6 +57,7 @@ def es_dip(
         with 5000 steps and an input noise of 1/30. Differs from it: as vanilla_dip,
         RunningVariance and ExponentialVariance say.
     """
+    callback = Callback() if callback is None else callback
     rule: Rule
     if variant == "wmv":
         rule = RunningVariance(window, patience)
@@ -68,4 +69,5 @@ def es_dip(
         y, A, net, z0=z0, steps=steps, lr=lr, z_scale=z_scale, input_noise=input_noise, seed=seed,
         callback=Stopping(rule, callback),
     )  # fmt: skip
+    callback.chose(rule.best_step)
     return rule.best

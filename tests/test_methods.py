@@ -248,6 +248,7 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--method", "nlm", "--set", "patch_size=-3"], "patch_distance of at least 1"),
         (["--method", "sgld_dip", "--set", "thin=5000"], "no step is sampled"),
         (["--method", "tv_dip", "--lambda-ae", "2"], "of use to aSeqDIP only"),
+        (["--method", "aseqdip_lambda0", "--lambda-ae", "2"], "aseqdip_lambda0 has lambda 0"),
         (["--set", "lr=3"], "those of aSeqDIP are flags"),
         (["--hold-out", "0.1"], "of use to --stop holdout only"),
         (["--stop", "holdout", "--hold-out", "0.7"], "at most 0.5"),
@@ -285,6 +286,27 @@ def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatc
     assert call(monkeypatch, aseqdip_ct, *flags, *arguments) == 0
     found = metrics(run_folder(tmp_path / "out", "ct", "item", "ref_guided_dip"))
     assert found["reference"].endswith("other.npy")
+
+
+def test_an_undersampled_reference_is_refused(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("mri", tmp_path, kspace, "--method", "ref_guided_dip")
+    holes = kspace.copy()
+    holes[:, :, 1::3] = 0
+    np.save(tmp_path / "reference" / "other.npy", holes)
+    assert call(monkeypatch, SCRIPTS["mri"], *flags) == 2
+    assert "it cannot be the --reference; give a fully sampled one" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/mri/**/*.*"))
+
+
+def test_es_dip_tells_which_step_its_image_is_of(tmp_path, monkeypatch, kspace, capsys):
+    arguments = ["--method", "es_dip", "--log-every", "1", *settings_for("es_dip")]
+    flags = flags_of("denoising", tmp_path, kspace, *arguments)
+    assert call(monkeypatch, SCRIPTS["denoising"], *flags) == 0
+    folder = run_folder(tmp_path / "out", "denoising", "item", "es_dip")
+    found = metrics(folder)
+    rows = {int(row["step"]): float(row["psnr"]) for row in log_of(folder)}
+    assert found["psnr_final"] == pytest.approx(rows[found["step_final"]], abs=1e-3)
+    assert f"step {found['step_final']}\n" in capsys.readouterr().out
 
 
 def test_values_are_read_by_their_annotation():

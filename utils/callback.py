@@ -41,3 +41,6 @@ class Callback:
 
     def record(self, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
         """Take note of step k: its image x, detached, and the terms of its loss."""
+
+    def chose(self, k: int) -> None:
+        """Take note that the result is the image of step k, which is not the last."""

@@ -17,8 +17,9 @@ from utils.results import grey_limits
 from utils.runs import duration
 
 COLUMNS = (
-    "method", "psnr_final", "ssim_final", "psnr_ema", "ssim_ema", "psnr_stopped", "step_stopped",
-    "psnr_oracle", "step_oracle", "seconds", "steps", "n_params", "failure",
+    "method", "psnr_final", "ssim_final", "step_final", "psnr_ema", "ssim_ema", "psnr_stopped",
+    "ssim_stopped", "step_stopped", "psnr_oracle", "step_oracle", "seconds", "steps", "n_params",
+    "failure",
 )  # fmt: skip
 
 
@@ -92,13 +93,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         if row.get("failure"):
             lines.append((row["method"], "failed", *[""] * 5))
             continue
-        step = f"{row['step_stopped']}" if row.get("step_stopped") is not None else ""
         lines.append(
             (
                 row["method"],
-                _figures(row, "final"),
+                _figures(row, "final") + (f" at {row['step_final']}" if "step_final" in row else ""),
                 _figures(row, "ema"),
-                f"{_db(row, 'psnr_stopped')} at {step}" if "psnr_stopped" in row else step,
+                f"{_db(row, 'psnr_stopped')} at {row['step_stopped']}"
+                if "psnr_stopped" in row
+                else "",
                 f"{_db(row, 'psnr_oracle')} at {row['step_oracle']}"
                 if "psnr_oracle" in row
                 else "",

@@ -215,6 +215,10 @@ def run_methods(
                 f"--{flag}: of use to aSeqDIP only; the other methods' settings are changed with "
                 "--set",
             )
+    require(
+        list(chosen) != ["aseqdip_lambda0"] or "lambda_ae" not in args.changed,
+        f"--lambda-ae {args.lambda_ae:g}: aseqdip_lambda0 has lambda 0; take --method aseqdip",
+    )
     problem: Problem | None = None
     outcomes: list[Outcome] = []
     for name, baseline in chosen.items():

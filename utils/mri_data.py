@@ -305,7 +305,12 @@ def load_magnitude(path: Path, slice_index: int | None, crop: int | None) -> np.
     Raises:
         InputError: the file is no such scan.
     """
-    kspace, _ = crop_scan(load_scan(path, slice_index), crop, measured=False)
+    scan = load_scan(path, slice_index)
+    require(
+        not has_holes(acquired_points(scan.kspace)),
+        f"{path}: the scan is undersampled, so it cannot be the --reference; give a fully sampled one",
+    )
+    kspace, _ = crop_scan(scan, crop, measured=False)
     return np.sqrt((np.abs(ifft2c(kspace)) ** 2).sum(axis=0))
 
 

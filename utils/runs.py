@@ -174,6 +174,7 @@ class Run(Callback):
         self._seconds_before = 0.0
         self._checkpoint_cost = 0.0
         self._stopped_by: int | None = None
+        self._chosen: dict[str, int] = {}
         problem = (y, *A.parameters(), *A.buffers())
         self._conditions = {  # what else decides the bits of the result
             "device": device_name(self.device),
@@ -322,6 +323,10 @@ class Run(Callback):
                 self._save_checkpoint()
         if stopped_by is not None:
             raise self._interrupted(stopped_by)
+
+    def chose(self, k: int) -> None:
+        """Take note that the method's result is the image of step k."""
+        self._chosen = {"step_final": k * self.inner}
 
     def _interrupted(self, number: int) -> Interrupted:
         same = "the same command without --fresh" if self.args.fresh else "the same command"
@@ -518,6 +523,7 @@ class Run(Callback):
             "run": self.name,
             **metrics,
             **{f"{name}_oracle": value for name, value in self.oracle.items()},
+            **self._chosen,
             "steps": self.k * self.inner,
             "seconds": self.seconds(),
             "n_params": sum(p.numel() for p in self.state["net"].parameters())
@@ -580,7 +586,8 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
     if "psnr_final" in metrics:
         for name in metrics["images"]:
             psnr = metrics[f"psnr_{name}"]
-            more = [f"   step {metrics['step_stopped']}"] if name == "stopped" else []
+            step = metrics.get(f"step_{name}")  # of an image that is not the last one's
+            more = [] if step is None else [f"   step {step}"]
             more += [
                 f"   {label} {metrics[f'{key}_{name}']:.2f} {unit}"
                 for key, (label, unit) in MORE_FIGURES.items()
