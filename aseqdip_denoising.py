@@ -43,7 +43,8 @@ from utils.callback import Callback
 from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
 from utils.methods import Baseline, choose, run_methods
 from utils.metrics import image_metrics
-from utils.optim import Update, sqnorm
+from utils.optim import Output, Update, adam, sqnorm
+from utils.precision import place
 from utils.problem import Problem
 
 
@@ -103,7 +104,7 @@ def baselines(args: Args) -> dict[str, Baseline]:
 
 def reconstruct(args: Args, path: Path | None) -> None:
     """Run the methods asked for on one picture and fill a run folder for each."""
-    device = set_up_device(args.device, args.deterministic)
+    device = set_up_device(args.device, args.deterministic, args.precision)
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
     run_methods(
         args, "denoising", picture.item, (picture.pixels,),
@@ -125,7 +126,7 @@ def make_net(args: Args, kind: str, y: Tensor, A: Identity) -> nn.Module:
 
 def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = make_net(args, "unet", y, A).to(y.device)
+    net = place(make_net(args, "unet", y, A), y.device, args.precision)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
@@ -135,12 +136,8 @@ def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
         terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
         return x, terms
 
-    update = Update(objective, torch.optim.Adam(net.parameters(), args.lr))
-
-    @torch.no_grad()
-    def net_output(z: Tensor) -> Tensor:
-        return net(z)
-
+    update = Update(objective, adam(net.parameters(), args.lr), graph=True)
+    net_output = Output(net)
     z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.optim import Update, sqnorm
+from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
 
@@ -71,7 +71,7 @@ def self_guided_dip(
         return x, {"loss": loss, "data_term": data_term, "denoising_term": denoising_term}
 
     groups = [{"params": net.parameters(), "lr": lr}, {"params": [z], "lr": lr_z}]
-    update = Update(objective, torch.optim.Adam(groups))
+    update = Update(objective, adam(groups, lr))  # no graph: the objective draws noise
     x = callback.start(None, net=net, z=z, update=update, noise=noise)
     for step in callback.outer(steps):
         x = update(z)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
-from utils.optim import Update, sqnorm
+from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
 
@@ -88,7 +88,7 @@ def sgld_dip(
         return x, {"loss": data_term, "data_term": data_term}
 
     decay = weight_decay * y.numel()
-    update = Update(objective, torch.optim.Adam(net.parameters(), lr, weight_decay=decay))
+    update = Update(objective, adam(net.parameters(), lr, decay), graph=True)
     mean = torch.zeros_like(A.pinv(y))  # of the samples; before the first, the latest image
     state = dict(net=net, update=update, noise=noise, kernel_noise=kernel_noise, mean=mean)
     callback.start(None, **state)

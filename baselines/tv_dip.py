@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
-from utils.optim import Update, sqnorm
+from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
 
@@ -65,7 +65,7 @@ def tv_dip(
         loss = data_term + lambda_tv * tv_term
         return x, {"loss": loss, "data_term": data_term, "tv_term": tv_term}
 
-    update = Update(objective, torch.optim.Adam(net.parameters(), lr))
+    update = Update(objective, adam(net.parameters(), lr), graph=True)
     x = callback.start(None, net=net, update=update, noise=noise)
     for step in callback.outer(steps):
         x = update(perturbed(z, input_noise, noise))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.optim import Update, sqnorm
+from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
 
@@ -58,7 +58,7 @@ def vanilla_dip(
         data_term = sqnorm(A(x), y)
         return x, {"loss": data_term, "data_term": data_term}
 
-    update = Update(objective, torch.optim.Adam(net.parameters(), lr))
+    update = Update(objective, adam(net.parameters(), lr), graph=True)
     x = callback.start(None, net=net, update=update, noise=noise)
     for step in callback.outer(steps):
         x = update(perturbed(z, input_noise, noise))

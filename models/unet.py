@@ -136,13 +136,13 @@ class ComplexNet(nn.Module):
         """
         channels = z
         if z.ndim == 4 and z.shape[1] == 1 and z.is_complex():
-            channels = torch.view_as_real(z.squeeze(1)).movedim(-1, 1).contiguous()
+            channels = torch.view_as_real(z.squeeze(1)).movedim(-1, 1)  # channels lie last
         if channels.ndim != 4 or channels.shape[1] != self.in_channels or channels.is_complex():
             raise ValueError(
                 f"ComplexNet takes a complex (B, 1, H, W) image or real (B, {self.in_channels}, "
                 f"H, W), got {z.dtype} {tuple(z.shape)}"
             )
-        x = self.net(channels)
+        x = self.net(channels).to(channels.dtype)  # a network may compute in bfloat16
         return torch.view_as_complex(x.movedim(1, -1).contiguous()).unsqueeze(1)
 
 
@@ -159,6 +159,7 @@ class OffsetNet(nn.Module):
     def __init__(self, net: nn.Module, level: Tensor) -> None:
         super().__init__()
         self.net = net
+        self.in_channels = net.in_channels
         self.register_buffer("level", level, persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:

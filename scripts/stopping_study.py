@@ -32,6 +32,7 @@ from utils import ct_data, image_data, mri_data
 from utils.callback import Callback
 from utils.cli import exit_status, require
 from utils.methods import running_variance
+from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.stopping import HeldOut
@@ -96,7 +97,7 @@ def run(script: Any, method: str, args: Any, y: Tensor, A: Any, watch: Watch) ->
         return
     baseline = script.baselines(args)[method]
     own = baseline.settings | {"steps": args.K * args.N, "seed": args.seed}
-    net = script.make_net(args, baseline.net, y, A).to(y.device)
+    net = script.place(make_net(args, baseline.net, y, A), y.device, args.precision)
     baseline.function(y, A, net, **own, callback=watch)
 
 

@@ -62,6 +62,7 @@ def test_complex_net_is_the_two_channel_network():
     net = make_net()
     z = torch.randn(1, 1, 37, 31, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
     channels = torch.from_numpy(np.stack([z[0].real, z[0].imag], axis=1))
+    channels = channels.contiguous(memory_format=torch.channels_last)
     expected = net(channels)
     x = ComplexNet(net)(z)
     assert x.shape == z.shape and x.dtype == z.dtype
@@ -75,7 +76,9 @@ def test_complex_net_is_the_two_channel_network():
 
 def test_an_offset_network_works_around_its_level():
     z = torch.rand(1, 3, 8, 9)
-    nothing = OffsetNet(torch.nn.Identity(), torch.tensor(0.3))
+    same = torch.nn.Identity()
+    same.in_channels = 3
+    nothing = OffsetNet(same, torch.tensor(0.3))
     torch.testing.assert_close(nothing(z), z)
     affine = OffsetNet(torch.nn.Conv2d(3, 3, 1, bias=False), torch.tensor(0.3))
     torch.nn.init.zeros_(affine.net.weight)

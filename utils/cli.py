@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 import torch
 import tyro
 
+from utils.precision import Precision
+
 ArgsT = TypeVar("ArgsT")
 
 
@@ -28,6 +30,8 @@ class RunArgs:
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
+    precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker
+    fast: bool = False  # other defaults: the quickest precision that costs no quality (docs/performance.md)
     deterministic: bool = False  # the same bits each time on CUDA too, slower
     log_every: int = 10  # input updates between two rows of log.csv
     out: Path = Path("results")  # root of all results
@@ -35,6 +39,10 @@ class RunArgs:
     fresh: bool = False  # do the run again, throwing away what its folder holds
     quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
     changed: tuple[str, ...] = field(default=(), init=False)  # no flag: the fields that differ from their defaults
+
+
+# What --fast changes: these are then the defaults.
+FAST: dict[str, Any] = dict(precision="bf16")
 
 
 class InputError(ValueError):
@@ -54,13 +62,17 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
 
     Args:
         args_type: dataclass with every default and a bool field `quick`.
-        quick: the defaults that `--quick` replaces; flags given beside it still win.
+        quick: the defaults that `--quick` replaces, as --fast does FAST; flags given beside them
+            still win.
         description: what --help prints above the flags.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
-    default = args_type(**quick) if "--quick" in sys.argv[1:] else args_type()
+    presets = {"--quick": quick, "--fast": FAST}
+    default = args_type(
+        **{k: v for flag in presets if flag in sys.argv[1:] for k, v in presets[flag].items()}
+    )
     args = tyro.cli(
         args_type, default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,)
     )
@@ -206,17 +218,18 @@ def check_size(shape: tuple[int, int], depth: int) -> None:
     )
 
 
-def set_up_device(name: str, deterministic: bool) -> torch.device:
+def set_up_device(name: str, deterministic: bool, precision: Precision) -> torch.device:
     """Choose the device and set PyTorch's precision and determinism for it.
 
-    Float32 stays float32: no TF32 in matrix products or convolutions.
+    Float32 stays float32, but for tf32: then convolutions take it, and nothing else.
 
     Args:
         name: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:INDEX`.
         deterministic: ask PyTorch for algorithms that give the same bits each time on CUDA.
+        precision: of the networks.
 
     Raises:
-        InputError: the name is unknown or there is no such device.
+        InputError: the name is unknown, there is no such device, or it has not that precision.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -232,8 +245,12 @@ def set_up_device(name: str, deterministic: bool) -> torch.device:
             f"--device {name}: PyTorch {torch.__version__} sees {count} CUDA devices here; "
             "use --device cpu or install a CUDA build of PyTorch",
         )
+    require(
+        precision != "tf32" or kind == "cuda",
+        "--precision tf32: a GPU's; take fp32 on the CPU, or --device cuda",
+    )
     torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     if deterministic:
         # cuBLAS reads this when its first handle is made, which is after this point.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

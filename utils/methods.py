@@ -19,6 +19,7 @@ from utils.callback import Callback
 from utils.cli import InputError, Interrupted, require
 from utils.comparison import Outcome, compare
 from utils.files import tree_hash
+from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.results import save_results
@@ -318,7 +319,7 @@ def _reconstruct(
         own = baseline.settings | {name: problem.known[name] for name in baseline.takes}
         net = None
         if baseline.net is not None:
-            net = make_net(args, baseline.net, y, A).to(y.device)
+            net = place(make_net(args, baseline.net, y, A), y.device, args.precision)
         try:
             x_hat = baseline.function(y, A, net, **own, callback=callback)
         except ValueError as error:  # such as a setting out of range

@@ -1,10 +1,12 @@
-"""The loss terms and the gradient step that all methods share."""
+"""The loss terms, the optimizer and the gradient step that all methods share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from utils.graphs import Graphed
 
 
 def sqnorm(a: Tensor, b: Tensor) -> Tensor:
@@ -30,37 +32,96 @@ def sqnorm(a: Tensor, b: Tensor) -> Tensor:
     return difference.square().sum()
 
 
+def adam(
+    parameters: Iterable[Tensor] | list[dict[str, Any]], lr: float, weight_decay: float = 0.0
+) -> torch.optim.Adam:
+    """Make PyTorch's Adam in its quickest form for the parameters' device.
+
+    Args:
+        parameters: tensors on one device, or PyTorch's groups of them.
+        lr: learning rate, where a group has none of its own.
+        weight_decay: factor of the parameters that is added to their gradients.
+    """
+    optimizer = torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
+    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    quickest = {
+        "fused": None if any(tensor.is_complex() for tensor in tensors) else True,
+        "capturable": tensors[0].is_cuda,  # in a CUDA graph
+    }
+    return torch.optim.Adam(
+        [group | quickest for group in optimizer.param_groups], lr, **quickest
+    )
+
+
 class Update:
     """Take one gradient step per call; the optimizer's state lives on between calls.
 
     Args:
         objective: maps the network input z to the image f(z), and to {"loss": scalar, other terms
-            to log: scalars}.
+            to log: scalars}, all real and of one dtype.
         optimizer: of the network's weights, and of whatever else the objective depends on.
+        graph: replay the step as a CUDA graph; the objective and the optimizer must be as
+            utils.graphs.Graphed asks, the latter as `adam` makes it.
     """
 
     def __init__(
         self,
         objective: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
         optimizer: torch.optim.Optimizer,
+        graph: bool = False,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
         self.terms: dict[str, Tensor] = {}  # of the latest call, on the device, before its step
+        self._names: tuple[str, ...] = ()
+        self._step = Graphed(self._eager_step) if graph else self._eager_step
 
     def __call__(self, z: Tensor) -> Tensor:
         """Step once at the network input z; return the image f(z) from before the step."""
+        x, values = self._step(z)
+        self.terms = dict(zip(self._names, values.unbind(), strict=True))
+        return x
+
+    def _eager_step(self, z: Tensor) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         x, terms = self.objective(z)
         terms["loss"].backward()
         self.optimizer.step()
-        self.terms = {name: term.detach() for name, term in terms.items()}
-        return x.detach()
+        self._names = tuple(terms)
+        return x.detach(), torch.stack([term.detach() for term in terms.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the optimizer's state."""
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the optimizer's state."""
+        """Restore the optimizer's state, which another device may have saved."""
+        groups = zip(state["param_groups"], self.optimizer.param_groups, strict=True)
+        state = state | {
+            "param_groups": [
+                saved | {name: here[name] for name in ("fused", "capturable") if name in here}
+                for saved, here in groups
+            ]
+        }
         self.optimizer.load_state_dict(state)
+
+
+class Output:
+    """Call a network without gradients, on CUDA as a graph: eq. (4) of aSeqDIP.
+
+    Args:
+        net: network of one input, as utils.graphs.Graphed asks.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self._forward = Graphed(self._eager_forward)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Compute f(z), detached."""
+        (x,) = self._forward(z)
+        return x
+
+    @torch.no_grad()
+    def _eager_forward(self, z: Tensor) -> tuple[Tensor]:
+        return (self.net(z),)

@@ -52,7 +52,7 @@ LIBRARIES = (
 # Flags that do not decide the result, as do those that are paths: what files bring is in the
 # settings by hash.
 RUN_FLAGS = {
-    "slice", "device", "deterministic", "run", "fresh", "quick", "method", "set",
+    "slice", "device", "deterministic", "run", "fresh", "quick", "fast", "method", "set",
     "changed",
 }  # fmt: skip
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,

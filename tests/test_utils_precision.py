@@ -1,0 +1,92 @@
+"""Precision concerns the network and nothing around it."""
+
+import pytest
+import running
+import skimage.data
+import torch
+from PIL import Image
+
+import aseqdip_denoising
+import aseqdip_mri
+from models.unet import ComplexNet, OffsetNet, UNet
+from utils.optim import Update, adam, sqnorm
+from utils.precision import Bfloat16, place
+
+CPU = torch.device("cpu")
+
+
+def make_net(kind="plain"):
+    unet = UNet(2, 2, 8, 2, 0.1, torch.Generator().manual_seed(0))
+    if kind == "complex":
+        return ComplexNet(unet)
+    return OffsetNet(unet, torch.tensor(0.5)) if kind == "offset" else unet
+
+
+def make_input(kind="plain"):
+    noise = torch.Generator().manual_seed(1)
+    if kind == "complex":
+        return torch.randn(1, 1, 20, 18, dtype=torch.complex64, generator=noise)
+    return torch.rand(1, 2, 20, 18, generator=noise)
+
+
+@pytest.mark.parametrize("kind", ["plain", "complex", "offset"])
+def test_bf16_rounds_the_network_and_keeps_dtypes(kind):
+    z = make_input(kind)
+    exact = place(make_net(kind), CPU, "fp32")(z)
+    net = place(make_net(kind), CPU, "bf16")
+    rounded = net(z)
+    assert rounded.dtype == z.dtype and net.in_channels == 2
+    error = (rounded - exact).abs().max() / exact.abs().max()
+    assert 1e-5 < error < 0.1  # 2^-9 for each of its roundings; float32 would give 1e-6
+    inside = []
+    net.net.register_forward_hook(lambda module, args, output: inside.append(output.dtype))
+    conv = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    conv.register_forward_hook(lambda module, args, output: inside.append(output.dtype))
+    net(z)
+    assert torch.bfloat16 in inside
+
+
+def test_losses_weights_and_their_gradients_stay_in_float32():
+    net, z = place(make_net(), CPU, "bf16"), make_input()
+
+    def objective(z):
+        x = net(z)
+        return x, {"loss": sqnorm(x, z)}
+
+    update = Update(objective, adam(net.parameters(), 1e-3))
+    update(z)
+    assert update.terms["loss"].dtype == torch.float32
+    for parameter in net.parameters():
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
+        state = update.optimizer.state[parameter]
+        assert state["exp_avg"].dtype == torch.float32
+
+
+def test_on_a_cpu_channels_lie_last_and_weights_stay():
+    net = place(make_net(), CPU, "fp32")
+    assert not isinstance(net, Bfloat16)
+    for (name, a), b in zip(net.state_dict().items(), make_net().state_dict().values()):
+        assert torch.equal(a, b)
+        if a.ndim == 4 and min(a.shape[1:]) > 1:
+            assert a.is_contiguous(memory_format=torch.channels_last), name
+    assert net(make_input()).stride(1) == 1
+
+
+def test_fast_is_a_preset_and_the_precision_is_a_setting(tmp_path, monkeypatch, capsys):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(photo)
+    flags = ["--data", photo, "--K", "2", "--width", "4", "--device", "cpu"]
+    found = []
+    for more in ([], ["--fast"], ["--precision", "bf16"], ["--fast", "--precision", "fp32"]):
+        out = tmp_path / "-".join(["out", *more])
+        assert running.call(monkeypatch, aseqdip_denoising, *flags, *more, "--out", out) == 0
+        folder = running.run_folder(out, "denoising", "photo")
+        found.append((folder.name, running.digest(folder)))
+    exact, fast, bf16, overruled = found
+    assert exact == overruled and fast == bf16
+    assert exact[0] != fast[0] and exact[1] != fast[1]
+
+
+def test_a_precision_that_the_device_has_not_is_refused(tmp_path, monkeypatch, capsys):
+    arguments = ["--precision", "tf32", "--device", "cpu", "--out", tmp_path / "out"]
+    running.refused(monkeypatch, capsys, tmp_path, aseqdip_mri, arguments, "--precision tf32")
