@@ -71,8 +71,8 @@ class Watch(Callback):
         self.last = x
 
 
-def problem_of(script: Any, task: str, file: Path, args: Any) -> tuple[str, Problem]:
-    """Build a task's problem from a file with the script's own functions."""
+def problem_of(script: Any, task: str, file: Path | None, args: Any) -> tuple[str, Problem]:
+    """Build a task's problem from a file, or its sample, with the script's own functions."""
     device = torch.device(args.device)
     if task == "mri":
         scan = mri_data.load_scan(file, None)

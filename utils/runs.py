@@ -56,7 +56,7 @@ RUN_FLAGS = {
     "changed",
 }  # fmt: skip
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
-CHECKPOINT_SHARE = 0.01  # and at most this share of the time goes into them
+CHECKPOINT_SHARE = 0.005  # and at most this share of the time goes into them
 LABELS = {"ema": "average (EMA)"}  # of an image in the report, where it is not its name
 MORE_FIGURES = {  # of some tasks
     "psnr_window": ("in the window", "dB"),

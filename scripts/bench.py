@@ -1,0 +1,386 @@
+"""Time a task: updates and outer steps in each mode, operators, set-up, logging, memory.
+
+    python scripts/bench.py mri                                  the embedded sample
+    python scripts/bench.py ct --size 512 --rounds 5
+    python scripts/bench.py mri --against Aseq_DIP               beside the public code
+
+An outer step is N updates and the input update, without log. Modes take turns, round after round,
+in one process; a time is the median of the rounds, with the quartiles beside it, each of as many
+repetitions as fill --seconds. With --against DIR, a checkout of the authors' repository, its loop
+takes turns with ours: its network of the same size, its losses and its figures after each outer
+step (PSNR on the CPU, loss.item()), but not the pictures that it draws now and then; for CT also
+its Radon transform.
+
+The roofline: the floating-point operations of an outer step, counted by PyTorch while it runs,
+over its time; as a share of the rate that a large matrix product reaches in the same precision on
+the same device, and of the published peak where the GPU's is known.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+# Run from anywhere: the repository's modules can be imported only after this.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from public_loop import public_loop, public_radon
+from stopping_study import SCRIPTS, problem_of
+
+from operators.base import Operator
+from utils.callback import Callback
+from utils.cli import exit_status, require, set_up_device
+from utils.graphs import WARM_UP, Graphed
+from utils.optim import Output, Update
+from utils.problem import Problem
+from utils.runs import ROOT, Run, device_name, git_state
+
+# Dense, without sparsity, from the vendor's data sheets: TFLOP/s.
+PEAKS = {
+    "H100 80GB HBM3": {"fp32": 66.9, "tf32": 494.7, "bf16": 989.4},
+    "H200": {"fp32": 66.9, "tf32": 494.7, "bf16": 989.4},
+    "A100": {"fp32": 19.5, "tf32": 156.0, "bf16": 312.0},
+}
+
+
+class Parts(Callback):
+    """Take from a script's aseqdip its network, its update and z_0, and end it there."""
+
+    class Taken(Exception):
+        """The parts are there."""
+
+    def start(self, z0: Tensor | None = None, **state: Any) -> Tensor:
+        self.z0, self.net, self.update = z0, state["net"], state["update"]
+        raise self.Taken
+
+
+class Mode:
+    """One way to run a task's outer step.
+
+    Args:
+        script, args, y, A: the task, with args.precision.
+        graph: replay CUDA graphs.
+        first: channels first in memory, whatever the script would choose.
+    """
+
+    def __init__(
+        self, script: Any, args: Any, y: Tensor, A: Operator, graph: bool, first: bool = False
+    ) -> None:
+        parts = Parts()
+        try:
+            script.aseqdip(args, y, A, parts)
+        except Parts.Taken:
+            pass
+        if first:
+            parts.net.to(memory_format=torch.contiguous_format)
+        self.N, self.graph, self.precision = args.N, graph, args.precision
+        self.z, self.update_of = parts.z0, parts.update
+        self.output = Output(parts.net)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Set what is PyTorch's and not the network's."""
+        Graphed.enabled = self.graph
+        torch.backends.cudnn.conv.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        yield
+
+    def update(self) -> None:
+        """Take one update."""
+        with self.on():
+            self.update_of(self.z)
+
+    def outer(self) -> None:
+        """Take one outer step."""
+        with self.on():
+            for _ in range(self.N):
+                self.update_of(self.z)
+            self.z = self.output(self.z)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def race(
+    work: dict[str, Callable[[], object]], device: torch.device, rounds: int, seconds: float
+) -> dict[str, dict[str, float]]:
+    """Time functions in turns.
+
+    Returns:
+        For each the median, and the quartiles, in seconds.
+    """
+    repeats = {}
+    for name, function in work.items():
+        for _ in range(WARM_UP + 1):  # the last captures the graph
+            function()
+        wait(device)
+        begun = time.perf_counter()
+        function()
+        wait(device)
+        repeats[name] = max(1, round(seconds / (time.perf_counter() - begun)))
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in tqdm(range(rounds), desc="rounds", mininterval=5):
+        for name, function in work.items():
+            wait(device)
+            begun = time.perf_counter()
+            for _ in range(repeats[name]):
+                function()
+            wait(device)
+            times[name].append((time.perf_counter() - begun) / repeats[name])
+    return {
+        name: dict(zip(("low", "median", "high"), _quartiles(found)))
+        for name, found in times.items()
+    }
+
+
+def _quartiles(found: list[float]) -> list[float]:
+    return statistics.quantiles(found, n=4, method="inclusive") if len(found) > 1 else 3 * found
+
+
+def operators(problem: Problem) -> dict[str, Callable[[], object]]:
+    """Return A, A^H and A with its backward as functions to time."""
+    y, A = problem.y, problem.A
+    x = A.pinv(y).clone().requires_grad_()
+    v = torch.ones_like(y)
+
+    def forward() -> None:
+        with torch.no_grad():
+            A(x)
+
+    work = {
+        "forward": forward,
+        "forward and backward": lambda: torch.autograd.grad(A(x), x, v),
+    }
+    if hasattr(A, "adjoint"):
+        work["adjoint"] = lambda: A.adjoint(y)
+    return work
+
+
+def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
+    """Return the share of a run's time that goes into log and checkpoints, at most.
+
+    The device is waited for before and after each record, so nothing of it is hidden.
+    """
+    record, spent = Run.record, 0.0
+    device = problem.y.device
+
+    def timed(self: Run, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
+        nonlocal spent
+        wait(device)
+        begun = time.perf_counter()
+        record(self, k, x, terms)
+        wait(device)
+        spent += time.perf_counter() - begun
+
+    with tempfile.TemporaryDirectory() as folder:
+        args.out, args.K = Path(folder), K
+        run = Run(args, "bench", "aseqdip", "item", ())
+        run.open(problem.score, problem.y, problem.A)
+        Run.record = timed
+        try:
+            begun = time.perf_counter()
+            script.aseqdip(args, problem.y, problem.A, run)
+            return spent / (time.perf_counter() - begun)
+        finally:
+            Run.record = record
+
+
+def setup_times(task: str, options: argparse.Namespace) -> dict[str, float]:
+    """Time a process from its start to the end of its first outer step, without and with caches."""
+    command = [
+        sys.executable, str(ROOT / f"aseqdip_{task}.py"), "--device", options.device, "--K", "1",
+        "--width", str(options.width), "--fresh",
+    ]  # fmt: skip
+    if options.data is not None:
+        command += ["--data", str(options.data)]
+    if options.size is not None:
+        command += ["--crop" if task == "mri" else "--resize", str(options.size)]
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("without caches", "with caches"):
+            begun = time.perf_counter()
+            done = subprocess.run([*command, "--out", folder], capture_output=True, text=True)
+            seconds[name] = time.perf_counter() - begun
+            require(done.returncode == 0, done.stderr.strip())
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import aseqdip_{task}"], cwd=ROOT, check=True)
+    seconds["imports alone"] = time.perf_counter() - begun
+    return seconds
+
+
+def matmul_rate(device: torch.device, precision: str) -> float:
+    """Measure the TFLOP/s of a large matrix product."""
+    n = 8192 if device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    found = race({"product": lambda: a @ a}, device, rounds=3, seconds=0.2)
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    return 2 * n**3 / found["product"]["median"] / 1e12
+
+
+def main(options: argparse.Namespace) -> None:
+    task, script = options.task, SCRIPTS[options.task]
+    size = {} if task == "mri" else {"resize": options.size}
+    if task == "mri":
+        size["crop"] = options.size
+    device = set_up_device(options.device, deterministic=False, precision="fp32")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    args = script.Args(
+        data=options.data, width=options.width, out=options.out, device=str(device), **size
+    )
+    item, problem = problem_of(script, task, options.data, args)
+    y, A = problem.y, problem.A
+
+    def mode(precision: str, graph: bool, first: bool = False) -> Mode:
+        return Mode(script, replace(args, precision=precision), y, A, graph, first)
+
+    if device.type == "cuda":
+        modes = {
+            "fp32, no graph": mode("fp32", False),
+            "fp32": mode("fp32", True),
+            "tf32": mode("tf32", True),
+            "bf16, no graph": mode("bf16", False),
+            "bf16": mode("bf16", True),
+        }
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        modes = {"fp32": mode("fp32", False), "fp32, channels first": mode("fp32", False, True)}
+    with FlopCounterMode(display=False) as counter:
+        next(iter(modes.values())).outer()
+    flops = counter.get_total_flops()
+
+    outer = {name: m.outer for name, m in modes.items()}
+    update = {name: m.update for name, m in modes.items()}
+    if options.against is not None:
+        public = public_loop(options.against, task, args, problem)
+        outer["public loop"], update["public loop"] = public.outer, public.update
+    timed = dict(device=device, rounds=options.rounds, seconds=options.seconds)
+    found: dict[str, Any] = {
+        "task": task,
+        "item": item,
+        "shape": list(A.in_shape),
+        "measurements": list(A.out_shape),
+        "width": options.width,
+        "N": args.N,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        **git_state(),
+        "outer step": race(outer, **timed),
+        "update": race(update, **timed),
+        "operator": race(operators(problem), **timed),
+        "flops of an outer step": flops,
+    }
+    if device.type == "cuda":
+        found["peak memory, GiB"] = torch.cuda.max_memory_allocated(device) / 2**30
+    else:
+        found["peak memory, GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if options.against is not None and task == "ct":
+        theirs = public_radon(options.against, A, problem)
+        found["Radon"] = race(
+            {"ours": operators(problem)["forward and backward"], "public": theirs}, **timed
+        )
+    known = next((v for k, v in PEAKS.items() if k in found["device"]), {})
+    found["roofline"] = {}
+    for name, m in modes.items():
+        rate = flops / found["outer step"][name]["median"] / 1e12
+        found["roofline"][name] = {
+            "TFLOP/s": rate,
+            "share of a matrix product": rate / matmul_rate(device, m.precision),
+            "share of the published peak": rate / known[m.precision] if known else None,
+        }
+    Graphed.enabled = True
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    found["log and checkpoints, share of a run"] = logging_share(
+        script, args, problem, options.logged
+    )
+    found["set-up, seconds"] = setup_times(task, options)
+    report(found)
+    path = options.out / f"{task}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"written to {path}")
+
+
+def report(found: dict[str, Any]) -> None:
+    """Print the table."""
+    print(
+        f"{found['task']}, {found['item']}: {found['shape']} from {found['measurements']}, width "
+        f"{found['width']}, on {found['device']}, PyTorch {found['torch']}"
+    )
+    for part in ("outer step", "update", "operator", "Radon"):
+        if part not in found:
+            continue
+        times = found[part]
+        reference = times.get("public loop", times.get("public"))
+        head = f"\n| {part} | median, ms | quartiles |"
+        print(head + (" public / ours |" if reference else ""))
+        print("| --- | --- | --- |" + (" --- |" if reference else ""))
+        for name, t in times.items():
+            row = f"| {name} | {1e3 * t['median']:.2f} | {1e3 * t['low']:.2f} to "
+            row += f"{1e3 * t['high']:.2f} |"
+            if reference:
+                row += f" {reference['median'] / t['median']:.2f} |"
+            print(row)
+    print(f"\n{found['flops of an outer step'] / 1e9:.1f} GFLOP in an outer step")
+    for name, r in found["roofline"].items():
+        share = r["share of the published peak"]
+        print(
+            f"{name}: {r['TFLOP/s']:.3g} TFLOP/s, {r['share of a matrix product']:.0%} of a "
+            "matrix product's rate" + ("" if share is None else f", {share:.1%} of the peak")
+        )
+    print(f"peak memory {found['peak memory, GiB']:.2f} GiB")
+    print(
+        f"log and checkpoints: at most {found['log and checkpoints, share of a run']:.2%} of a run"
+    )
+    for name, seconds in found["set-up, seconds"].items():
+        print(f"start to the end of the first outer step, {name}: {seconds:.1f} s"
+              if name != "imports alone" else f"imports: {seconds:.1f} s")  # fmt: skip
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=SCRIPTS)
+    parser.add_argument("--data", type=Path, help="as the task's script takes it")
+    parser.add_argument("--size", type=positive, help="side of the images")
+    parser.add_argument("--width", type=positive, default=64, help="channels of the U-Net")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=positive, help="threads of PyTorch on a CPU")
+    parser.add_argument("--rounds", type=positive, default=9, help="turns of each mode")
+    parser.add_argument("--seconds", type=float, default=0.5, help="at least so long a turn")
+    parser.add_argument("--logged", type=positive, default=100, help="outer steps of a logged run")
+    parser.add_argument("--against", type=Path, help="checkout of the authors' Aseq_DIP")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = read_options()
+    sys.exit(exit_status(lambda: main(chosen)))

@@ -1,0 +1,151 @@
+"""The scripts that time and that compare schedules, on a tiny picture."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from conftest import ROOT
+from PIL import Image
+
+import aseqdip_denoising
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import bench
+import public_loop
+import schedule_study
+
+from utils.cli import InputError, exit_status
+from utils.graphs import Graphed
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "face.png"
+    Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def global_state():
+    yield
+    Graphed.enabled = True
+
+
+def run(module, monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, flags)])
+    module.main(module.read_options())
+
+
+def test_bench_reports_what_it_timed(picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "setup_times", lambda task, options: {"imports alone": 1.0})
+    monkeypatch.setattr(bench, "matmul_rate", lambda device, precision: 1.0)
+    flags = ["denoising", "--data", picture, "--width", "4", "--device", "cpu", "--rounds", "2"]
+    flags += ["--seconds", "0.01", "--logged", "12", "--out", tmp_path / "out"]
+    run(bench, monkeypatch, *flags)
+    found = json.loads((tmp_path / "out" / "denoising.json").read_text())
+    table = capsys.readouterr().out
+    assert found["shape"] == [3, 32, 32] and list(found["outer step"])[:1] == ["fp32"]
+    for part in ("outer step", "update", "operator"):
+        for name, times in found[part].items():
+            assert 0 < times["low"] <= times["median"] <= times["high"]
+            assert f"| {name} | {1e3 * times['median']:.2f} |" in table
+    assert 0 < found["log and checkpoints, share of a run"] < 1
+    # An outer step has N = 2 updates, each a forward pass and two for its gradients, and the
+    # input update; the first convolution needs no gradient of its input.
+    weights = [(3, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16), (16, 16), (16, 16), (32, 16)]
+    weights += [(16, 8), (16, 8), (8, 4), (8, 4), (4, 4)]
+    sides = [32, 32, 16, 16, 8, 8, 4, 4, 8, 8, 16, 16, 32, 32]
+    forward = [2 * 9 * a * b * side**2 for (a, b), side in zip(weights, sides, strict=True)]
+    forward.append(2 * 4 * 3 * 32**2)
+    expected = 7 * sum(forward) - 2 * forward[0]
+    assert found["flops of an outer step"] == expected
+
+
+def test_a_mode_takes_the_script_s_own_steps(picture):
+    args = aseqdip_denoising.Args(data=picture, width=4, device="cpu", K=2, lr=1e-3)
+    _, problem = bench.problem_of(aseqdip_denoising, "denoising", picture, args)
+    expected = aseqdip_denoising.aseqdip(args, problem.y, problem.A, bench.Callback())
+    mode = bench.Mode(aseqdip_denoising, args, problem.y, problem.A, graph=False)
+    for _ in range(args.K):
+        mode.outer()
+    assert torch.equal(mode.z, expected)
+
+
+def test_what_is_no_checkout_is_refused(tmp_path, capsys):
+    args = aseqdip_denoising.Args()
+    for task, words in (("mri", "expected a checkout"), ("deblurring", "no loop to compare")):
+        status = exit_status(lambda: public_loop.public_loop(tmp_path, task, args, None))
+        assert status == 2 and words in capsys.readouterr().err
+    args.width = 16
+    with pytest.raises(InputError, match="has --width 64"):
+        public_loop.public_loop(tmp_path, "mri", args, None)
+
+
+def test_the_public_loop_of_a_checkout(tmp_path, picture, monkeypatch):
+    """With a network of one factor a: the loss, its step and the next input by hand."""
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "physics" / "radon").mkdir(parents=True)
+    (tmp_path / "physics" / "radon" / "radon.py").touch()
+    (tmp_path / "unet" / "medium_unet.py").touch()
+    (tmp_path / "unet" / "__init__.py").write_text(
+        "import torch\n"
+        "class MediumUNet(torch.nn.Module):\n"
+        "    def __init__(self, n_channels, n_classes):\n"
+        "        super().__init__()\n"
+        "        self.a = torch.nn.Parameter(torch.tensor(0.5))\n"
+        "    def forward(self, z):\n"
+        "        return self.a * z\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    args = aseqdip_denoising.Args(data=picture, device="cpu", lr=0.01)
+    _, problem = bench.problem_of(aseqdip_denoising, "denoising", picture, args)
+    loop = public_loop.public_loop(tmp_path, "denoising", args, problem)
+    y = problem.y
+    _, loss, _ = loop.update()
+    assert np.isclose(loss.item(), 2 * (0.5 * y).square().mean().item())
+    assert np.isclose(loop.net.a.item(), 0.51)  # Adam's first step
+    loop.outer()
+    assert torch.allclose(loop.z, 0.52 * y, atol=1e-4)  # made before the step in hand
+    for name in [name for name in sys.modules if name.split(".")[0] in ("unet", "physics")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_the_study_finds_the_update_that_is_as_good(picture, tmp_path, monkeypatch, capsys):
+    variants = {
+        "paper": schedule_study.Variant(updates=120, lr=1e-3),
+        "N 10, lr 1e-2": schedule_study.Variant(N=10, lr=1e-2, updates=60),
+    }
+    monkeypatch.setattr(schedule_study, "VARIANTS", variants)
+    flags = [f"denoising={picture}", "--width", "4", "--out", tmp_path]
+    run(schedule_study, monkeypatch, *flags)
+    first = capsys.readouterr().out
+    curves = {}
+    for path in (tmp_path / "schedules").iterdir():
+        with open(path, newline="") as file:
+            curves["N10" in path.name] = {int(k): float(v) for k, v in csv.reader(file)}
+    assert list(curves[False]) == [0, *range(20, 121, 20)]
+    goal = curves[False][120]
+    reached = [k for k, v in curves[True].items() if k and v >= goal]
+    assert f"| {reached[0] if reached else 'not reached'} | {curves[True][60]:.2f} |" in first
+    run(schedule_study, monkeypatch, *flags)
+    assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
+
+
+def test_a_variant_without_tricks_is_algorithm_1(picture):
+    args = aseqdip_denoising.Args(data=picture, width=4, device="cpu", K=10)
+    _, problem = bench.problem_of(aseqdip_denoising, "denoising", picture, args)
+    plain = schedule_study.Variant(updates=20)
+    found = schedule_study.curve(aseqdip_denoising, args, problem, plain, "")
+    z_K = aseqdip_denoising.aseqdip(args, problem.y, problem.A, bench.Callback())
+    assert found[20] == pytest.approx(problem.score(z_K)["psnr"], abs=1e-9)
+    still = schedule_study.Variant(updates=20, damping=0.0)
+    first = schedule_study.Variant(updates=20, first=20)
+    one, two = (
+        schedule_study.curve(aseqdip_denoising, args, problem, v, "") for v in (still, first)
+    )
+    assert one[20] == two[20] != found[20]  # z_0 stays
