@@ -97,7 +97,7 @@ def baselines(args: Args) -> dict[str, Baseline]:
         "es_dip": Baseline(es_dip, "ES-DIP", output="iterate at the stop", own_stop=True, **dip),
         "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", output="posterior mean", **dip),
         "ref_guided_dip": Baseline(
-            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr, takes=("z0",),
+            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr,
             needs="reference",
         ),
         "fbp": Baseline(fbp, "FBP, tuned window"),
@@ -118,7 +118,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
                 "--sinogram; the views of a simulated one are --views")  # fmt: skip
         scan = ct_data.load_slice(path, args.sample, args.resize)
     run_methods(
-        args, "ct", scan.item, scan.content,
+        args, "ct", scan.item, scan.content, path,
         build=lambda: build_problem(args, scan, device), make_net=make_net, aseqdip=aseqdip,
         baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP, ignored={"angles", "measured"},
     )  # fmt: skip
@@ -211,13 +211,13 @@ def build_problem(
         )
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
 
-    y, known = scale * sinogram, {}
-    if args.reference is not None:
-        known["z0"], reference = choose_reference(
+    y = scale * sinogram
+
+    def reference(own: Path | None) -> tuple[Tensor, dict[str, Any]]:
+        return choose_reference(
             args.reference, ct_data.SUFFIXES, lambda file: ct_data.load_relative(file, units),
-            args.data, y, A, also=ct_data.is_dicom,
+            own, y, A, also=ct_data.is_dicom,
         )  # fmt: skip
-        facts |= reference
 
     def in_units(x: Tensor) -> Tensor:
         return units.values(x / scale)
@@ -239,7 +239,6 @@ def build_problem(
         facts={
             "source": scan.source,
             "views": len(angles),
-            "z0_is": args.z0,
             "measured": measured,
             **facts,
         },
@@ -254,7 +253,7 @@ def build_problem(
             "sinogram.npy": sinogram[0, 0].cpu().numpy(),
             "angles.npy": A.angles.rad2deg().numpy(),
         },
-        known=known,
+        reference=reference,
     )
 
 

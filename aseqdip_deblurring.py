@@ -90,7 +90,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
     A, blur = make_blur(args, picture)
     files = [None if f is None else file_hash(f) for f in (args.kernel, args.bkse_weights)]
     run_methods(
-        args, "deblurring", picture.item, (picture.pixels, *files),
+        args, "deblurring", picture.item, (picture.pixels, *files), path,
         build=lambda: build_problem(args, picture, A.to(device), blur, device),
         make_net=make_net, aseqdip=aseqdip, baselines=baselines(args),
         only_aseqdip=ONLY_ASEQDIP, ignored={"bkse_sha256"},

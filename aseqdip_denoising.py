@@ -107,7 +107,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
     device = set_up_device(args.device, args.deterministic, args.precision)
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
     run_methods(
-        args, "denoising", picture.item, (picture.pixels,),
+        args, "denoising", picture.item, (picture.pixels,), path,
         build=lambda: build_problem(args, picture, device), make_net=make_net, aseqdip=aseqdip,
         baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
     )  # fmt: skip

@@ -102,7 +102,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
     mask = make_mask(args, picture)
     run_methods(
-        args, "inpainting", picture.item, (picture.pixels, mask),
+        args, "inpainting", picture.item, (picture.pixels, mask), path,
         build=lambda: build_problem(args, picture, mask, device), make_net=make_net,
         aseqdip=aseqdip, baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
         ignored=set() if args.mask in ("box", "random") else {"mask"},

@@ -18,7 +18,7 @@ Under the paper's setting the image first falls below the zero-filled one and ta
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def baselines(args: Args) -> dict[str, Baseline]:
         "es_dip": Baseline(es_dip, "ES-DIP", output="iterate at the stop", own_stop=True, **dip),
         "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", output="posterior mean", **dip),
         "ref_guided_dip": Baseline(
-            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr, takes=("z0",),
+            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr,
             needs="reference",
         ),
         "zero_filled": Baseline(zero_filled, "zero-filled"),
@@ -112,7 +112,7 @@ def reconstruct(args: Args, path: Path | None) -> None:
     scan = mri_data.load_scan(path, args.slice)
     maps = None if args.maps is None else mri_data.load_maps(args.maps)
     run_methods(
-        args, "mri", scan.item, (*scan.content, maps),
+        args, "mri", scan.item, (*scan.content, maps), path,
         build=lambda: build_problem(args, scan, maps, device), make_net=make_net,
         aseqdip=aseqdip, baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
     )  # fmt: skip
@@ -185,11 +185,10 @@ def build_problem(
     y = scale * y
     x_true = None if x_true is None else scale * x_true
 
-    known, reference = {}, {}
-    if args.reference is not None:
-        known["z0"], reference = choose_reference(
+    def reference(own: Path | None) -> tuple[Tensor, dict[str, Any]]:
+        return choose_reference(
             args.reference, (".h5", ".npy", ".npz"),
-            lambda file: mri_data.load_magnitude(file, args.slice, args.crop), args.data, y, A,
+            lambda file: mri_data.load_magnitude(file, args.slice, args.crop), own, y, A,
         )  # fmt: skip
 
     def score(x: Tensor) -> dict[str, float]:
@@ -210,7 +209,6 @@ def build_problem(
             "rss_difference": mri_data.rss_difference(scan, kspace),
             "sens_maps": "espirit" if args.maps is None else str(args.maps),
             "measured": args.measured,
-            **reference,
         },
         title=f"{scan.item}, {acceleration:.2f}x",
         array=as_array,
@@ -218,7 +216,7 @@ def build_problem(
         names={"truth": "fully sampled", "input": "zero-filled"},
         extra=("sampled k-space", mask),
         arrays={"mask.npy": mask},
-        known=known,
+        reference=reference,
     )
 
 

@@ -52,6 +52,9 @@ def self_guided_dip(
     Returns:
         x_hat, (1, *A.in_shape): the image of the last step.
 
+    Raises:
+        ValueError: n_draws is below 1.
+
     Reference:
         Liang et al., Analysis of deep image prior and exploiting self-guidance for image
         reconstruction, arXiv 2402.04097; eq. (2) of aSeqDIP (Alkhouri et al., NeurIPS 2024).
@@ -59,6 +62,8 @@ def self_guided_dip(
         in place of norms; the denoising term compares complex images, where the demo broadcasts a
         complex against two real channels; max(z) is a constant.
     """
+    if n_draws < 1:
+        raise ValueError(f"expected n_draws of at least 1, got {n_draws}")
     callback = Callback() if callback is None else callback
     z = uniform_image(y, A, seed) if z0 is None else z0
     z = z.detach().clone().requires_grad_()

@@ -60,7 +60,7 @@ def sgld_dip(
         the first, the image of the last step.
 
     Raises:
-        ValueError: no step would be sampled.
+        ValueError: no step would be sampled, or burn_in or thin is out of range.
 
     Reference:
         Cheng, Gadelha, Maji, Sheldon, A Bayesian perspective on the deep image prior, CVPR 2019.
@@ -70,6 +70,10 @@ def sgld_dip(
         the noise, which is proportional to lr instead of its root: as in that code, these are not
         samples of the posterior.
     """
+    if not 0 <= burn_in < 1 or thin < 1:
+        raise ValueError(
+            f"expected burn_in from 0 to below 1 and thin of at least 1, got {burn_in} and {thin}"
+        )
     burned = round(burn_in * steps)
     first_sample = (burned // thin + 1) * thin
     if first_sample > steps:

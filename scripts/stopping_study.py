@@ -97,7 +97,7 @@ def run(script: Any, method: str, args: Any, y: Tensor, A: Any, watch: Watch) ->
         return
     baseline = script.baselines(args)[method]
     own = baseline.settings | {"steps": args.K * args.N, "seed": args.seed}
-    net = script.place(make_net(args, baseline.net, y, A), y.device, args.precision)
+    net = place(script.make_net(args, baseline.net, y, A), y.device, args.precision)
     baseline.function(y, A, net, **own, callback=watch)
 
 

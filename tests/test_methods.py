@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
 from baselines.nlm import nlm
+from utils import runs
 from utils.cli import InputError
 from utils.methods import converted
 
@@ -233,6 +235,7 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
     for name in ("vanilla_dip", "tv_dip"):
         folder = run_folder(tmp_path / "out", "denoising", "item", name)
         settings = json.loads((folder / "config.json").read_text())["settings"]
+        settings = settings["hyperparameters"]
         assert settings["lr"] == 0.002 and settings["steps"] == STEPS
         assert metrics(folder)["hyperparameters"]["lr"] == 0.002
     assert settings["lambda_tv"] == 3.0
@@ -247,6 +250,10 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--method", "tv_dip", "--set", "steps=3"], "no such setting"),
         (["--method", "nlm", "--set", "patch_size=-3"], "patch_distance of at least 1"),
         (["--method", "sgld_dip", "--set", "thin=5000"], "no step is sampled"),
+        (["--method", "sgld_dip", "--set", "thin=0"], "thin of at least 1"),
+        (["--method", "sgld_dip", "--set", "burn_in=-3"], "burn_in from 0 to below 1"),
+        (["--method", "self_guided_dip", "--set", "n_draws=0"], "n_draws of at least 1"),
+        (["--method", "rethinking_dip", "--set", "ste_decay=2"], "error: rethinking_dip: expected"),
         (["--method", "tv_dip", "--lambda-ae", "2"], "of use to aSeqDIP only"),
         (["--method", "aseqdip_lambda0", "--lambda-ae", "2"], "aseqdip_lambda0 has lambda 0"),
         (["--set", "lr=3"], "those of aSeqDIP are flags"),
@@ -286,6 +293,79 @@ def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatc
     assert call(monkeypatch, aseqdip_ct, *flags, *arguments) == 0
     found = metrics(run_folder(tmp_path / "out", "ct", "item", "ref_guided_dip"))
     assert found["reference"].endswith("other.npy")
+
+
+@pytest.mark.parametrize("task", ["mri", "ct"])
+def test_in_a_folder_no_item_is_its_own_reference(task, tmp_path, monkeypatch, kspace):
+    flags = flags_of(task, tmp_path, kspace)
+    folder = tmp_path / "both"
+    folder.mkdir()
+    first = np.load(tmp_path / "item.npy")
+    np.save(folder / "one.npy", first)
+    np.save(folder / "two.npy", first[..., ::-1])
+    np.save(folder / "copy_of_one.npy", first)
+    data = folder if task == "ct" else folder / "one.npy"  # of a folder of scans .h5 are taken
+    flags += ["--method", "ref_guided_dip,vanilla_dip", "--data", data, "--reference", folder]
+    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    found = metrics(run_folder(tmp_path / "out", task, "one", "ref_guided_dip"))
+    assert found["reference"].endswith("two.npy")
+    assert "reference" not in metrics(run_folder(tmp_path / "out", task, "one", "vanilla_dip"))
+    if task == "ct":
+        found = metrics(run_folder(tmp_path / "out", task, "two", "ref_guided_dip"))
+        assert "one.npy" in found["reference"]
+
+
+def test_settings_of_one_name_are_told_apart(tmp_path, monkeypatch, kspace):
+    """CT's window of HU, and the window of es_dip's running variance."""
+    flags = flags_of("ct", tmp_path, kspace, "--method", "es_dip", *settings_for("es_dip"))
+    for window in ("-160", "240"), ("0", "900"):
+        assert call(monkeypatch, aseqdip_ct, *flags, "--window", *window) == 0
+    assert len(list((tmp_path / "out" / "ct" / "es_dip" / "item").iterdir())) == 2
+
+
+def test_what_a_method_does_not_use_is_no_setting_of_it(tmp_path, monkeypatch, kspace):
+    flags = flags_of("ct", tmp_path, kspace, "--method", "sart")
+    for more in ([], ["--stop", "holdout"], ["--K", "9"], ["--precision", "bf16"]):
+        assert call(monkeypatch, aseqdip_ct, *flags, *more) == 0
+    found = metrics(run_folder(tmp_path / "out", "ct", "item", "sart"))
+    assert found["stop"] == "fixed"
+
+
+def test_a_method_with_a_damaged_run_stops_none(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("denoising", tmp_path, kspace, "--method", "tv,nlm")
+    assert call(monkeypatch, aseqdip_denoising, *flags) == 0
+    folder = run_folder(tmp_path / "out", "denoising", "item", "tv")
+    (folder / "metrics.json").write_text("{")
+    assert call(monkeypatch, aseqdip_denoising, *flags) == 2
+    captured = capsys.readouterr()
+    assert "| nlm" in captured.out and "tv failed" in captured.out
+    assert captured.err.splitlines()[-1].startswith("error: tv failed, as said above")
+
+
+def test_ctrl_c_after_the_last_step_is_heard_and_nothing_is_lost(tmp_path, monkeypatch, kspace):
+    """A rule ends the steps between two rows of the log; the signal comes during the last."""
+    flags = flags_of("denoising", tmp_path, kspace, "--method", "es_dip", "--log-every", "3")
+    flags += ["--set", "window=3", "patience=2"]
+    whole = tmp_path / "whole"
+    assert call(monkeypatch, aseqdip_denoising, *flags, "--out", whole) == 0
+    expected = run_folder(whole, "denoising", "item", "es_dip")
+    last = metrics(expected)["steps"]
+    assert last < STEPS and last % 6 != 0
+    close = runs.Run.close
+
+    def signalled(self):
+        self._stopped_by = signal.SIGINT
+        close(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "close", signalled)
+        assert call(patch, aseqdip_denoising, *flags) == 130
+    assert call(monkeypatch, aseqdip_denoising, *flags) == 0
+    resumed = run_folder(tmp_path / "out", "denoising", "item", "es_dip")
+    assert digest(resumed) == digest(expected)
+    for key in ("steps", "psnr_oracle", "step_oracle", "step_final"):
+        assert metrics(resumed)[key] == metrics(expected)[key]
+    assert [row["step"] for row in log_of(resumed)] == [row["step"] for row in log_of(expected)]
 
 
 def test_an_undersampled_reference_is_refused(tmp_path, monkeypatch, kspace, capsys):

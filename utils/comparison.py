@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,19 @@ class Outcome:
 
     Args:
         name, label: the method's, in flags and in tables.
-        folder: its run folder.
-        run: the folder's name.
+        folder: its run folder; None where it failed before it had one.
         failure: why it failed, None if it did not.
     """
 
     name: str
     label: str
-    folder: Path
-    run: str
+    folder: Path | None = None
     failure: str | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Take note of a failure and print it."""
+        self.failure = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"{self.name} failed: {self.failure}", file=sys.stderr)
 
     def metrics(self) -> dict[str, Any]:
         """Read metrics.json; of a method that failed there is none."""
@@ -55,7 +59,7 @@ def compare(parent: Path, problem: Problem, outcomes: list[Outcome]) -> None:
         problem: what all solved.
         outcomes: the methods in their order.
     """
-    name = content_hash(json.dumps([(o.name, o.run) for o in outcomes]))[:10]
+    name = content_hash(json.dumps([(o.name, o.folder and o.folder.name) for o in outcomes]))[:10]
     folder = parent / name
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {o.name: o.metrics() for o in outcomes}

@@ -3,11 +3,11 @@
 import dataclasses
 import inspect
 import math
-import sys
 import traceback
 import types
 import typing
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -181,6 +181,7 @@ def run_methods(
     task: str,
     item: str,
     data: tuple[np.ndarray | str | None, ...],
+    path: Path | None,
     *,
     build: Callable[[], Problem],
     make_net: Callable[[Any, str, Tensor, Operator], nn.Module],
@@ -197,7 +198,9 @@ def run_methods(
     Args:
         args: the script's Args.
         task, item, data, ignored: as for Run.
-        build: makes the problem; it is called once, and not at all if all is done already.
+        path: the item's file, None for a sample.
+        build: makes the problem; it is called once, and not at all if one method was asked for
+            and is done already.
         make_net: builds the network of a name, given args, the name, y and A.
         aseqdip: Algorithm 1, given args, y, A and a callback.
         baselines: the task's other methods.
@@ -225,35 +228,38 @@ def run_methods(
     for name, baseline in chosen.items():
         if not lone:
             print(f"-- {name}")
-        settings: dict[str, Any] = {}
-        if name == "aseqdip_lambda0":
-            settings = {"lambda_ae": 0.0}
-        elif baseline is not None:
-            settings = dict(baseline.settings)
-            if baseline.needs is not None:
-                path = getattr(args, baseline.needs)
-                settings[f"{baseline.needs}_sha256"] = tree_hash(path)
-        run = Run(
-            args, task, name, item, data,
-            ignored={*ignored, *(only_aseqdip if baseline else ()), *_unused(args, baseline)},
-            hyperparameters=settings,
-            inner=1 if baseline else args.N,
-        )  # fmt: skip
-        label = baseline.label if baseline else ASEQDIP[name]
-        outcome = Outcome(name, label, run.folder, run.name)
+        outcome = Outcome(name, baseline.label if baseline else ASEQDIP[name])
         outcomes.append(outcome)
-        if run.finished():
-            continue
-        problem = problem or build()
+        own = args if name != "aseqdip_lambda0" else dataclasses.replace(args, lambda_ae=0.0)
         try:
-            _reconstruct(args, run, label, baseline, settings, problem, make_net, aseqdip)
+            hyperparameters = dict(baseline.settings) if baseline else {}
+            if baseline is not None and baseline.needs is not None:
+                prior = getattr(args, baseline.needs)
+                hyperparameters[f"{baseline.needs}_sha256"] = tree_hash(prior)
+            run = Run(
+                own, task, name, item, data,
+                ignored={*ignored, *(only_aseqdip if baseline else ()), *_unused(args, baseline)},
+                hyperparameters=hyperparameters,
+                inner=1 if baseline else args.N,
+            )  # fmt: skip
+            finished = run.finished()
+        except InputError as error:
+            if lone:
+                raise
+            outcome.fail(error)
+            continue
+        outcome.folder = run.folder
+        if finished:
+            continue
+        problem = problem or build()  # what is wrong with it is wrong for all methods
+        try:
+            _reconstruct(own, run, outcome.label, baseline, problem, path, make_net, aseqdip)
         except (Interrupted, KeyboardInterrupt):
             raise
         except Exception as error:
             if lone:
                 raise
-            outcome.failure = str(error).splitlines()[0] if str(error) else type(error).__name__
-            print(f"{name} failed: {outcome.failure}", file=sys.stderr)
+            outcome.fail(error)
             if not isinstance(error, (InputError, RuntimeError, ValueError)):
                 traceback.print_exc()
     if not lone:
@@ -279,7 +285,10 @@ def _unused(args: Any, baseline: Baseline | None) -> set[str]:
     if baseline is not None and (baseline.own_stop or not baseline.iterative):
         unused |= {"stop", "hold_out"}
     if baseline is not None and not baseline.iterative:
-        unused |= {"K", "N", "width", "depth", "init_std", "ema_decay", "log_every", "seed"}
+        unused |= {
+            "K", "N", "lr", "width", "depth", "init_std", "ema_decay", "log_every", "seed",
+            "precision",
+        }  # fmt: skip
     return unused
 
 
@@ -288,13 +297,22 @@ def _reconstruct(
     run: Run,
     label: str,
     baseline: Baseline | None,
-    settings: dict[str, Any],
     problem: Problem,
+    path: Path | None,
     make_net: Callable[[Any, str, Tensor, Operator], nn.Module],
     aseqdip: Callable[[Any, Tensor, Operator, Callback], Tensor],
 ) -> None:
     """Run one method and fill its run folder."""
     y, A = problem.y, problem.A
+    own: dict[str, Any] = {}
+    facts: dict[str, Any] = {"stop": "fixed"}
+    if baseline is not None:
+        own = baseline.settings | {name: problem.known[name] for name in baseline.takes}
+        if baseline.needs is not None:
+            own["z0"], reference = problem.reference(path)
+            facts |= reference
+        if baseline.own_stop:
+            facts["stop"] = "its own rule"
     rule = None
     if baseline is None or (baseline.iterative and not baseline.own_stop):
         if args.stop == "holdout":
@@ -308,15 +326,16 @@ def _reconstruct(
             rule = running_variance(run.inner)
     elif args.stop != "fixed" and baseline.own_stop:
         print(f"{run.identity['method']} stops by its own rule, so --stop {args.stop} is not used")
+    if rule is not None:
+        facts["stop"] = args.stop
     if baseline is not None:
-        given = ((name, value) for name, value in settings.items() if value is not None)
+        given = ((n, v) for n, v in baseline.settings.items() if v is not None)
         print(", ".join(f"{name} {value}" for name, value in given))
     run.open(problem.score, y, A)
     callback = run if rule is None else Stopping(rule, run)
     if baseline is None:
-        x_hat = aseqdip(dataclasses.replace(args, **settings), y, A, callback)
+        x_hat = aseqdip(args, y, A, callback)
     else:
-        own = baseline.settings | {name: problem.known[name] for name in baseline.takes}
         net = None
         if baseline.net is not None:
             net = place(make_net(args, baseline.net, y, A), y.device, args.precision)
@@ -326,10 +345,10 @@ def _reconstruct(
             run.discard()
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{run.identity['method']}: {error}") from error
+            method = f"{run.identity['method']}: "
+            raise InputError(method + str(error).removeprefix(method)) from error
     run.close()
     images = {"input": problem.A.pinv(problem.y), "final": x_hat}
-    facts: dict[str, Any] = {"hyperparameters": settings, "stop": args.stop}
     if run.k > 0:
         images["ema"] = run.averaged()
     if rule is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from baselines.ref_guided_dip import nearest_reference
 from operators.base import Operator
 from utils.cli import files_of, require
+from utils.files import file_hash
 
 
 def choose_reference(
@@ -29,7 +30,7 @@ def choose_reference(
         path: a file, or a folder of files.
         suffixes, also: which files of a folder are taken, as for run_items.
         load: reads a file's image, (h, w) real; it is resampled to the problem's size.
-        data: the file that is being reconstructed, which is no candidate.
+        data: the file that is being reconstructed; it is no candidate, nor are copies of it.
         y, A: the problem.
 
     Returns:
@@ -41,7 +42,8 @@ def choose_reference(
     """
     require(path.exists(), f"{path}: no such file or folder; give --reference one")
     files = files_of(path, suffixes, also)
-    others = [f for f in files if data is None or f.resolve() != data.resolve()]
+    own = None if data is None else file_hash(data)
+    others = [f for f in files if file_hash(f) != own]
     require(
         len(others) > 0,
         f"{path}: the scan that is to be reconstructed is no reference for itself; give "

@@ -111,7 +111,7 @@ class Run(Callback):
             if field.name not in {*RUN_FLAGS, *ignored}
             and field.type not in (Path, Path | None)
         }
-        self.settings |= hyperparameters or {}
+        self.settings["hyperparameters"] = hyperparameters or {}
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
         self.settings = json.loads(json.dumps(self.settings))  # as config.json will give them back
         require(
@@ -349,12 +349,16 @@ class Run(Callback):
 
         Raises:
             RunFailed: the loss or the iterate became NaN or Inf in the last steps.
+            Interrupted: a signal came when the method had taken its last step already.
         """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self._ended = time.perf_counter()
         if self._pending:
             self._read_terms()
+        if self._stopped_by is not None:
+            self._save_checkpoint()
+            raise self._interrupted(self._stopped_by)
         logged = self.rows[-1]["step"] if self.rows else 0
         if self._latest is not None and logged < self.k * self.inner:  # it ended in between
             self._log(self._latest)
@@ -443,6 +447,7 @@ class Run(Callback):
             "ema": self.ema,
             "rows": self.rows,
             "oracle": self.oracle,
+            "latest": self._latest,
             "state": {name: _state_of(part) for name, part in self.state.items()},
         }
         write_atomically(self._path("checkpoint.pt"), lambda file: torch.save(state, file))
@@ -462,6 +467,7 @@ class Run(Callback):
             self.k, self._seconds_before = state["k"], state["seconds"]
             self.z, self.ema = state["z"].to(self.device), state["ema"].to(self.device)
             self.rows, self.oracle = state["rows"], state["oracle"]
+            self._latest = state["latest"]
             conditions = state["conditions"]
         except InputError:
             raise
@@ -521,6 +527,7 @@ class Run(Callback):
         record = {
             **self.identity,
             "run": self.name,
+            "hyperparameters": self.settings["hyperparameters"],
             **metrics,
             **{f"{name}_oracle": value for name, value in self.oracle.items()},
             **self._chosen,

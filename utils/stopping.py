@@ -257,6 +257,10 @@ class Stopping(Callback):
         self.rule.see(k, x)
         self.callback.record(k, x, terms)
 
+    def chose(self, k: int) -> None:
+        """Pass it on."""
+        self.callback.chose(k)
+
 
 def _double(x: Tensor) -> Tensor:
     """Return x in double precision."""
