@@ -4,16 +4,15 @@
     python scripts/bench.py ct --size 512 --rounds 5
     python scripts/bench.py mri --against Aseq_DIP               beside the public code
 
-An outer step is N updates and the input update, without log. Modes take turns, round after round,
-in one process; a time is the median of the rounds, with the quartiles beside it, each of as many
-repetitions as fill --seconds. With --against DIR, a checkout of the authors' repository, its loop
-takes turns with ours: its network of the same size, its losses and its figures after each outer
-step (PSNR on the CPU, loss.item()), but not the pictures that it draws now and then; for CT also
+An outer step is N updates and the input update, without log; its time is given for each of its
+updates. Modes take turns, round after round, in one process; a time is the median of the rounds,
+with the quartiles beside it, each of as many repetitions as fill --seconds. With --against DIR, a
+checkout of the authors' repository, its loop takes turns with ours (public_loop.py); for CT also
 its Radon transform.
 
-The roofline: the floating-point operations of an outer step, counted by PyTorch while it runs,
-over its time; as a share of the rate that a large matrix product reaches in the same precision on
-the same device, and of the published peak where the GPU's is known.
+The roofline: the floating-point operations of the convolutions of an outer step, counted by
+PyTorch while it runs, over its time; as a share of the rate that a large matrix product reaches in
+the same precision on the same device, and of the published peak where the GPU's is known.
 """
 
 import argparse
@@ -112,6 +111,12 @@ class Mode:
             self.z = self.output(self.z)
 
 
+def maximum_resident() -> int:
+    """Return the most memory that this process has held, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -173,20 +178,24 @@ def operators(problem: Problem) -> dict[str, Callable[[], object]]:
 
 
 def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
-    """Return the share of a run's time that goes into log and checkpoints, at most.
+    """Return the share of a run's time that goes into log and checkpoints, the last one included.
 
-    The device is waited for before and after each record, so nothing of it is hidden.
+    The device is waited for before and after each record, so nothing of it is hidden. The first
+    steps, with their warm-up and capture, do not count.
     """
-    record, spent = Run.record, 0.0
+    record, spent, begun = Run.record, 0.0, 0.0
     device = problem.y.device
 
     def timed(self: Run, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
-        nonlocal spent
+        nonlocal spent, begun
         wait(device)
-        begun = time.perf_counter()
+        before = time.perf_counter()
         record(self, k, x, terms)
         wait(device)
-        spent += time.perf_counter() - begun
+        if k == WARM_UP + 2:
+            begun = time.perf_counter()
+        elif k > WARM_UP + 2:
+            spent += time.perf_counter() - before
 
     with tempfile.TemporaryDirectory() as folder:
         args.out, args.K = Path(folder), K
@@ -194,7 +203,6 @@ def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
         run.open(problem.score, problem.y, problem.A)
         Run.record = timed
         try:
-            begun = time.perf_counter()
             script.aseqdip(args, problem.y, problem.A, run)
             return spent / (time.perf_counter() - begun)
         finally:
@@ -202,9 +210,9 @@ def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
 
 
 def setup_times(task: str, options: argparse.Namespace) -> dict[str, float]:
-    """Time a process from its start to the end of its first outer step, without and with caches."""
+    """Time whole runs of four outer steps, from the start of Python to the pictures."""
     command = [
-        sys.executable, str(ROOT / f"aseqdip_{task}.py"), "--device", options.device, "--K", "1",
+        sys.executable, str(ROOT / f"aseqdip_{task}.py"), "--device", options.device, "--K", "4",
         "--width", str(options.width), "--fresh",
     ]  # fmt: skip
     if options.data is not None:
@@ -228,7 +236,8 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     """Measure the TFLOP/s of a large matrix product."""
     n = 8192 if device.type == "cuda" else 2048
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(n, n, device=device, dtype=dtype)
+    draw = torch.Generator(device).manual_seed(0)
+    a = torch.randn(n, n, device=device, dtype=dtype, generator=draw)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     found = race({"product": lambda: a @ a}, device, rounds=3, seconds=0.2)
     torch.backends.cuda.matmul.fp32_precision = "ieee"
@@ -252,26 +261,28 @@ def main(options: argparse.Namespace) -> None:
     def mode(precision: str, graph: bool, first: bool = False) -> Mode:
         return Mode(script, replace(args, precision=precision), y, A, graph, first)
 
-    if device.type == "cuda":
-        modes = {
-            "fp32, no graph": mode("fp32", False),
-            "fp32": mode("fp32", True),
-            "tf32": mode("tf32", True),
-            "bf16, no graph": mode("bf16", False),
-            "bf16": mode("bf16", True),
-        }
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        modes = {"fp32": mode("fp32", False), "fp32, channels first": mode("fp32", False, True)}
+    cuda = device.type == "cuda"
+    modes = {"fp32": mode("fp32", graph=cuda)}
     with FlopCounterMode(display=False) as counter:
-        next(iter(modes.values())).outer()
+        modes["fp32"].outer()
     flops = counter.get_total_flops()
-
-    outer = {name: m.outer for name, m in modes.items()}
-    update = {name: m.update for name, m in modes.items()}
+    for _ in range(WARM_UP + 1):
+        modes["fp32"].outer()
+    peak = torch.cuda.max_memory_reserved(device) if cuda else maximum_resident()
+    if cuda:
+        modes["fp32, no graph"] = mode("fp32", False)
+        modes["tf32"] = mode("tf32", True)
+        modes["bf16"] = mode("bf16", True)
+        modes["bf16, no graph"] = mode("bf16", False)
+    else:
+        modes["fp32, channels first"] = mode("fp32", False, True)
+    public = {}
     if options.against is not None:
-        public = public_loop(options.against, task, args, problem)
-        outer["public loop"], update["public loop"] = public.outer, public.update
+        public["public loop"] = public_loop(options.against, task, args, problem)
+        if cuda:
+            public["public loop, fp32"] = public_loop(options.against, task, args, problem)
+            public["public loop, fp32"].precision = "ieee"
+    all_modes = modes | public
     timed = dict(device=device, rounds=options.rounds, seconds=options.seconds)
     found: dict[str, Any] = {
         "task": task,
@@ -283,15 +294,16 @@ def main(options: argparse.Namespace) -> None:
         "device": device_name(device),
         "torch": torch.__version__,
         **git_state(),
-        "outer step": race(outer, **timed),
-        "update": race(update, **timed),
+        "outer step, for each update": {
+            name: {key: t / all_modes[name].N for key, t in times.items()}
+            for name, times in race({n: m.outer for n, m in all_modes.items()}, **timed).items()
+        },
+        "update": race({n: m.update for n, m in all_modes.items()}, **timed),
         "operator": race(operators(problem), **timed),
         "flops of an outer step": flops,
+        "peak memory, GiB": peak / 2**30,
     }
-    if device.type == "cuda":
-        found["peak memory, GiB"] = torch.cuda.max_memory_allocated(device) / 2**30
-    else:
-        found["peak memory, GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    require(not Graphed.failed, "no CUDA graph could be made, as said above")
     if options.against is not None and task == "ct":
         theirs = public_radon(options.against, A, problem)
         found["Radon"] = race(
@@ -300,7 +312,8 @@ def main(options: argparse.Namespace) -> None:
     known = next((v for k, v in PEAKS.items() if k in found["device"]), {})
     found["roofline"] = {}
     for name, m in modes.items():
-        rate = flops / found["outer step"][name]["median"] / 1e12
+        seconds = args.N * found["outer step, for each update"][name]["median"]
+        rate = flops / seconds / 1e12
         found["roofline"][name] = {
             "TFLOP/s": rate,
             "share of a matrix product": rate / matmul_rate(device, m.precision),
@@ -308,9 +321,8 @@ def main(options: argparse.Namespace) -> None:
         }
     Graphed.enabled = True
     torch.backends.cudnn.conv.fp32_precision = "ieee"
-    found["log and checkpoints, share of a run"] = logging_share(
-        script, args, problem, options.logged
-    )
+    K = options.logged or (args.K if cuda else 100)
+    found["log and checkpoints, share of a run"] = logging_share(script, args, problem, K)
     found["set-up, seconds"] = setup_times(task, options)
     report(found)
     path = options.out / f"{task}.json"
@@ -325,7 +337,7 @@ def report(found: dict[str, Any]) -> None:
         f"{found['task']}, {found['item']}: {found['shape']} from {found['measurements']}, width "
         f"{found['width']}, on {found['device']}, PyTorch {found['torch']}"
     )
-    for part in ("outer step", "update", "operator", "Radon"):
+    for part in ("outer step, for each update", "update", "operator", "Radon"):
         if part not in found:
             continue
         times = found[part]
@@ -348,10 +360,10 @@ def report(found: dict[str, Any]) -> None:
         )
     print(f"peak memory {found['peak memory, GiB']:.2f} GiB")
     print(
-        f"log and checkpoints: at most {found['log and checkpoints, share of a run']:.2%} of a run"
+        f"log and checkpoints: {found['log and checkpoints, share of a run']:.2%} of a run"
     )
     for name, seconds in found["set-up, seconds"].items():
-        print(f"start to the end of the first outer step, {name}: {seconds:.1f} s"
+        print(f"a run of four outer steps, from start to pictures, {name}: {seconds:.1f} s"
               if name != "imports alone" else f"imports: {seconds:.1f} s")  # fmt: skip
 
 
@@ -375,7 +387,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, help="threads of PyTorch on a CPU")
     parser.add_argument("--rounds", type=positive, default=9, help="turns of each mode")
     parser.add_argument("--seconds", type=float, default=0.5, help="at least so long a turn")
-    parser.add_argument("--logged", type=positive, default=100, help="outer steps of a logged run")
+    parser.add_argument(
+        "--logged", type=positive, help="outer steps of a logged run, on a CPU 100"
+    )
     parser.add_argument("--against", type=Path, help="checkout of the authors' Aseq_DIP")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     return parser.parse_args()

@@ -40,6 +40,8 @@ class Replayed(Graphed):
 @pytest.fixture(autouse=True)
 def enabled(monkeypatch):
     monkeypatch.setattr(Graphed, "enabled", True)
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "here")
 
 
 def images(n, device="cpu"):
@@ -100,12 +102,24 @@ def test_what_cannot_be_captured_runs_as_it_is_and_says_so_once(monkeypatch, cap
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(Replayed, "_capture", refuse)
+    streams = []
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "here")
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
     one, two = Replayed(lambda z: (2 * z,)), Replayed(lambda z: (2 * z,))
     for z in images(WARM_UP + 3):
         for graphed in (one, two):
             assert torch.equal(graphed(z.as_subclass(LikeCuda))[0], 2 * z)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "stream is capturing); each kernel is launched" in lines[0]
+    assert streams == ["here"]
+
+
+def test_a_graph_refuses_another_shape():
+    graphed = Replayed(lambda z: (2 * z,))
+    for z in images(WARM_UP + 1):
+        graphed(z.as_subclass(LikeCuda))
+    with pytest.raises(ValueError, match="was called with"):
+        graphed(torch.zeros(1, 2, 16, 8).as_subclass(LikeCuda))
 
 
 @needs_cuda

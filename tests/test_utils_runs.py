@@ -25,3 +25,11 @@ def test_the_average_is_the_normalised_exponential_one():
 def test_times_are_written_for_people():
     times = {0.12: "0.1 s", 34: "34 s", 119: "119 s", 300: "5 min", 12240: "3.4 h"}
     assert {seconds: duration(seconds) for seconds in times} == times
+
+
+def test_random_numbers_of_another_kind_of_device_are_refused():
+    generator = torch.Generator().manual_seed(3)
+    state = generator.get_state()
+    runs._restore(generator, state)
+    with pytest.raises(InputError, match="begun on another kind of device"):
+        runs._restore(generator, torch.zeros(16, dtype=torch.uint8))  # as a GPU's

@@ -255,5 +255,6 @@ def set_up_device(name: str, deterministic: bool, precision: Precision) -> torch
         # cuBLAS reads this when its first handle is made, which is after this point.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads it
         torch.backends.cudnn.benchmark = False
     return torch.device(name)

@@ -26,9 +26,11 @@ class Graphed:
 
     Attributes:
         enabled: for all functions at once: False launches each kernel on its own.
+        failed: graphs whose capture failed: the allocator may still ask for them.
     """
 
     enabled = True
+    failed: list[torch.cuda.CUDAGraph] = []
 
     def __init__(self, function: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         self.function = function
@@ -50,16 +52,18 @@ class Graphed:
         if self.n_calls <= WARM_UP:
             return self._call_aside(z)
         if self.replay is None:
-            try:
-                self._capture(z)
-            except RuntimeError as error:
+            failure = self._try_capture(z)
+            if failure is not None:
                 Graphed.enabled = False
+                self.outputs = ()
                 print(
-                    f"note: no CUDA graph can be made ({str(error).splitlines()[0]}); each "
-                    "kernel is launched on its own, which is slower",
+                    f"note: no CUDA graph can be made ({failure}); each kernel is launched on its "
+                    "own, which is slower",
                     file=sys.stderr,
                 )
                 return self.function(z)
+        if z.shape != self.z.shape:
+            raise ValueError(f"a graph of {tuple(self.z.shape)} was called with {tuple(z.shape)}")
         self.z.copy_(z)
         self.replay()
         return tuple(output.clone() for output in self.outputs)
@@ -75,10 +79,22 @@ class Graphed:
             output.record_stream(here)
         return outputs
 
+    def _try_capture(self, z: Tensor) -> str | None:
+        """Capture the function; where that fails, leave all as it was and say why."""
+        here = torch.cuda.current_stream(z.device)
+        try:
+            self._capture(z)
+        except RuntimeError as error:
+            torch.cuda.set_stream(here)  # where the end of a failed capture raises, it stays aside
+            return str(error.__context__ or error).splitlines()[0]
+        return None
+
     def _capture(self, z: Tensor) -> None:
         """Record the function's kernels without running them."""
         self.z = z.detach().clone()
         graph = torch.cuda.CUDAGraph()
+        Graphed.failed.append(graph)
         with torch.cuda.device(z.device), torch.cuda.graph(graph):
             self.outputs = self.function(self.z)
+        Graphed.failed.remove(graph)
         self.replay = graph.replay

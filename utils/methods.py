@@ -1,6 +1,7 @@
 """Running the methods that were asked for, aSeqDIP and its baselines, on one problem."""
 
 import dataclasses
+import gc
 import inspect
 import math
 import traceback
@@ -303,6 +304,7 @@ def _reconstruct(
     aseqdip: Callable[[Any, Tensor, Operator, Callback], Tensor],
 ) -> None:
     """Run one method and fill its run folder."""
+    gc.collect()  # networks and graphs of an earlier run, which hold on to each other
     y, A = problem.y, problem.A
     own: dict[str, Any] = {}
     facts: dict[str, Any] = {"stop": "fixed"}

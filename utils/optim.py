@@ -104,6 +104,10 @@ class Update:
             ]
         }
         self.optimizer.load_state_dict(state)
+        for parameter, kept in self.optimizer.state.items():
+            for name, value in kept.items():
+                if value.shape == parameter.shape:  # in the same layout: Adam goes through memory
+                    kept[name] = torch.empty_like(parameter).detach().copy_(value)
 
 
 class Output:

@@ -540,7 +540,8 @@ class Run(Callback):
             "quick": self.args.quick,
         }
         if self.device.type == "cuda":
-            record["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+            # Reserved: what a graph uses counts as free in what is allocated.
+            record["peak_memory_gib"] = torch.cuda.max_memory_reserved(self.device) / 2**30
         if self.rows:
             self._write_log()
         # JSON has no infinity, the PSNR of an image without any error.
@@ -566,6 +567,11 @@ def _restore(part: Any, saved: Any) -> None:
         with torch.no_grad():
             part.copy_(saved)
     elif isinstance(part, torch.Generator):
+        require(
+            saved.numel() == part.get_state().numel(),
+            "this run was begun on another kind of device, whose random numbers are others; go on "
+            "there, or start afresh with --fresh",
+        )
         part.set_state(saved)
     else:
         part.load_state_dict(saved)

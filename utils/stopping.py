@@ -213,12 +213,12 @@ class HeldOut(Rule):
         if not held.any():
             raise ValueError("held is False everywhere; expected measurements that are held out")
         self.A = A
-        self.held = held.to(y.device)
-        self.y_held = y[:, self.held]
+        self.places = held.to(y.device).flatten().nonzero()[:, 0]
+        self.y_held = y.flatten(1)[:, self.places]
 
     @torch.no_grad()
     def _judge(self, x: Tensor) -> tuple[float, Tensor]:
-        return sqnorm(self.A(x)[:, self.held], self.y_held).item(), x
+        return sqnorm(self.A(x).flatten(1)[:, self.places], self.y_held).item(), x
 
 
 class Stopping(Callback):
