@@ -2,8 +2,11 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from utils import runs
+from utils.cli import InputError
 from utils.runs import Run, duration
 
 
