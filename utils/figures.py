@@ -133,7 +133,7 @@ def methods_comparison(
     bands = -(-len(shown) // columns)
     rows_each = 1 if truth is None else 2
     size = 2.6
-    band = rows_each * size * height / width + 0.7
+    band = rows_each * size * height / width + 0.8
     figure = Figure(figsize=(size * columns, bands * band + 0.3), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.subplots(bands * rows_each, columns, squeeze=False)
@@ -165,7 +165,7 @@ def methods_comparison(
             below.set_title(f"|error| x {error_scale}", fontsize=7)
     top = 1 - 0.3 / figure.get_figheight()
     figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False)
-    figure.tight_layout(pad=0.4, rect=(0, 0, 1, top))
+    figure.tight_layout(pad=0.4, h_pad=1.0, rect=(0, 0, 1, top))
     return figure
 
 
