@@ -9,7 +9,7 @@ demo: .venv/installed
 	@echo 'For the other commands of the README: . .venv/bin/activate'
 
 test: .venv/tested
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 tests
 
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, got " + sys.version.split()[0] + "; say make PYTHON=python3.12")'
@@ -18,7 +18,7 @@ test: .venv/tested
 	touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytest>=8'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pytest>=8' 'pytest-xdist>=3.5'
 	touch $@
 
 clean:

@@ -17,7 +17,10 @@ from utils.mri_data import fft2c, load_sample
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ASEQDIP_DATA", ROOT.parent / "shared" / "data"))
 
-torch.set_num_threads(2)
+# One thread for each of several pytest processes; processes that tests start take as many.
+threads = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ.setdefault("OMP_NUM_THREADS", threads)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def small_kspace(height=64, width=60, n_coils=6, seed=0):
