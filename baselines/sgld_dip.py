@@ -70,9 +70,9 @@ def sgld_dip(
         the noise, which is proportional to lr instead of its root: as in that code, these are not
         samples of the posterior.
     """
-    if not 0 <= burn_in < 1 or thin < 1:
+    if not 0 <= burn_in <= 1 or thin < 1:
         raise ValueError(
-            f"expected burn_in from 0 to below 1 and thin of at least 1, got {burn_in} and {thin}"
+            f"expected burn_in from 0 to 1 and thin of at least 1, got {burn_in} and {thin}"
         )
     burned = round(burn_in * steps)
     first_sample = (burned // thin + 1) * thin

@@ -1,5 +1,6 @@
 """The MRI script as a user runs it: outputs, resume, bad input."""
 
+import dataclasses
 import errno
 import os
 import re
@@ -562,6 +563,6 @@ def test_unknown_flags_and_types_exit_with_status_2():
 def test_help_explains_every_flag():
     process = as_process("--help")
     assert process.returncode == 0
-    for field in aseqdip_mri.Args.__dataclass_fields__:
-        assert f"--{field.replace('_', '-')}" in process.stdout
+    for field in dataclasses.fields(aseqdip_mri.Args):
+        assert f"--{field.name.replace('_', '-')}" in process.stdout
     assert "section 4.1" in process.stdout

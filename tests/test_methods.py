@@ -251,7 +251,7 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--method", "nlm", "--set", "patch_size=-3"], "patch_distance of at least 1"),
         (["--method", "sgld_dip", "--set", "thin=5000"], "no step is sampled"),
         (["--method", "sgld_dip", "--set", "thin=0"], "thin of at least 1"),
-        (["--method", "sgld_dip", "--set", "burn_in=-3"], "burn_in from 0 to below 1"),
+        (["--method", "sgld_dip", "--set", "burn_in=-3"], "burn_in from 0 to 1"),
         (["--method", "self_guided_dip", "--set", "n_draws=0"], "n_draws of at least 1"),
         (["--method", "rethinking_dip", "--set", "ste_decay=2"], "error: rethinking_dip: expected"),
         (["--method", "tv_dip", "--lambda-ae", "2"], "of use to aSeqDIP only"),

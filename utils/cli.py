@@ -7,9 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 import tyro
@@ -38,7 +38,7 @@ class RunArgs:
     run: str | None = None  # name of the run's folder; without it a hash of the settings
     fresh: bool = False  # do the run again, throwing away what its folder holds
     quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
-    changed: tuple[str, ...] = field(default=(), init=False)  # no flag: the fields that differ from their defaults
+    changed: ClassVar[tuple[str, ...]] = ()  # no flag: the fields that differ from their defaults
 
 
 # What --fast changes: these are then the defaults.

@@ -53,7 +53,6 @@ LIBRARIES = (
 # settings by hash.
 RUN_FLAGS = {
     "slice", "device", "deterministic", "run", "fresh", "quick", "fast", "method", "set",
-    "changed",
 }  # fmt: skip
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
 CHECKPOINT_SHARE = 0.005  # and at most this share of the time goes into them
