@@ -101,10 +101,13 @@ class Plan:
         self.path = request.out / "plan" / f"{request.name}.json"
         self.pictures: list[str] = []
         self.cells = make_cells(request)
-        self._take_over()
 
-    def _take_over(self) -> None:
-        """Mark as done what an earlier plan has as done, if nothing it depends on has changed."""
+    def take_over(self) -> None:
+        """Mark as done what the plan file has as done, if nothing it depends on has changed.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         try:
             stored = {cell["id"]: cell for cell in json.loads(self.path.read_text())["cells"]}
         except FileNotFoundError:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from utils.cli import InputError, require
+from utils.cli import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = 5  # of a cell whose node is lost
@@ -70,7 +70,6 @@ class LocalExecutor:
     """Runs jobs on this machine, `workers` on each of its GPUs, or on the CPU without one."""
 
     def __init__(self, workers: int) -> None:
-        require(workers >= 1, f"--workers {workers}: expected a whole number of at least 1")
         gpus = visible_gpus()
         environment: list[dict[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}]
         if not gpus and workers > 1 and "OMP_NUM_THREADS" not in os.environ:
@@ -124,7 +123,6 @@ class RayExecutor:
             raise InputError(
                 "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt"
             ) from error
-        require(gpus_per_run > 0, f"--gpus-per-run {gpus_per_run:g}: expected a number above 0")
         self._ray: Any = ray
         ray.init(log_to_driver=False, logging_level="warning")
         self._gpus_per_run = gpus_per_run

@@ -15,6 +15,7 @@ images, or one that holds the folders mri, ct, cbsd68, ffhq.
 """
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -37,7 +38,7 @@ from cells import ROOT, Cell, Plan, Request, command_of
 from executors import Executor, Job, LocalExecutor, RayExecutor
 from tables import TABLES
 
-from utils.cli import Interrupted, RunFailed, exit_status, require
+from utils.cli import InputError, Interrupted, RunFailed, exit_status, require
 from utils.files import PARTIAL
 from utils.runs import duration
 
@@ -194,12 +195,11 @@ def alone(path: Path) -> Iterator[None]:
         if fcntl is not None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                require(
-                    False,
+            except BlockingIOError as error:
+                raise InputError(
                     f"{path}: another launcher is at work on this table; wait for it, or take "
-                    "another --out",
-                )
+                    "another --out"
+                ) from error
         for partial in path.parent.glob(f".{path.name}.*{PARTIAL}"):
             partial.unlink()  # a kill left it
         yield
@@ -253,6 +253,19 @@ def make_request(args: Args, flags: tuple[str, ...]) -> Request:
         bool(args.seeds) and len(set(args.seeds)) == len(args.seeds) and min(args.seeds) >= 0,
         f"--seeds {' '.join(map(str, args.seeds))}: expected different numbers from 0",
     )
+    require(args.workers >= 1, f"--workers {args.workers}: expected a whole number of at least 1")
+    require(
+        0 < args.gpus_per_run < math.inf,
+        f"--gpus-per-run {args.gpus_per_run:g}: expected a number above 0",
+    )
+    require(
+        args.executor == "local" or args.workers == Args.workers,
+        "--workers: of use to --executor local only; with ray take --gpus-per-run",
+    )
+    require(
+        args.executor == "ray" or args.gpus_per_run == Args.gpus_per_run,
+        "--gpus-per-run: of use to --executor ray only; with local take --workers",
+    )
     given = {}
     for name in ("reference", "bkse_weights"):
         path = getattr(args, name)
@@ -276,8 +289,9 @@ def launch(args: Args, flags: tuple[str, ...]) -> None:
     path = request.out / "plan" / f"{request.name}.json"
     above = next(folder for folder in path.parents if folder.exists())
     require(above.is_dir(), f"--out {args.out}: {above} is a file")
+    plan = Plan(request)
     with alone(path):
-        plan = Plan(request)
+        plan.take_over()
         plan.save()
         print(f"{request.table.title}: {len(plan.cells)} cells")
         if request.table.note:
@@ -308,14 +322,6 @@ def launch(args: Args, flags: tuple[str, ...]) -> None:
 
 def run_cells(args: Args, plan: Plan) -> None:
     """Run the waiting cells of a plan on the executor that the user wants."""
-    require(
-        args.executor == "local" or args.workers == Args.workers,
-        "--workers: of use to --executor local only; with ray take --gpus-per-run",
-    )
-    require(
-        args.executor == "ray" or args.gpus_per_run == Args.gpus_per_run,
-        "--gpus-per-run: of use to --executor ray only; with local take --workers",
-    )
     if args.executor == "ray":
         executor: Executor = RayExecutor(args.gpus_per_run)
     else:
@@ -323,7 +329,7 @@ def run_cells(args: Args, plan: Plan) -> None:
     try:
         with Stop() as stop:
             work = Launch(plan, executor, stop)
-            print(f"{work.progress()} | {executor.slots} at a time on {executor.place}")
+            print(f"{work.progress()} | {executor.slots} at a time on {executor.place}", flush=True)
             work.run()
     finally:
         executor.close()
