@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 import torch
 
-from utils.cli import InputError
-
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = 5  # of a cell whose node is lost
 
@@ -117,12 +115,8 @@ class RayExecutor:
     """
 
     def __init__(self, gpus_per_run: float) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise InputError(
-                "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt"
-            ) from error
+        import ray  # of requirements-cluster.txt; the local executor does without
+
         self._ray: Any = ray
         ray.init(log_to_driver=False, logging_level="warning")
         self._gpus_per_run = gpus_per_run
@@ -172,6 +166,8 @@ class RayExecutor:
 
 def run_on_node(job: Job) -> int:
     """Run a job in a Ray worker; ray.cancel raises KeyboardInterrupt in it."""
+    # A launcher in the background of a script ignores SIGINT, and so would its workers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = spawn(job, {})
     try:
         while process.poll() is None:

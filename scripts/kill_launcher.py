@@ -34,11 +34,30 @@ def start(command: list[str], out: Path) -> subprocess.Popen:
         )  # fmt: skip
 
 
+def killed_at(moment: float, process: subprocess.Popen) -> bool:
+    """Kill a process so many seconds from now; False if it has ended by then."""
+    try:
+        process.wait(timeout=moment)
+        return False
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def gone(out: Path) -> bool:
+    """Wait for the end of what works below a folder; False if it lives on."""
+    deadline = time.monotonic() + ORPHANS_SECONDS
+    while orphans(out) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not orphans(out)
+
+
 def table_of(out: Path) -> dict[str, tuple[str, str | None]]:
-    """Return the state of each cell and the SHA-256 of its reconstruction."""
-    (path,) = (out / "plan").glob("*.json")
+    """Return the state of each cell and the SHA-256 of its reconstruction; {} without a plan."""
     found = {}
-    for cell in json.loads(path.read_text())["cells"]:
+    cells = [c for path in out.glob("plan/*.json") for c in json.loads(path.read_text())["cells"]]
+    for cell in cells:
         digest = None
         if cell["state"] == "done":
             content = (out / cell["run"] / "reconstruction.npy").read_bytes()
@@ -89,39 +108,33 @@ def main() -> int:
         undisturbed, killed = Path(folder) / "undisturbed", Path(folder) / "killed"
         begun = time.perf_counter()
         start(args.command, undisturbed).wait()
-        if not list(undisturbed.glob("plan/*.json")):
+        expected = table_of(undisturbed)
+        if not expected:
             print(undisturbed.with_suffix(".txt").read_text())
             return 1
-        expected = table_of(undisturbed)
         done = sum(state == "done" for state, _ in expected.values())
         print(
             f"undisturbed: {done} of {len(expected)} cells done in "
             f"{time.perf_counter() - begun:.0f} s", flush=True,
         )  # fmt: skip
         kills = tables = good = left_behind = 0
-        while kills < args.kills:
+        while kills < args.kills or killed.exists():
             process = start(args.command, killed)
-            moment = moments.uniform(0, args.longest)
-            try:
-                process.wait(timeout=moment)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-                deadline = time.monotonic() + ORPHANS_SECONDS
-                while orphans(killed) and time.monotonic() < deadline:
-                    time.sleep(0.1)
-                left_behind += bool(orphans(killed))
-                planned = table_of(killed) if list(killed.glob("plan/*.json")) else {}
-                ready = sum(state == "done" for state, _ in planned.values())
-                print(f"{kills:3d}: killed at {moment:.1f} s, {ready} cells done", flush=True)
-                continue
+            if kills < args.kills:
+                moment = moments.uniform(0, args.longest)
+                if killed_at(moment, process):
+                    kills += 1
+                    left_behind += not gone(killed)
+                    planned = table_of(killed)
+                    ready = sum(state == "done" for state, _ in planned.values())
+                    print(f"{kills:3d}: killed at {moment:.1f} s, {ready} cells done", flush=True)
+                    if not planned or {"waiting", "running"} & {s for s, _ in planned.values()}:
+                        continue
+                    process = start(args.command, killed)  # only the figure and the report are left
+            process.wait()
             tables += 1
             good += check(killed, expected)
             shutil.rmtree(killed)
-        start(args.command, killed).wait()
-        tables += 1
-        good += check(killed, expected)
     print(
         f"{kills} kills: {good} of {tables} tables equal the undisturbed one, "
         f"{left_behind} times a run lived on"

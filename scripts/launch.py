@@ -14,6 +14,7 @@ cells fail. Without --data the task scripts take their embedded samples. FOLDER 
 images, or one that holds the folders mri, ct, cbsd68, ffhq.
 """
 
+import importlib.util
 import json
 import math
 import re
@@ -159,7 +160,8 @@ class Launch:
             cell.why = why_failed(status, log)
             what = f": {cell.why}"
         self.plan.save()
-        shown = "put off" if cell.state == "waiting" else cell.state
+        pause = "stopped" if stopping else "put off"
+        shown = pause if cell.state == "waiting" else cell.state
         name = cell.id.partition("/")[2]
         print(f"{self.progress()} | {shown}: {name}{what}, {duration(seconds)}", flush=True)
 
@@ -265,6 +267,10 @@ def make_request(args: Args, flags: tuple[str, ...]) -> Request:
     require(
         args.executor == "ray" or args.gpus_per_run == Args.gpus_per_run,
         "--gpus-per-run: of use to --executor ray only; with local take --workers",
+    )
+    require(
+        args.executor == "local" or importlib.util.find_spec("ray") is not None,
+        "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt",
     )
     given = {}
     for name in ("reference", "bkse_weights"):
