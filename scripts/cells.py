@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tables import QUICK_SIZE, Dataset, Method, Setting, Table
+from tables import DATASETS, QUICK_SIZE, Dataset, Method, Setting, Table
 
 from utils.cli import InputError, files_of, require
 from utils.files import content_hash, reason, write_atomically
@@ -26,7 +26,6 @@ NEEDS = {
     "reference": "needs prior data: --reference names images of others",
     "bkse_weights": "needs the weights of the blur network: --bkse-weights names their file",
 }
-FOLDERS = ("mri", "ct", "cbsd68", "ffhq")
 
 
 @dataclass
@@ -36,7 +35,7 @@ class Cell:
     Args:
         id: table, setting, method, image and seed, with slashes between.
         setting, method, task: their names in scripts/tables.py.
-        item: the image's file without its suffix, "sample" for the embedded one; None where the
+        item: the image's file without its suffix, "sample" for the embedded one, "-" where the
             data folder holds none.
         seed: of the weights.
         command: the script and its flags; empty if it cannot run.
@@ -52,7 +51,7 @@ class Cell:
     setting: str
     method: str
     task: str
-    item: str | None
+    item: str
     seed: int
     command: list[str]
     stamp: str | None
@@ -185,11 +184,12 @@ def make_cells(request: Request) -> list[Cell]:
             for method in request.table.methods:
                 why = files if isinstance(files, str) else _why_not(request, setting, method)
                 for seed in request.seeds:
-                    item = file.stem if file is not None else "sample"
+                    item = "sample" if file is None else file.stem
+                    item = "-" if isinstance(files, str) else item
                     cell = Cell(
                         id=f"{request.name}/{setting.name}/{method.name}/{item}/seed{seed}",
                         setting=setting.name, method=method.name, task=setting.task,
-                        item=None if isinstance(files, str) else item, seed=seed,
+                        item=item, seed=seed,
                         command=[], stamp=None, state="not run", why=why,
                     )  # fmt: skip
                     if why is None:
@@ -283,7 +283,7 @@ def _why_not(request: Request, setting: Setting, method: Method) -> str | None:
 
 
 def choose_files(request: Request, dataset: Dataset) -> list[Path | None] | str:
-    """Choose the images of a data set: those that data/<folder>.txt names, or the first by name.
+    """Choose the images of a data set: those that data/<name>.txt names, or the first by name.
 
     Returns:
         The files; [None] for the embedded sample; or why there are none.
@@ -296,25 +296,33 @@ def choose_files(request: Request, dataset: Dataset) -> list[Path | None] | str:
         return [None]
     require(data.exists(), f"--data {data}: no such file or folder")
     datasets = {s.data for s in request.settings}
-    if data.is_dir() and any((data / name).is_dir() for name in FOLDERS):
-        if not (data / dataset.folder).is_dir():
-            return f"needs data: {data / dataset.folder} is not there"
-        data = data / dataset.folder
+    if data.is_dir() and any((data / name).is_dir() for d in DATASETS for name in d.folders):
+        data = next((data / name for name in dataset.folders if (data / name).is_dir()), None)
+        if data is None:
+            return f"needs data: no folder {' or '.join(dataset.folders)} in {request.data}"
     else:
         require(
             len(datasets) == 1,
             f"--data {data}: {request.name} needs several kinds of data; expected a folder that "
-            "holds folders " + ", ".join(sorted(d.folder for d in datasets)),
+            "holds folders " + ", ".join(sorted(d.folders[0] for d in datasets)),
         )
     files = [f for f in files_of(data, dataset.suffixes, dataset.takes) if f.name[0] != "."]
     require(bool(files), f"{data}: a folder without {', '.join(dataset.suffixes)} files")
-    named = [file for name in _named_ids(dataset) for file in files if name in (file.stem, file.name)]
+    if not data.is_dir():
+        return files
+    ids = _named_ids(dataset)
+    named = [file for name in ids for file in files if name in (file.stem, file.name)]
+    if ids and len(named) < min(request.images, len(ids)):
+        which = "they" if named else "the first by name"
+        print(
+            f"{data}: {len(named)} of the images that data/{dataset.name}.txt names; {which} are taken"
+        )
     return (named or files)[: request.images]
 
 
 def _named_ids(dataset: Dataset) -> list[str]:
-    """Read data/<folder>.txt: a file's name on each line, with or without suffix; # comments."""
-    path = ROOT / "data" / f"{dataset.folder}.txt"
+    """Read data/<name>.txt: a file's name on each line, with or without suffix; # comments."""
+    path = ROOT / "data" / f"{dataset.name}.txt"
     if not path.exists():
         return []
     lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())

@@ -1,9 +1,9 @@
 """Kill the launcher of a table at random moments and compare the table with an undisturbed one.
 
 The launcher is started again after each kill (SIGKILL, to the launcher alone), and what it leaves
-is looked at: a plan file that can be read, and no run that lives on. When the table is complete, its
-cells' states and the bytes of their reconstructions must be those of the undisturbed table, with one
-run folder a cell. If kills are left then, it begins again in an empty folder.
+is looked at: a plan file that can be read, and no run that lives on. When the table is complete,
+its cells' states and the bytes of their reconstructions must be those of the undisturbed table,
+with one run folder a cell. If kills are left then, it begins again in an empty folder.
 
     python scripts/kill_launcher.py --kills 100 --longest 30 table2_inpainting --quick --images 3
 """
@@ -97,7 +97,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--longest", type=float, default=30, help="seconds from a start to its kill")
+    parser.add_argument("--longest", type=float, default=30, help="seconds before a kill, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="a table and flags of launch.py")
     args = parser.parse_args()
@@ -118,7 +118,8 @@ def main() -> int:
             f"{time.perf_counter() - begun:.0f} s", flush=True,
         )  # fmt: skip
         kills = tables = good = left_behind = 0
-        while kills < args.kills or killed.exists():
+        complete = False
+        while kills < args.kills or not complete:
             process = start(args.command, killed)
             if kills < args.kills:
                 moment = moments.uniform(0, args.longest)
@@ -128,13 +129,16 @@ def main() -> int:
                     planned = table_of(killed)
                     ready = sum(state == "done" for state, _ in planned.values())
                     print(f"{kills:3d}: killed at {moment:.1f} s, {ready} cells done", flush=True)
-                    if not planned or {"waiting", "running"} & {s for s, _ in planned.values()}:
+                    states = {state for state, _ in planned.values()}
+                    complete = bool(states) and not states & {"waiting", "running"}
+                    if not complete:
                         continue
                     process = start(args.command, killed)  # only the figure and the report are left
             process.wait()
+            complete = True
             tables += 1
             good += check(killed, expected)
-            shutil.rmtree(killed)
+            shutil.rmtree(killed, ignore_errors=True)  # an early error leaves none
     print(
         f"{kills} kills: {good} of {tables} tables equal the undisturbed one, "
         f"{left_behind} times a run lived on"

@@ -11,7 +11,7 @@ results/ (the run folders), logs/, plan/<table>.json (the state of each cell), f
 
 What follows a lone -- goes to every run; flags that aSeqDIP alone takes make the other methods'
 cells fail. Without --data the task scripts take their embedded samples. FOLDER is a folder of
-images, or one that holds the folders mri, ct, cbsd68, ffhq.
+images, or one that holds the folders fastmri (or mri), aapm (or ct), cbsd68, ffhq.
 """
 
 import importlib.util
@@ -58,7 +58,7 @@ COMPARISON = re.compile(r"^  comparison, curves and table: (.+)$", re.MULTILINE)
 @dataclass
 class Args:
     table: tyro.conf.Positional[Literal[tuple(TABLES)]]  # which table or figure
-    data: Path | None = None  # folder of images, or of the folders mri, ct, cbsd68, ffhq; or one file
+    data: Path | None = None  # folder of images, or of the folders fastmri, aapm, cbsd68, ffhq; or one file
     images: int | None = None  # how many of a folder; without it as many as the paper took
     seeds: tuple[int, ...] = (0,)  # of the weights; every image is run with each
     out: Path = Path("results")  # folder for everything that is made
@@ -228,9 +228,8 @@ def compare_methods(plan: Plan) -> None:
             )  # fmt: skip
             folders = COMPARISON.findall(done.stdout)
             if done.returncode or not folders:
-                raise RunFailed(
-                    f"no comparison of {setting.name}, {item}: {why_failed(done.returncode, done.stderr)}"
-                )
+                why = why_failed(done.returncode, done.stderr)
+                raise RunFailed(f"no comparison of {setting.name}, {item}: {why}")
             picture = Path(folders[-1]) / "comparison.png"
             plan.pictures.append(str(picture.relative_to(request.out)))
             print(f"  {picture}")
@@ -315,7 +314,8 @@ def launch(args: Args, flags: tuple[str, ...]) -> None:
         for cell in plan.cells:
             if cell.state == "failed":
                 print(f"failed: {cell.id}: {cell.why}; log: {plan.folder(cell.log)}")
-        for why in dict.fromkeys(f"{c.method}: {c.why}" for c in plan.cells if c.state == "not run"):
+        idle = [cell for cell in plan.cells if cell.state == "not run"]
+        for why in dict.fromkeys(f"{cell.setting}, {cell.method}: {cell.why}" for cell in idle):
             print(f"not run: {why}")
         reported = make_report(request.out) == 0
     if not reported or plan.count("failed"):

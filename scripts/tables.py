@@ -16,13 +16,14 @@ class Dataset:
     """What one task is tried on.
 
     Args:
-        folder: its name below a data folder that holds several; also data/<folder>.txt names the
-            images of the paper's tables.
+        name: data/<name>.txt names the images of our tables.
+        folders: its names below a data folder that holds several, the first that is there.
         suffixes: which of its files are taken.
         dicom: take files without such a suffix too, if they are DICOM inside.
     """
 
-    folder: str
+    name: str
+    folders: tuple[str, ...]
     suffixes: tuple[str, ...]
     dicom: bool = False
 
@@ -31,10 +32,11 @@ class Dataset:
         return self.dicom and ct_data.is_dicom(path)
 
 
-MRI = Dataset("mri", (".h5", ".npy", ".npz"))
-CT = Dataset("ct", ct_data.SUFFIXES, dicom=True)
-CBSD68 = Dataset("cbsd68", image_data.SUFFIXES)
-FFHQ = Dataset("ffhq", image_data.SUFFIXES)
+MRI = Dataset("fastmri", ("fastmri", "mri"), (".h5", ".npy", ".npz"))
+CT = Dataset("aapm", ("aapm", "ct"), ct_data.SUFFIXES, dicom=True)
+CBSD68 = Dataset("cbsd68", ("cbsd68",), image_data.SUFFIXES)
+FFHQ = Dataset("ffhq", ("ffhq",), image_data.SUFFIXES)
+DATASETS = (MRI, CT, CBSD68, FFHQ)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python scripts/tied.py PARENT COMMAND...
 
 PARENT is that process's number. On Linux the kernel kills the command when PARENT is gone, however
-it went: an orphan would work on in a run folder that the next launcher wants. Elsewhere it lives on.
+it went: an orphan would hold a run folder that the next launcher wants. Elsewhere it lives on.
 """
 
 import ctypes

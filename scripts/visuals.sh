@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Figures 5 and 11 to 17 in form: one image of each task, the methods side by side.
-#   bash scripts/visuals.sh [--data FOLDER] [--images N] [--out DIR] [--quick] [further flags of launch.py]
-# FOLDER holds the folders mri, ct, cbsd68, ffhq; a task that fails does not stop the next.
+#   bash scripts/visuals.sh [--data FOLDER] [--images N] [--out DIR] [--quick] [flags of launch.py]
+# FOLDER holds the folders fastmri, aapm, cbsd68, ffhq; a task that fails does not stop the next.
 set -uo pipefail
 status=0
 for task in mri ct denoising inpainting deblurring; do
