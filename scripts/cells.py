@@ -315,7 +315,7 @@ def choose_files(request: Request, dataset: Dataset) -> list[Path | None] | str:
     if ids and len(named) < min(request.images, len(ids)):
         which = "they" if named else "the first by name"
         print(
-            f"{data}: {len(named)} of the images that data/{dataset.name}.txt names; {which} are taken"
+            f"{data}: it has {len(named)} of the images of data/{dataset.name}.txt; {which} are taken"
         )
     return (named or files)[: request.images]
 

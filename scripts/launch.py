@@ -208,9 +208,13 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def compare_methods(plan: Plan) -> None:
-    """Let the task scripts put the finished methods' images side by side, one picture an image."""
+    """Let the task scripts put the finished methods' images side by side, one picture an image.
+
+    Raises:
+        RunFailed: a script could not.
+    """
     request = plan.request
-    methods = {m.name: m for m in request.table.methods}
+    methods = {method.name: method for method in request.table.methods}
     for setting in request.settings:
         groups: dict[tuple[str, int], list[Cell]] = defaultdict(list)
         for cell in plan.cells:
@@ -236,9 +240,26 @@ def compare_methods(plan: Plan) -> None:
     plan.save()
 
 
-def make_report(out: Path) -> int:
-    """Make the report of all tables in a folder; return the exit status."""
-    return subprocess.run([sys.executable, ROOT / "scripts" / "report.py", out]).returncode
+def draw_curves(plan: Plan) -> None:
+    """Draw the figure over the updates.
+
+    Raises:
+        RunFailed: it could not be drawn.
+    """
+    command = [sys.executable, ROOT / "scripts" / "plot_steps.py", plan.path]
+    if subprocess.run(command).returncode:
+        raise RunFailed("the figure could not be drawn")
+
+
+def make_report(plan: Plan) -> None:
+    """Make the report of all tables below OUT.
+
+    Raises:
+        RunFailed: it could not be made.
+    """
+    command = [sys.executable, ROOT / "scripts" / "report.py", plan.request.out]
+    if subprocess.run(command).returncode:
+        raise RunFailed("the report could not be made")
 
 
 def make_request(args: Args, flags: tuple[str, ...]) -> Request:
@@ -305,24 +326,21 @@ def launch(args: Args, flags: tuple[str, ...]) -> None:
             print("without --data: the scripts' embedded samples, one image a task")
         if plan.count("waiting"):
             run_cells(args, plan)
-        if request.table.panels:
-            subprocess.run(
-                [sys.executable, ROOT / "scripts" / "plot_steps.py", plan.path], check=True
-            )
-        if request.table.pictures:
-            compare_methods(plan)
         for cell in plan.cells:
             if cell.state == "failed":
                 print(f"failed: {cell.id}: {cell.why}; log: {plan.folder(cell.log)}")
         idle = [cell for cell in plan.cells if cell.state == "not run"]
         for why in dict.fromkeys(f"{cell.setting}, {cell.method}: {cell.why}" for cell in idle):
             print(f"not run: {why}")
-        reported = make_report(request.out) == 0
-    if not reported or plan.count("failed"):
+        sys.stdout.flush()  # what follows prints by itself
+        steps = [draw_curves] if request.table.panels else []
+        steps += [compare_methods] if request.table.pictures else []
+        statuses = [exit_status(lambda: step(plan)) for step in (*steps, make_report)]
+    if any(statuses):
+        raise RunFailed("the runs are kept, but what is made of them is not complete")
+    if plan.count("failed"):
         raise RunFailed(
             f"{plan.count('failed')} cells failed; the same command tries them again"
-            if reported
-            else "the report could not be made"
         )
 
 

@@ -73,7 +73,7 @@ def mean_curve(logs: dict[str, list[dict[int, float]]]) -> MeanCurve:
 
 
 def collect(plan: dict[str, Any], out: Path, curve: dict[str, str]) -> MeanCurve | None:
-    """Average what is done of one curve; None if nothing is."""
+    """Average what is done of one curve; None if nothing is, or its runs share no logged step."""
     logs: dict[str, list[dict[int, float]]] = defaultdict(list)
     for cell in plan["cells"]:
         mine = (cell["setting"], cell["method"]) == (curve["setting"], curve["method"])
@@ -81,7 +81,8 @@ def collect(plan: dict[str, Any], out: Path, curve: dict[str, str]) -> MeanCurve
             log = read_log(out / cell["run"] / "log.csv")
             if log:  # none of measured data
                 logs[cell["item"]].append(log)
-    return mean_curve(logs) if logs else None
+    found = mean_curve(logs) if logs else None
+    return found if found is not None and len(found.steps) else None
 
 
 def size_of(plan: dict[str, Any], out: Path, settings: set[str]) -> str:

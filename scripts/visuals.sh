@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Figures 5 and 11 to 17 in form: one image of each task, the methods side by side.
-#   bash scripts/visuals.sh [--data FOLDER] [--images N] [--out DIR] [--quick] [flags of launch.py]
+#   bash scripts/visuals.sh [--data FOLDER] [--images N] [--out DIR] [--quick] [...]
 # FOLDER holds the folders fastmri, aapm, cbsd68, ffhq; a task that fails does not stop the next.
 set -uo pipefail
 status=0

@@ -1,5 +1,6 @@
 """The launcher of tables, with a task script in miniature, and with a real one."""
 
+import argparse
 import csv
 import dataclasses
 import importlib
@@ -18,6 +19,7 @@ from conftest import ROOT, small_kspace
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import cells
+import executors
 import launch
 import plot_steps
 from tables import TABLES
@@ -236,6 +238,21 @@ def test_a_lost_node_of_a_ray_cluster_loses_no_cell(toy):
     assert "3 at a time on a Ray cluster of 2 nodes" in said
 
 
+def test_runs_are_spread_over_the_gpus_that_there_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setattr(executors.torch.cuda, "device_count", lambda: 2)
+    executor = executors.LocalExecutor(workers=2)
+    assert executor.slots == 4
+    show = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(3)"
+    jobs = [executors.Job(("-c", show), tmp_path / f"{n}.log") for n in range(4)]
+    for job in jobs:
+        executor.start(job)
+    ended = []
+    wait_for(lambda: ended.extend(executor.ended()) or len(ended) == 4)
+    assert {status for _, status in ended} == {3}
+    assert sorted(job.log.read_text() for job in jobs) == ["3\n", "3\n", "5\n", "5\n"]
+
+
 def request(table, data=None, images=2, given=None, flags=(), seeds=(0,), quick=False):
     return cells.Request(
         table, TABLES[table], ROOT / "nowhere", data, images, seeds, quick, given or {}, flags
@@ -364,6 +381,24 @@ def test_a_mean_curve_weighs_images_alike_and_ends_with_the_first_run():
     np.testing.assert_allclose(curve.mean, [23.0, 26.0])
     np.testing.assert_allclose(curve.std, [4 / 2**0.5, 6 / 2**0.5])
     assert curve.images == 2
+
+
+def test_a_figure_is_not_drawn_of_runs_that_share_no_step(tmp_path, capsys):
+    logs = {"a": "step,psnr\n0,5.0\n7,20.0\n", "b": "step,psnr\n0,5.0\n9,21.0\n"}
+    table_cells = []
+    for item, text in logs.items():
+        (tmp_path / item).mkdir()
+        (tmp_path / item / "log.csv").write_text(text)
+        table_cells.append(
+            {"setting": "s", "method": "m", "state": "done", "item": item, "run": item}
+        )
+    (tmp_path / "plan").mkdir()
+    curve = {"label": "m", "setting": "s", "method": "m"}
+    figure = {"kind": "curves", "file": "f.png", "panels": [{"title": "p", "curves": [curve]}]}
+    plan = {"title": "t", "quick": False, "cells": table_cells, "figure": figure}
+    (tmp_path / "plan" / "t.json").write_text(json.dumps(plan))
+    plot_steps.main(argparse.Namespace(plan=tmp_path / "plan" / "t.json"))
+    assert "nothing to draw" in capsys.readouterr().out and not (tmp_path / "f.png").exists()
 
 
 @pytest.mark.parametrize(
