@@ -330,7 +330,7 @@ def launch(args: Args, flags: tuple[str, ...]) -> None:
             if cell.state == "failed":
                 print(f"failed: {cell.id}: {cell.why}; log: {plan.folder(cell.log)}")
         idle = [cell for cell in plan.cells if cell.state == "not run"]
-        for why in dict.fromkeys(f"{cell.setting}, {cell.method}: {cell.why}" for cell in idle):
+        for why in dict.fromkeys(f"{cell.method}: {cell.why}" for cell in idle):
             print(f"not run: {why}")
         sys.stdout.flush()  # what follows prints by itself
         steps = [draw_curves] if request.table.panels else []
