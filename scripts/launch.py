@@ -252,7 +252,7 @@ def draw_curves(plan: Plan) -> None:
 
 
 def make_report(plan: Plan) -> None:
-    """Make the report of all tables below OUT.
+    """Make the report of all tables below OUT, and print this table's part of it.
 
     Raises:
         RunFailed: it could not be made.
@@ -260,6 +260,10 @@ def make_report(plan: Plan) -> None:
     command = [sys.executable, ROOT / "scripts" / "report.py", plan.request.out]
     if subprocess.run(command).returncode:
         raise RunFailed("the report could not be made")
+    report = plan.folder("report", "report.md").read_text()
+    parts = re.split(r"^(?=## )", report, flags=re.MULTILINE)
+    head = f"## {plan.request.table.title}\n"
+    print("".join(part for part in parts if part.startswith(head)), end="")
 
 
 def make_request(args: Args, flags: tuple[str, ...]) -> Request:

@@ -32,6 +32,16 @@ FIG8 = [
 ]  # fmt: skip
 
 
+REPORT = """
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+(out / "report").mkdir(exist_ok=True)
+titles = [json.loads(path.read_text())["title"] for path in (out / "plan").glob("*.json")]
+parts = [f"## {title}\\n\\nour figures and theirs\\n\\n" for title in [*titles, "Another"]]
+(out / "report" / "report.md").write_text("# Report\\n\\n" + "".join(parts))
+"""
+
+
 @pytest.fixture
 def toy(tmp_path):
     """Make a repository whose denoising script is tests/toy_task.py, and a folder of two images."""
@@ -40,7 +50,7 @@ def toy(tmp_path):
     for name in ("utils", "baselines", "operators", "models", "aseqdip_mri.py"):
         (root / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "tests" / "toy_task.py", root / "aseqdip_denoising.py")
-    (root / "scripts" / "report.py").write_text("print('report made')\n")
+    (root / "scripts" / "report.py").write_text(REPORT)
     (tmp_path / "images").mkdir()
     for name in ("a", "b"):
         (tmp_path / "images" / f"{name}.png").write_text(name)
@@ -120,7 +130,8 @@ def test_a_table_survives_a_corrupt_image_a_signal_and_a_kill(toy):
     failed = plan_of(toy)["cells"][-1]
     assert "not a readable picture" in failed["why"]
     assert "not a readable picture" in (toy / "out" / failed["log"]).read_text()
-    assert "7 done, 7 failed, 0 left" in said and "report made" in said
+    assert "7 done, 7 failed, 0 left" in said
+    assert said.count("our figures and theirs") == 1 and "## Figure 8" in said
 
     (toy / "images" / "b.png").write_text("slow")
     stopped = begin(toy, "--workers", "2")
