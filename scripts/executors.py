@@ -1,0 +1,178 @@
+"""Where the cells of a table run: on this machine, or on a Ray cluster."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RETRIES = 5  # of a cell whose node is lost
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a task script.
+
+    Args:
+        command: the script, relative to the repository, and its flags.
+        log: the file that takes what it prints.
+    """
+
+    command: tuple[str, ...]
+    log: Path
+
+
+class Executor(Protocol):
+    """Runs jobs at the same time and tells which have ended."""
+
+    slots: int  # how many run at a time
+
+    def start(self, job: Job) -> None:
+        """Begin a job; called while fewer than `slots` run."""
+
+    def ended(self) -> list[tuple[Job, int]]:
+        """Return the jobs that have ended since the last call, with their exit status.
+
+        The status of one that a signal ended is minus the signal's number.
+        """
+
+    def stop(self) -> None:
+        """Ask all jobs to save their state and end; a second time, to end at once."""
+
+    def close(self) -> None:
+        """Let go of what the executor holds; nothing runs any more."""
+
+
+def spawn(job: Job, environment: dict[str, str]) -> subprocess.Popen:
+    """Start a job's process, which the kernel ends if this one dies.
+
+    It has a session of its own, so that Ctrl-C reaches it once, by way of its executor: the second
+    signal would make it drop its checkpoint.
+    """
+    tied = [sys.executable, "-IS", str(ROOT / "scripts" / "tied.py"), str(os.getpid())]
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(job.log, "w") as log:
+        return subprocess.Popen(
+            [*tied, sys.executable, *job.command], cwd=ROOT, env=os.environ | environment,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+class LocalExecutor:
+    """Runs jobs on this machine, `workers` on each of its GPUs, or on the CPU without one."""
+
+    def __init__(self, workers: int) -> None:
+        gpus = visible_gpus()
+        environment: list[dict[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}]
+        if not gpus and workers > 1 and "OMP_NUM_THREADS" not in os.environ:
+            # All threads in each of several runs would get in one another's way.
+            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+            environment = [{"OMP_NUM_THREADS": str(max(cores // workers, 1))}]
+        self.place = f"{len(gpus)} GPUs" if gpus else "the CPU"
+        self._free = workers * environment
+        self.slots = len(self._free)
+        self._running: dict[Job, tuple[subprocess.Popen, dict[str, str]]] = {}
+
+    def start(self, job: Job) -> None:
+        environment = self._free.pop(0)
+        self._running[job] = spawn(job, environment), environment
+
+    def ended(self) -> list[tuple[Job, int]]:
+        found = []
+        for job, (process, environment) in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[job]
+                self._free.append(environment)
+                found.append((job, process.returncode))
+        return found
+
+    def stop(self) -> None:
+        for process, _ in self._running.values():
+            process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def visible_gpus() -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls the GPUs that PyTorch sees here."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
+
+
+class RayExecutor:
+    """Runs jobs on a Ray cluster: that of RAY_ADDRESS, one begun on this machine, or a new one.
+
+    All nodes see the repository and the results under the same paths. A job whose node is lost
+    begins anew on another one, where the task script goes on from its checkpoint.
+    """
+
+    def __init__(self, gpus_per_run: float) -> None:
+        import ray  # of requirements-cluster.txt; the local executor does without
+
+        self._ray: Any = ray
+        ray.init(log_to_driver=False, logging_level="warning")
+        self._gpus_per_run = gpus_per_run
+        self._has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        self.place = f"a Ray cluster of {len(ray.nodes())} nodes"
+        self._run = ray.remote(run_on_node).options(
+            num_cpus=1, num_gpus=gpus_per_run if self._has_gpus else 0, max_retries=RETRIES
+        )
+        self._running: dict[Any, Job] = {}
+        self._stopped = False
+
+    @property
+    def slots(self) -> int:
+        """Count what the nodes that are there now can run."""
+        resources = self._ray.cluster_resources()
+        slots = resources.get("CPU", 0)
+        if self._has_gpus:
+            slots = min(slots, resources.get("GPU", 0) / self._gpus_per_run)
+        return max(int(slots), 1)
+
+    def start(self, job: Job) -> None:
+        self._running[self._run.remote(job)] = job
+
+    def ended(self) -> list[tuple[Job, int]]:
+        if not self._running:
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        return [(self._running.pop(ref), self._status(ref)) for ref in ready]
+
+    def _status(self, ref: Any) -> int:
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.TaskCancelledError:
+            return -signal.SIGTERM
+        except self._ray.exceptions.RayError as error:
+            print(f"note: Ray gave a cell up: {str(error).splitlines()[0]}", file=sys.stderr)
+            return -signal.SIGKILL
+
+    def stop(self) -> None:
+        for ref in self._running:
+            self._ray.cancel(ref, force=self._stopped)
+        self._stopped = True
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+
+def run_on_node(job: Job) -> int:
+    """Run a job in a Ray worker; ray.cancel raises KeyboardInterrupt in it."""
+    # A launcher in the background of a script ignores SIGINT, and so would its workers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = spawn(job, {})
+    try:
+        while process.poll() is None:
+            time.sleep(0.2)  # and not wait(), which KeyboardInterrupt would not end
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+    return process.returncode
