@@ -81,9 +81,7 @@ def draw(lines: dict[str, Line], description: str) -> str:
     def points(pairs: list[tuple[float, float]]) -> str:
         return " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in pairs)
 
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
-    ]
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">']
     for value in y_ticks:
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" '

@@ -382,7 +382,7 @@ def _tell_configurations_apart(cells: list[Cell]) -> dict[str, str]:
             for key in {k for s in settings for k in s} - NOT_CONFIGURATION
             if len({json.dumps(s.get(key), sort_keys=True) for s in settings}) > 1
         )
-        for cell, own in zip(mine, settings):
+        for cell, own in zip(mine, settings, strict=True):
             values = ", ".join(f"{key} {own.get(key)}" for key in differing)
             cell.method = f"{name} | {values}" if values else name
             methods[cell.method] = f"{name} ({values})" if values else name

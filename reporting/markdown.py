@@ -25,7 +25,7 @@ def write_markdown(material: Material, words: list[Words]) -> str:
         parts.append(f"## Not readable\n\n{lines}")
     if material.unplanned:
         parts.append(unplanned_note(material.unplanned))
-    for table, its_words in zip(material.tables, words):
+    for table, its_words in zip(material.tables, words, strict=True):
         parts += _section(table, its_words)
     if material.tables:
         runs = [run for table in material.tables for run in table.runs()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from reporting.curves import COLOURS, HEIGHT, charts, dash, draw
+from reporting.curves import COLOURS, charts, dash, draw
 from reporting.data import Cell, Material, Run, Table
 from reporting.tables import Entry, Measure, Row, Words
 from utils.runs import duration
@@ -48,7 +48,7 @@ def write_page(material: Material, words: list[Words]) -> str:
         material: what was found.
         words: its tables in words, in the same order.
     """
-    tables = list(zip(material.tables, words))
+    tables = list(zip(material.tables, words, strict=True))
     side = picture_side(sum(len(list(_shots(table))) for table in material.tables))
     links = "".join(f'<a href="#{_id(t)}">{escape(t.title)}</a>' for t in material.tables)
     body = [
@@ -73,7 +73,7 @@ def write_page(material: Material, words: list[Words]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         # Without an icon of its own, a browser would ask the server for one.
         f'<link rel="icon" href="data:,"><title>{TITLE}</title><style>{style}</style>'
-        f'</head><body>{"".join(body)}<script>{script}</script></body></html>\n'
+        f"</head><body>{''.join(body)}<script>{script}</script></body></html>\n"
     )
 
 
@@ -95,9 +95,9 @@ def _id(table: Table) -> str:
 def _section(table: Table, words: Words, side: int) -> str:
     facts = [words.states]
     if words.items:
-        facts.append(f"images: {', '.join(words.items)}")
+        facts.append(f"Images: {', '.join(words.items)}")
     if words.devices:
-        facts.append(f"on {'; '.join(words.devices)}")
+        facts.append(f"Made on {'; '.join(words.devices)}")
     parts = [
         f'<section id="{_id(table)}"><h2>{escape(table.title)}</h2>',
         f'<p class="facts">{escape(". ".join(facts))}.</p>',
@@ -123,9 +123,7 @@ def _results(table: Table, words: Words) -> str:
     columns = '<th scope="col">PSNR, dB</th><th scope="col">SSIM</th><th scope="col">time, n</th>'
     rows = "".join(
         f'<tr><th scope="row">{_name(row, table)}</th>'
-        + "".join(
-            _result(row.entries[setting], label) for setting, label in table.settings.items()
-        )
+        + "".join(_result(row.entries[setting], label) for setting, label in table.settings.items())
         + "</tr>"
         for row in words.rows
     )
@@ -154,22 +152,28 @@ def _result(entry: Entry, label: str) -> str:
     label = escape(label)
     time = entry.seconds and f'<div class="ours">{entry.seconds}</div><div>n = {entry.n}</div>'
     if entry.minutes_paper:
-        time += f'<div class="paper">paper {entry.minutes_paper}</div>'
+        time += f'<div class="paper">paper&nbsp;{entry.minutes_paper.replace(" ", "&nbsp;")}</div>'
     return (
-        f'<td data-label="{label}: PSNR, dB">{_measure(entry.psnr, marks)}{status}</td>'
-        f'<td data-label="SSIM">{_measure(entry.ssim, "")}</td><td data-label="time, n">{time}</td>'
+        f'<td class="first" data-label="{label}: PSNR, dB">{_measure(entry.psnr, marks)}{status}'
+        f'</td><td data-label="SSIM">{_measure(entry.ssim, "")}</td>'
+        f'<td data-label="time, n">{time}</td>'
     )
 
 
 def _measure(measure: Measure, marks: str) -> str:
     parts = []
     if measure.ours:
-        parts.append(f'<div class="ours">{measure.ours}{marks}</div>')
+        parts.append(f'<div class="ours">{_together(measure.ours)}{marks}</div>')
     if measure.paper:
-        parts.append(f'<div class="paper">paper {measure.paper}</div>')
+        parts.append(f'<div class="paper">paper {_together(measure.paper)}</div>')
     if measure.difference:
         parts.append(f'<div class="difference">{measure.difference}</div>')
     return "".join(parts)
+
+
+def _together(text: str) -> str:
+    """Keep a mean and its deviation on one line."""
+    return text.replace(" \N{PLUS-MINUS SIGN} ", "&nbsp;\N{PLUS-MINUS SIGN}&nbsp;")
 
 
 def _legend(table: Table, words: Words) -> str:
@@ -203,7 +207,7 @@ def _apart(table: Table, words: Words) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(row.label)}</th>'
         + "".join(
-            f'<td data-label="{escape(label)}: average">{row.entries[s].ema}</td>'
+            f'<td class="first" data-label="{escape(label)}: average">{row.entries[s].ema}</td>'
             f'<td data-label="oracle ◊" class="oracle">{row.entries[s].oracle}</td>'
             for s, label in table.settings.items()
         )
@@ -267,8 +271,9 @@ def _shots(table: Table) -> Iterable[Shot]:
                     yield setting, item, key, label + score, run.picture(key)
             for method, label in table.methods.items():
                 run = _first_seed(cells, method)
-                if run is not None and run.picture("result"):
-                    yield setting, item, method, label + _score(run, run.image), run.picture("result")
+                path = None if run is None else run.picture("result")
+                if path is not None:
+                    yield setting, item, method, label + _score(run, run.image), path
 
 
 def _first_seed(cells: list[Cell], method: str) -> Run | None:
@@ -302,7 +307,8 @@ def _pictures(table: Table, side: int) -> str:
     groups = []
     for setting, items in shots.items():
         shown = [key for key in names if key in keys[setting]]
-        first = next((key for key in table.methods if key in shown), shown[0])
+        methods = sorted((key for key in shown if key in table.methods), key=_not_aseqdip)
+        first = [*methods, *shown][0]
         group = f"{_id(table)}-{list(table.settings).index(setting)}"
         radios = "".join(
             f'<label><input type="radio" name="{group}" value="{escape(key)}"'
@@ -324,6 +330,10 @@ def _pictures(table: Table, side: int) -> str:
         f"or with the arrow keys. All pictures of an image are shown on one grey scale, at most "
         f"{side} pixels wide and high and as JPEG; the run folders have them in full.{some}</p>"
     )
+
+
+def _not_aseqdip(method: str) -> bool:
+    return not method.startswith("aseqdip")
 
 
 def embed(path: Path, side: int) -> str | None:
@@ -381,7 +391,8 @@ def environments(runs: list[Run]) -> list[tuple[str, str, str, int]]:
         config = run.config
         commit = str(config.get("commit") or "unknown")
         if commit != "unknown":
-            commit = commit[:10] + (" (dirty: files differed from it)" if config.get("dirty") else "")
+            changed = " (dirty: files differed from it)" if config.get("dirty") else ""
+            commit = commit[:10] + changed
         versions = ", ".join(f"{k} {v}" for k, v in config.get("versions", {}).items())
         key = (commit, run.metrics["device"], versions or "unknown")
         counts[key] = counts.get(key, 0) + 1

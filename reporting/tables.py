@@ -6,7 +6,7 @@ report.md and index.html both show what is built here, so that they cannot disag
 import math
 from dataclasses import dataclass, field
 
-from reporting.data import Cell, Summary, Table, summarise
+from reporting.data import STATES, Cell, Summary, Table, summarise
 from reporting.differences import differences
 from utils.paper import Figure, figures_beside
 from utils.runs import duration
@@ -117,10 +117,10 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
             entry.marks = " ".join(here)
             entries[setting] = entry
         rows.append(Row(method, label, prior, " ".join(letters[t] for t in whole_row), entries))
-    direct = {
-        setting: _plain(_over_images([c for c in table.cells if c.setting == setting], "psnr_input"))
-        for setting in table.settings
-    }
+    direct = {}
+    for setting in table.settings:
+        cells = [cell for cell in table.cells if cell.setting == setting]
+        direct[setting] = _plain(_over_images(cells, "psnr_input"))
     return Words(
         rows=rows,
         legend={letter: text for text, letter in letters.items()},
@@ -159,7 +159,8 @@ def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
         setattr(entry, name, _measure(ours, beside, name, digits))
     if done:
         seeds = len({cell.seed for cell in done})
-        entry.n = str(len({cell.item for cell in done})) + (f" x {seeds} seeds" if seeds > 1 else "")
+        entry.n = str(len({cell.item for cell in done}))
+        entry.n += f" x {seeds} seeds" if seeds > 1 else ""
         seconds = [cell.run.metrics["seconds"] for cell in done]
         entry.seconds = duration(math.fsum(seconds) / len(seconds))
         if all(cell.run.result("psnr") is None for cell in done):
@@ -176,7 +177,9 @@ def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
 
 def _measure(ours: Summary | None, beside: list[Figure], name: str, digits: int) -> Measure:
     printed = [
-        (getattr(f, name), getattr(f, f"{name}_std")) for f in beside if getattr(f, name) is not None
+        (getattr(f, name), getattr(f, f"{name}_std"))
+        for f in beside
+        if getattr(f, name) is not None
     ]
     measure = Measure(
         ours="" if ours is None else _mean(ours.mean, ours.std, digits),
@@ -209,14 +212,12 @@ def _status(cells: list[Cell]) -> list[str]:
         return ["not run: not planned"]
     lines = []
     of = "" if len(cells) == 1 else f" of {len(cells)}"
-    for state, word in (
-        ("failed", "failed"), ("not run", "not run"), ("running", "running"), ("waiting", "waiting"),
-    ):  # fmt: skip
+    for state in STATES[1:]:  # all but done
         those = [cell for cell in cells if cell.state == state]
         if not those:
             continue
         count = "" if len(those) == len(cells) else f"{len(those)}{of} "
-        line = count + word
+        line = count + state
         if those[0].why:
             line += f": {those[0].why}"
         if state == "failed" and those[0].log:

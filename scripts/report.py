@@ -1,7 +1,7 @@
 """Write the report on finished runs, our figures beside the paper's.
 
-From the plans (OUT/plan/*.json) and the run folders (OUT/results/) it makes OUT/report/index.html, a
-page with everything inside that needs no network, and OUT/report/report.md. Nothing is computed
+From the plans (OUT/plan/*.json) and the run folders (OUT/results/) it makes OUT/report/index.html,
+a page with everything inside that needs no network, and OUT/report/report.md. Nothing is computed
 anew. Without a plan the runs found under OUT/results/ are shown by task.
 
     python scripts/report.py OUT
