@@ -320,7 +320,7 @@ def _pictures(table: Table, side: int) -> str:
             for item, parts in items.items()
         )
         groups.append(
-            f'<div class="pictures"><fieldset><legend>{escape(table.settings[setting])}: show'
+            f'<div class="pictures"><fieldset><legend>{escape(table.settings[setting])}'
             f'</legend>{radios}</fieldset><div class="grid">{figures}</div></div>'
         )
     all_items = {cell.item for cell in table.cells if cell.run is not None}
@@ -339,16 +339,16 @@ def _not_aseqdip(method: str) -> bool:
 def embed(path: Path, side: int) -> str | None:
     """Return a picture as a data URI, shrunk to a longer side; None if it is damaged."""
     try:
-        with Image.open(path) as image:
-            image = image.convert("L" if image.mode in ("1", "L", "I;16") else "RGB")
-            if max(image.size) > side:
-                scale = side / max(image.size)
-                size = (max(round(n * scale), 1) for n in image.size)
-                image = image.resize(tuple(size), Image.Resampling.LANCZOS)
-            file = io.BytesIO()
-            image.save(file, format="JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+        with Image.open(path) as opened:
+            image = opened.convert("L" if opened.mode in ("1", "L", "I;16") else "RGB")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
         return None
+    if max(image.size) > side:
+        scale = side / max(image.size)
+        width, height = (max(round(n * scale), 1) for n in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
