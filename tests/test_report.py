@@ -1,19 +1,15 @@
 """The report, against figures computed apart from it, and in a real browser."""
 
-import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import skimage.data
 from chromium import Browser
-from conftest import ROOT
 from PIL import Image
-from running import call
+from running import as_process, call, load
 
 import aseqdip_denoising
 from reporting.curves import average, ticks
@@ -25,21 +21,12 @@ from reporting.tables import signed
 TINY = ["--width", "4", "--K", "10", "--log-every", "2", "--device", "cpu"]
 
 
-def load_script():
-    path = ROOT / "scripts" / "report.py"
-    spec = importlib.util.spec_from_file_location("report_script", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = load_script()
+SCRIPT = load("report")
 
 
 def report(out):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["report.py", str(out)])
-        return SCRIPT.main()
+        return call(patch, SCRIPT, out)
 
 
 def page_and_text(out):
@@ -359,8 +346,7 @@ def test_no_run_at_all_is_said_in_a_line(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "report.py"), str(tmp_path / "no")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = as_process("scripts/report.py", tmp_path / "no")
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "no").exists()
 
@@ -415,13 +401,13 @@ def real(tmp_path_factory):
     for name, left in (("face", 190), ("flag", 0)):
         pixels = skimage.data.astronaut()[60:92, left : left + 32]
         Image.fromarray(pixels).save(out / "pictures" / f"{name}.png")
-    arguments = ["--method", "aseqdip,self_guided_dip,tv", "--sigma", "15", "--out", out / "results"]
+    methods = ["--method", "aseqdip,self_guided_dip,tv"]
+    arguments = ["--sigma", "15", "--out", out / "results", *TINY]
     with pytest.MonkeyPatch.context() as patch:
         data = ["--data", out / "pictures"]
-        assert call(patch, aseqdip_denoising, *data, *arguments, *TINY) == 0
+        assert call(patch, aseqdip_denoising, *data, *methods, *arguments) == 0
         data = ["--data", out / "pictures" / "face.png", "--measured"]
-        arguments = ["--out", out / "results"]
-        assert call(patch, aseqdip_denoising, *data, *arguments, *TINY) == 0
+        assert call(patch, aseqdip_denoising, *data, *arguments) == 0
     assert report(out) == 0
     return out
 
