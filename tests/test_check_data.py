@@ -1,6 +1,7 @@
 """The verdicts of scripts/check_data.py on whole, damaged and foreign files."""
 
 import shutil
+import subprocess
 
 import h5py
 import numpy as np
@@ -8,7 +9,7 @@ import png
 import pytest
 import skimage.data
 import tifffile
-from conftest import small_kspace, write_fastmri
+from conftest import DATA, ROOT, small_kspace, write_fastmri
 from PIL import Image
 from pydicom.data import get_testdata_file
 from running import as_process, call, load, refused
@@ -145,3 +146,32 @@ def test_a_wrong_argument_is_an_error(name, tmp_path, monkeypatch, capsys):
 def test_a_scan_that_was_undersampled_is_said_to_be_so(brain_path, monkeypatch, capsys):
     assert call(monkeypatch, SCRIPT, brain_path.parent) == 0
     assert "undersampled (so with --measured)" in capsys.readouterr().out
+
+
+# The lists of what the tables use
+
+
+@pytest.mark.parametrize("name", ["fastmri", "aapm", "cbsd68", "ffhq"])
+def test_each_list_names_twenty_files_once(name):
+    lines = (ROOT / "data" / f"{name}.txt").read_text().splitlines()
+    ids = [line for line in lines if not line.startswith("#")]
+    assert len(ids) == len(set(ids)) == 20 and ids == sorted(ids)
+    assert all(line.strip() == line and "." not in line for line in ids)
+    assert f"[{name}.txt]({name}.txt)" in (ROOT / "data" / "README.md").read_text()
+
+
+def test_the_pictures_of_cbsd68_s_list_are_there():
+    if not (DATA / "cbsd68").is_dir():
+        pytest.skip(f"CBSD68 is not there: {DATA / 'cbsd68'}")
+    found = sorted(path.stem for path in (DATA / "cbsd68").glob("*.png"))
+    lines = (ROOT / "data" / "cbsd68.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == found[:20]
+
+
+def test_git_takes_the_lists_and_no_data():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = ["data/README.md", "data/ffhq.txt", "data/cbsd68/0000.png", "data/file1000000.h5"]
+    command = ["git", "-C", str(ROOT), "check-ignore", "--no-index", *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.split() == names[2:]
