@@ -22,10 +22,12 @@ def charts(table: Table) -> list[tuple[str, dict[str, Line]]]:
         Title and label -> line of each chart: one a setting, or one of all settings where a
         single method was run, as in an ablation.
     """
+    # aSeqDIP first, so that its line looks the same in all charts.
+    order = sorted(table.methods, key=lambda method: not method.startswith("aseqdip"))
     found = {
         (setting, method): average(table.at(setting, method))
         for setting in table.settings
-        for method in table.methods
+        for method in order
     }
     found = {key: line for key, line in found.items() if len(line) > 1}
     methods = {method for _, method in found}

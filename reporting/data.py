@@ -27,7 +27,7 @@ STATES = ("done", "failed", "running", "waiting", "not run")
 # Of a run's settings, those that tell problems and repetitions apart rather than configurations.
 NOT_CONFIGURATION = {
     "accel", "views", "sigma", "mask", "hiar", "missing", "blur", "seed", "data_seed",
-    "data_sha256", "sample", "measured",
+    "data_sha256", "sample", "measured", "log_every",
 }  # fmt: skip
 
 

@@ -1,7 +1,15 @@
 """report.md: the tables and what is behind them, for a terminal or a pull request."""
 
 from reporting.data import Material, Table
-from reporting.page import NOTES, PAPER, TITLE, environments, unplanned_note
+from reporting.page import (
+    CT_NOTE,
+    PAPER,
+    READING,
+    TITLE,
+    environments,
+    has_two_columns,
+    unplanned_note,
+)
 from reporting.tables import Entry, Row, Words
 
 HEAD = (
@@ -20,6 +28,8 @@ def write_markdown(material: Material, words: list[Words]) -> str:
     parts = [f"# {TITLE}", f"{PAPER}."]
     if not material.tables:
         parts.append("There is no finished run yet.")
+    else:
+        parts.append("\n".join(f"- {name}: {text}" for name, text in READING.items()))
     if material.problems:
         lines = "\n".join(f"- {_cell(line)}" for line in material.problems)
         parts.append(f"## Not readable\n\n{lines}")
@@ -53,15 +63,9 @@ def _section(table: Table, words: Words) -> list[str]:
             parts.append(_table(("Method", "average, dB", "oracle ◊, dB"), beside))
     if words.legend:
         parts.append("\n".join(f"- ({x}) {_cell(text)}" for x, text in words.legend.items()))
-    notes = [NOTES["mean"].replace("Below it", "Difference"), NOTES["times"]]
-    if words.legend:
-        notes.append(NOTES["marks"])
-    if any(" or " in e.psnr.paper for row in words.rows for e in row.entries.values()):
-        notes.append(NOTES["ct"])
-    if any(row.prior for row in words.rows):
-        notes.append(f"† {NOTES['prior']}.")
-    notes.append(f"◊ {NOTES['oracle']}.")
-    return [*parts, " ".join(notes)]
+    if has_two_columns(words):
+        parts.append(CT_NOTE)
+    return parts
 
 
 def _row(row: Row, entry: Entry) -> tuple[str, ...]:

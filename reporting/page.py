@@ -26,19 +26,24 @@ SIDE = 320  # pixels of a picture's longer side, less where there are more pictu
 PICTURES = 130  # of that size make some 8 MB
 MIN_SIDE = 128
 JPEG_QUALITY = 85
-NOTES = {  # what must be known to read any table
-    "mean": "Ours: mean ± standard deviation over images of the result that needs no truth "
-    "(the last iterate, or the image that a method's own rule or --stop chooses). Paper: mean ± "
-    "standard deviation over 20 images. Below it: ours minus the paper's.",
-    "marks": "A marked row is another experiment than the paper's; its difference is for "
-    "orientation only.",
-    "ct": "The paper lists CT's settings as 18 and 30 views, but its PSNR falls from the first "
-    "column to the second, which more views cannot cause. Which is which is not known, so both "
-    "stand beside each of ours.",
-    "times": "The paper's times are of an RTX 5000, averaged over a task's settings.",
-    "prior": "uses prior data or a pre-trained network",
-    "oracle": "chosen by looking at the truth: shows what stopping costs, and is not a result",
+READING = {  # what must be known to read any table
+    "Ours": "mean ± standard deviation over images of the result that needs no truth: the last "
+    "iterate, or the image that a method's own rule or --stop chooses; n images.",
+    "Paper": "mean ± standard deviation over 20 images, times of an RTX 5000 averaged over a "
+    "task's settings. What follows it is the difference, ours minus the paper's.",
+    "Letters": "name what makes a row another experiment than the paper's; its difference is then "
+    "for orientation only.",
+    "†": "uses prior data or a pre-trained network.",
+    "Direct": "the direct reconstruction: noisy, masked or blurred picture, FBP, zero-filled.",
+    "Average": "running mean of the iterates (EMA), made without the truth.",
+    "◊ Oracle": "the best iterate and its step, chosen by looking at the truth. It shows what "
+    "stopping costs, and is not a result.",
 }
+CT_NOTE = (
+    "The paper lists CT's settings as 18 and 30 views, but its PSNR falls from the first column to "
+    "the second, which more views cannot cause. Which is which is not known, so both stand beside "
+    "each of ours."
+)
 
 
 def write_page(material: Material, words: list[Words]) -> str:
@@ -56,6 +61,7 @@ def write_page(material: Material, words: list[Words]) -> str:
         f'<nav aria-label="Contents">{links}<a href="#behind">Versions</a></nav>'
         if tables
         else '<p class="empty">There is no finished run yet.</p>',
+        _reading() if tables else "",
         "</header><main>",
     ]
     if material.problems:
@@ -75,6 +81,16 @@ def write_page(material: Material, words: list[Words]) -> str:
         f'<link rel="icon" href="data:,"><title>{TITLE}</title><style>{style}</style>'
         f"</head><body>{''.join(body)}<script>{script}</script></body></html>\n"
     )
+
+
+def _reading() -> str:
+    lines = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in READING.items())
+    return f'<dl class="reading">{lines}</dl>'
+
+
+def has_two_columns(words: Words) -> bool:
+    """Tell whether both of the paper's CT columns stand beside ours."""
+    return any(" or " in e.psnr.paper for row in words.rows for e in row.entries.values())
 
 
 def unplanned_note(count: int) -> str:
@@ -135,7 +151,7 @@ def _results(table: Table, words: Words) -> str:
 
 
 def _name(row: Row, table: Table) -> str:
-    prior = f'<abbr title="{NOTES["prior"]}">†</abbr>' if row.prior else ""
+    prior = f'<abbr title="{READING["†"]}">†</abbr>' if row.prior else ""
     return escape(row.label) + prior + _marks(row.marks, _id(table))
 
 
@@ -177,20 +193,12 @@ def _together(text: str) -> str:
 
 
 def _legend(table: Table, words: Words) -> str:
-    notes = [NOTES["mean"], NOTES["times"]]
-    if any(" or " in e.psnr.paper for row in words.rows for e in row.entries.values()):
-        notes.append(NOTES["ct"])
-    if any(row.prior for row in words.rows):
-        notes.append(f"† {NOTES['prior']}.")
-    marks = ""
-    if words.legend:
-        notes.append(NOTES["marks"])
-        marks = "".join(
-            f'<div id="{_id(table)}-{letter}"><dt>{letter}</dt><dd>{escape(text)}</dd></div>'
-            for letter, text in words.legend.items()
-        )
-        marks = f'<dl class="legend">{marks}</dl>'
-    return marks + '<p class="notes">' + " ".join(notes) + "</p>"
+    marks = "".join(
+        f'<div id="{_id(table)}-{letter}"><dt>{letter}</dt><dd>{escape(text)}</dd></div>'
+        for letter, text in words.legend.items()
+    )
+    note = f'<p class="notes">{CT_NOTE}</p>' if has_two_columns(words) else ""
+    return (f'<dl class="legend">{marks}</dl>' if marks else "") + note
 
 
 def _apart(table: Table, words: Words) -> str:
@@ -220,9 +228,7 @@ def _apart(table: Table, words: Words) -> str:
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}, beside '
         f'the results"><table class="apart"><thead><tr><th rowspan="2" scope="col">PSNR, dB</th>'
         f"{head}</tr><tr>{columns * len(table.settings)}</tr></thead><tbody>{rows}</tbody></table>"
-        f'</div><p class="notes">direct: the direct reconstruction, of which the methods start or '
-        f"which they shall beat. average: running mean of the iterates (EMA), without the truth. "
-        f"◊ oracle: the best iterate and its step, {NOTES['oracle']}.</p>"
+        "</div>"
     )
 
 

@@ -1,6 +1,7 @@
 """A real browser, driven by the DevTools protocol over a pipe, for tests of pages."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -25,9 +26,11 @@ class Browser:
         program = shutil.which("chromium") or shutil.which("chromium-browser")
         if program is None:
             pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
-        from_us, to_browser = os.pipe()
-        from_browser, to_us = os.pipe()
-        # The browser reads commands from descriptor 3 and writes answers to 4.
+        ends = (*os.pipe(), *os.pipe())
+        # Clear of 3 and 4, from which the browser reads commands and to which it writes answers.
+        from_us, to_browser, from_browser, to_us = (fcntl.fcntl(e, fcntl.F_DUPFD, 10) for e in ends)
+        for end in ends:
+            os.close(end)
         command = f'exec "$0" "$@" 3<&{from_us} 4>&{to_us} {from_us}<&- {to_us}>&-'
         self.process = subprocess.Popen(
             [

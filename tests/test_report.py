@@ -201,6 +201,15 @@ def test_the_paper_s_own_setting_differs_in_nothing_but_the_unnamed_images(tmp_p
         ({"settings": {"precision": "bf16"}}, "bf16"),
         ({"settings": {"stop": "es_wmv"}}, "stopped by the rule es_wmv"),
         ({"sigma": 25.0}, "the run has sigma=25"),
+        (
+            {
+                "task": "inpainting",
+                "setting": "ffhq_box_hiar=0.25",
+                "number": 4,
+                "settings": {"mask": "box", "hiar": 0.1},
+            },
+            "the run has hiar=0.1",
+        ),
         ({"method": "tv_dip", "settings": {"lambda_tv": 0.1}}, "lambda_tv 0.1 in place of 1"),
         ({"method": "vanilla_dip", "settings": {"steps": 100}}, "100 updates in place of 4000"),
         ({"task": "ct", "setting": "views=18", "views": 18, "z0_is": "fbp"}, "z_0 is the FBP"),
