@@ -44,7 +44,7 @@ def charts(table: Table) -> list[tuple[str, dict[str, Line]]]:
 
 def average(cells: list[Cell]) -> Line:
     """Average the curves of several runs over the steps that all of them logged."""
-    curves = [curve for cell in cells if cell.run and (curve := cell.run.curve())]
+    curves = [cell.run.curve for cell in cells if cell.run and cell.run.curve]
     if not curves:
         return []
     steps = sorted(set(curves[0]).intersection(*curves[1:]))

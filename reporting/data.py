@@ -43,11 +43,13 @@ class Run:
         folder: its run folder.
         metrics: what metrics.json holds.
         config: what config.json holds, {} if it is missing or damaged.
+        curve: weight updates -> PSNR from log.csv, {} if there is none or it is damaged.
     """
 
     folder: Path
     metrics: dict[str, Any]
     config: dict[str, Any]
+    curve: dict[int, float] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -76,19 +78,6 @@ class Run:
             name = "reconstruction" if self.image == "final" else f"reconstruction_{self.image}"
         path = self.folder / f"{name}.png"
         return path if path.is_file() else None
-
-    def curve(self) -> dict[int, float]:
-        """Read the PSNR over the weight updates from log.csv, {} where there is none."""
-        try:
-            with open(self.folder / "log.csv", newline="") as file:
-                rows = [
-                    (int(row["step"]), float(row["psnr"]))
-                    for row in csv.DictReader(file)
-                    if row.get("psnr")
-                ]
-        except (OSError, ValueError, TypeError, KeyError, csv.Error):
-            return {}
-        return {step: psnr for step, psnr in rows if math.isfinite(psnr)}
 
 
 @dataclass
@@ -259,7 +248,32 @@ def read_run(folder: Path, problems: list[str], root: Path) -> Run | None:
     except Unreadable as error:
         problems.append(f"{name / 'config.json'}: {error}")
         config = {}
-    return Run(folder, metrics, config)
+    try:
+        curve = read_curve(folder / "log.csv")
+    except Unreadable as error:
+        problems.append(f"{name / 'log.csv'}: {error}")
+        curve = {}
+    return Run(folder, metrics, config, curve)
+
+
+def read_curve(path: Path) -> dict[int, float]:
+    """Read the PSNR over the weight updates from a log, {} where there is none.
+
+    Raises:
+        Unreadable: the log is damaged.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [
+                (int(row["step"]), float(row["psnr"]))
+                for row in csv.DictReader(file, strict=True)
+                if row.get("psnr")
+            ]
+    except FileNotFoundError:  # of a method that does not iterate
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise Unreadable(f"damaged ({reason(error)})") from error
+    return {step: psnr for step, psnr in rows if math.isfinite(psnr)}
 
 
 def read_material(root: Path) -> Material:

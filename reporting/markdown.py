@@ -70,10 +70,11 @@ def _section(table: Table, words: Words) -> list[str]:
 
 def _row(row: Row, entry: Entry) -> tuple[str, ...]:
     marks = [*row.marks.split(), *entry.marks.split()]
+    seconds = entry.seconds + (f" on {entry.device}" if entry.device else "")
     label = row.label + ("†" if row.prior else "") + "".join(f" ({x})" for x in marks)
     return (
         label, entry.psnr.ours, entry.psnr.paper, entry.psnr.difference, entry.ssim.ours,
-        entry.ssim.paper, entry.ssim.difference, entry.n, entry.seconds, entry.minutes_paper,
+        entry.ssim.paper, entry.ssim.difference, entry.n, seconds, entry.minutes_paper,
         "; ".join(entry.status),
     )  # fmt: skip
 

@@ -167,6 +167,8 @@ def _result(entry: Entry, label: str) -> str:
     marks = f' <sup class="marks">{entry.marks}</sup>' if entry.marks else ""
     label = escape(label)
     time = entry.seconds and f'<div class="ours">{entry.seconds}</div><div>n = {entry.n}</div>'
+    if entry.device:
+        time += f"<div>{escape(entry.device)}</div>"
     if entry.minutes_paper:
         time += f'<div class="paper">paper&nbsp;{entry.minutes_paper.replace(" ", "&nbsp;")}</div>'
     return (
@@ -300,11 +302,12 @@ def _pictures(table: Table, side: int) -> str:
     keys: dict[str, set[str]] = {}
     for setting, item, key, caption, path in _shots(table):
         picture = embed(path, side)
-        if picture is None:
-            continue
         alt = escape(f"{item}, {table.settings[setting]}, {caption}")
+        shown = f'<img alt="{alt}" src="{picture}">'
+        if picture is None:
+            shown = '<span class="status">a damaged picture</span> '
         shots.setdefault(setting, {}).setdefault(item, []).append(
-            f'<div class="shot" data-key="{escape(key)}"><img alt="{alt}" src="{picture}">'
+            f'<div class="shot" data-key="{escape(key)}">{shown}'
             f'<span class="caption">{escape(caption)}</span></div>'
         )
         keys.setdefault(setting, set()).add(key)

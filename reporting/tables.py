@@ -31,6 +31,7 @@ class Entry:
         psnr, ssim: of the results.
         n: images, and seeds where there are several.
         seconds, minutes_paper: mean time of a run, and the paper's.
+        device: where the runs were made, if not all of the table were made on one.
         marks: letters of the legend that hold here, but not in the whole row.
         status: what is missing and why, a line each.
         ema, oracle: PSNR of the averaged image, and of the best one by the truth, with its step.
@@ -41,6 +42,7 @@ class Entry:
     n: str = ""
     seconds: str = ""
     minutes_paper: str = ""
+    device: str = ""
     marks: str = ""
     status: list[str] = field(default_factory=list)
     ema: str = ""
@@ -101,6 +103,7 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
             found[setting, method] = texts_here
             texts.update(dict.fromkeys(texts_here))
     letters = {text: _letter(i) for i, text in enumerate(texts)}
+    devices = _devices(table.cells)
     rows = []
     for method, label in table.methods.items():
         with_runs = [s for s in table.settings if any(c.run for c in table.at(s, method))]
@@ -112,7 +115,9 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
             # Without a plan, `method | what differs` are several rows of one method.
             beside = figures_beside(figures, table.number, setting, method.partition(" | ")[0])
             prior = prior or any(not f.data_independent for f in beside)
-            entry = _entry(table.at(setting, method), beside)
+            cells = table.at(setting, method)
+            entry = _entry(cells, beside)
+            entry.device = "; ".join(_devices(cells)) if len(devices) > 1 else ""
             here = [letters[t] for t in found[setting, method] if t not in whole_row]
             entry.marks = " ".join(here)
             entries[setting] = entry
@@ -125,10 +130,14 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
         rows=rows,
         legend={letter: text for text, letter in letters.items()},
         direct=direct,
-        devices=sorted({run.metrics["device"] for run in table.runs()}),
+        devices=devices,
         items=sorted({cell.item for cell in table.cells if cell.run}),
         states=_states(table),
     )
+
+
+def _devices(cells: list[Cell]) -> list[str]:
+    return sorted({cell.run.metrics["device"] for cell in cells if cell.run is not None})
 
 
 def _letter(index: int) -> str:

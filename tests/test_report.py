@@ -13,7 +13,7 @@ from running import as_process, call, load
 
 import aseqdip_denoising
 from reporting.curves import average, ticks
-from reporting.data import Cell, Run, read_material, summarise
+from reporting.data import Cell, read_material, read_run, summarise
 from reporting.differences import differences
 from reporting.page import embed, picture_side
 from reporting.tables import signed
@@ -123,6 +123,18 @@ def test_seeds_are_averaged_within_their_image_first():
     assert summarise([("a", None)]) is None
 
 
+def test_devices_stand_beside_the_times_where_they_differ(tmp_path):
+    cells = []
+    for method, device in (("aseqdip", "GPU"), ("tv", "cpu")):
+        run = write_run(tmp_path, method=method, device=device)
+        cells.append(("sigma=15", method, "a", "done", run, None))
+    write_plan(tmp_path, cells)
+    page, text = page_and_text(tmp_path)
+    assert line_of(text, "ASEQDIP")[8] == "60 s on GPU" and "<div>cpu</div>" in page
+    write_plan(tmp_path, cells[:1])
+    assert line_of(page_and_text(tmp_path)[1], "ASEQDIP")[8] == "60 s"
+
+
 def test_a_perfect_image_is_infinite_and_has_no_difference(tmp_path):
     run = write_run(tmp_path, psnr_final=None)
     write_plan(tmp_path, [("sigma=15", "aseqdip", "a", "done", run, None)])
@@ -168,9 +180,7 @@ def marks_of(tmp_path, number=2, setting="sigma=15", items=20, **facts):
     cells = []
     for index in range(items):
         folder = write_run(tmp_path, item=f"i{index}", **facts)
-        metrics = json.loads((folder / "metrics.json").read_text())
-        config = json.loads((folder / "config.json").read_text())
-        run = Run(folder, metrics, config)
+        run = read_run(folder, [], tmp_path)
         cells.append(Cell("c", setting, facts.get("method", "aseqdip"), f"i{index}", 0, run=run))
     return differences(cells, number)
 
@@ -295,6 +305,8 @@ def test_damaged_files_are_named_and_the_rest_is_shown(tmp_path):
     (gone / "metrics.json").unlink()
     (bare / "config.json").write_bytes(b"\xff\x00")
     (bare / "reconstruction.png").write_bytes(b"no picture")
+    (good / "log.csv").write_text("step,psnr\n0,20\n2,")
+    (bare / "log.csv").write_text("step,psnr\n0,twenty\n")
     cells = [
         ("sigma=15", "aseqdip", item, "done", run, None)
         for item, run in zip("abcde", (good, cut, foreign, gone, bare))
@@ -306,7 +318,9 @@ def test_damaged_files_are_named_and_the_rest_is_shown(tmp_path):
         assert "results/denoising/aseqdip/b/r/metrics.json: damaged" in shown
         assert "results/denoising/aseqdip/c/r/metrics.json: damaged" in shown
         assert "results/denoising/aseqdip/e/r/config.json: damaged" in shown
+        assert "results/denoising/aseqdip/e/r/log.csv: damaged" in shown
         assert "plan/table3.json: not a plan" in shown
+    assert page.count("a damaged picture") == 1
     assert line_of(text, "ASEQDIP")[7] == "2" and "3 of 5 failed" in line_of(text, "ASEQDIP")[10]
 
 
@@ -375,7 +389,8 @@ def test_curves_are_averaged_where_all_images_were_logged(tmp_path):
     for item, rows in (("a", "0,10\n4,20\n8,30\n"), ("b", "0,12\n4,26\n")):
         folder = write_run(tmp_path, item=item)
         (folder / "log.csv").write_text("step,psnr\n" + rows)
-        cells.append(Cell("c", "s", "m", item, 0, run=Run(folder, {}, {})))
+        run = read_run(folder, [], tmp_path)
+        cells.append(Cell("c", "s", "m", item, 0, run=run))
     assert average(cells) == [(0, 11.0, 10.0, 12.0), (4, 23.0, 20.0, 26.0)]
 
 
@@ -410,7 +425,7 @@ def real(tmp_path_factory):
     for name, left in (("face", 190), ("flag", 0)):
         pixels = skimage.data.astronaut()[60:92, left : left + 32]
         Image.fromarray(pixels).save(out / "pictures" / f"{name}.png")
-    methods = ["--method", "aseqdip,self_guided_dip,tv"]
+    methods = ["--method", "aseqdip,aseqdip_lambda0,tv"]
     arguments = ["--sigma", "15", "--out", out / "results", *TINY]
     with pytest.MonkeyPatch.context() as patch:
         data = ["--data", out / "pictures"]
@@ -431,7 +446,7 @@ def browser(tmp_path_factory):
 def test_real_runs_make_a_whole_page(real):
     text = (real / "report" / "report.md").read_text()
     page = (real / "report" / "index.html").read_text()
-    for method in ("aseqdip", "self_guided_dip", "tv"):
+    for method in ("aseqdip", "aseqdip_lambda0", "tv"):
         values = []
         for path in (real / "results" / "denoising" / method).glob("*/*/metrics.json"):
             found = json.loads(path.read_text())
@@ -439,7 +454,7 @@ def test_real_runs_make_a_whole_page(real):
         assert len(values) == 2
         shown = f"| {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |"
         section = text[text.index("### sigma 15") :]
-        (line,) = [x for x in section.splitlines() if x.startswith(f"| {method}") and "±" in x]
+        (line,) = [x for x in section.splitlines() if x.startswith(f"| {method} (") and "±" in x]
         assert shown in line
     assert "no truth to compare with" in page and "### measured, no truth" in text
     assert "<polyline" in page and page.count("data:image/jpeg") == 2 * (2 + 3) + 2
@@ -530,3 +545,15 @@ def test_an_empty_page_and_one_of_problems_work_in_a_browser(real, browser, tmp_
     browser.open(tmp_path / "report" / "index.html", 400)
     assert browser.value("document.documentElement.scrollWidth") == 400
     assert browser.complaints() == []
+
+
+def test_a_table_that_is_too_wide_scrolls_and_the_page_does_not(browser, tmp_path):
+    for sigma in range(15, 45, 5):
+        write_run(tmp_path, name=str(sigma), sigma=float(sigma))
+    assert report(tmp_path) == 0
+    browser.open(tmp_path / "report" / "index.html", 800)
+    table = "document.querySelector('.wide')"
+    assert browser.value(f"{table}.scrollWidth > {table}.clientWidth + 100")
+    assert browser.value("document.documentElement.scrollWidth") == 800
+    browser.open(tmp_path / "report" / "index.html", 400)  # there, it is stacked
+    assert browser.value(f"{table}.scrollWidth === {table}.clientWidth")
