@@ -375,10 +375,14 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
 
 
 def test_names_cannot_break_the_page(tmp_path):
-    write_run(tmp_path, item="<script>alert(1)</script>|", device="<b>&")
+    run = write_run(tmp_path, item="<i>|", device="<b>&")
+    write_plan(tmp_path, [("sigma=15", "aseqdip", "<i>|", "done", run, None)])
+    plan = tmp_path / "plan" / "table2_denoising.json"
+    plan.write_text(plan.read_text().replace("Table 2", "<u>").replace("ASEQDIP", "<s>"))
     page, text = page_and_text(tmp_path)
-    assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "<b>&" not in page
-    assert "alert(1)</script>\\|" in text
+    for tag in ("i", "b", "u", "s"):
+        assert f"<{tag}>" not in page and f"&lt;{tag}&gt;" in page
+    assert "Images: <i>\\|." in text
 
 
 # Curves and pictures
