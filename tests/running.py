@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib.util
 import json
 import signal
 import subprocess
@@ -24,6 +25,15 @@ def as_process(name, *arguments):
     """Run a script as a process of its own."""
     command = [sys.executable, str(ROOT / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def load(name):
+    """Return a script under scripts/ as a module, for calls in this process."""
+    path = ROOT / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_folder(out, task, item, method="aseqdip"):

@@ -55,7 +55,7 @@ def test_a_run_writes_all_its_files_and_is_not_done_twice(scan, tmp_path, monkey
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "metrics.json", "log.csv", "mask.npy", "reconstruction.npy",
         "reconstruction.png", "reconstruction_ema.npy", "reconstruction_ema.png",
-        "comparison.png", "curve.png",
+        "comparison.png", "curve.png", "truth.png", "input.png",
     }  # fmt: skip
     found = metrics(folder)
     assert {

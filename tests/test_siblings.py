@@ -82,6 +82,7 @@ def test_a_run_writes_all_its_files_and_is_not_done_twice(
     assert {path.name for path in folder.iterdir()} == FILES[task] | {
         "config.json", "metrics.json", "log.csv", "reconstruction.npy", "reconstruction.png",
         "reconstruction_ema.npy", "reconstruction_ema.png", "comparison.png", "curve.png",
+        "truth.png", "input.png",
     }  # fmt: skip
     found = metrics(folder)
     assert (found["task"], found["method"], found["item"]) == (task, "aseqdip", "item")

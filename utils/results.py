@@ -26,7 +26,8 @@ def save_results(
         run: the run, after its method has returned.
         images: `input` (the direct reconstruction), `final` (x_hat) and what else there is; the
             problem's derived images are added. All but the input are saved: final as
-            reconstruction.npy and .png, X as reconstruction_X.
+            reconstruction.npy and .png, X as reconstruction_X. Input and truth are saved as
+            pictures, input.png and truth.png.
         problem: what was solved.
         method: the method's name for the pictures' title.
         output: what x_hat is, such as "last iterate".
@@ -46,6 +47,8 @@ def save_results(
             file = "reconstruction" if name == "final" else f"reconstruction_{name}"
             run.save_array(f"{file}.npy", array)
             run.save_picture(f"{file}.png", pictures[name], limits)
+    for name in pictures.keys() & {"truth", "input"}:  # for a report; shown alike
+        run.save_picture(f"{name}.png", pictures[name], limits)
     names = NAMES | problem.names | {"final": output}
     if "stopped" in images:
         names["stopped"] = f"stopped, step {facts['step_stopped']}"

@@ -1,0 +1,1 @@
+"""The report on finished runs, their figures beside the paper's."""

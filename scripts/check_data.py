@@ -1,0 +1,183 @@
+"""Open every file of a data folder and print a verdict on each.
+
+    python scripts/check_data.py FOLDER
+
+A file is `ok` if at least one task script reads it, `bad` if it should be readable and is not, and
+`ignored` if no script would take it. The readers are those of the scripts, so that what is ok here
+does not fail there for being unreadable. The exit status is 1 if any file is bad.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import png
+import pydicom
+import tifffile
+from PIL import Image
+
+# Run from anywhere: the repository's modules can be imported only after this.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils import ct_data, image_data, mri_data
+from utils.cli import InputError, exit_status, require
+from utils.files import load_numpy, reason
+
+TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}
+PICTURES = "denoising, inpainting, deblurring"
+
+Reader = Callable[[Path], str]  # tells shape and dtype; raises InputError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder with data, searched with all below it")
+    folder: Path = parser.parse_args().folder
+    counts: Counter[str] = Counter()
+
+    def check() -> None:
+        require(folder.is_dir(), f"{folder}: expected a folder of data files")
+        files = sorted(p for p in folder.rglob("*") if not p.is_dir())
+        require(len(files) > 0, f"{folder}: there is no file in it")
+        for path in files:
+            kind, words = verdict(path, folder)
+            counts[kind] += 1
+            print(f"{kind:<8} {path.relative_to(folder)}: {words}", flush=True)
+        print(", ".join(f"{counts[kind]} {kind}" for kind in ("ok", "bad", "ignored")))
+
+    return exit_status(check) or int(counts["bad"] > 0)
+
+
+def verdict(path: Path, folder: Path) -> tuple[str, str]:
+    """Judge a file.
+
+    Returns:
+        `ok`, `bad` or `ignored`, and why in one line.
+    """
+    suffix = path.suffix.lower()
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return "ignored", "hidden"
+    if suffix in TEXT:
+        return "ignored", "text"
+    try:
+        readers = readers_of(path)
+        if not readers:
+            return "ignored", f"no task reads {suffix or 'such'} files"
+        return judge(path, readers)
+    except Exception as error:  # a defect of a reader must not stop the other files
+        return "bad", f"{type(error).__name__}: {reason(error)}"
+
+
+def readers_of(path: Path) -> dict[str, Reader]:
+    """Return the readers that a file's name, or a mark inside it, calls for, by task."""
+    suffix = path.suffix.lower()
+    if suffix == ".h5":
+        return {"mri": read_volume}
+    if suffix == ".npz":
+        return {"mri": read_kspace}
+    if suffix == ".npy":
+        return {"mri": read_kspace, "ct": read_slice, PICTURES: read_picture}
+    if suffix == ".png":
+        return {PICTURES: read_picture, "ct": read_slice}
+    if suffix in image_data.SUFFIXES:
+        return {PICTURES: read_picture}
+    if suffix in ct_data.SUFFIXES or ct_data.is_dicom(path):
+        return {"ct": read_slice}
+    return {}
+
+
+def judge(path: Path, readers: dict[str, Reader]) -> tuple[str, str]:
+    """Try all readers of a file."""
+    fits: dict[str, str] = {}
+    refusals: dict[str, str] = {}
+    notes: list[str] = []
+    for task, read in readers.items():
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                fits[task] = read(path)
+            except InputError as error:
+                refusals[task] = str(error).removeprefix(f"{path}: ")
+        notes += [*said.getvalue().splitlines(), *(reason(w.message) for w in caught)]
+    if not fits:
+        return "bad", one_line("; ".join(dict.fromkeys(refusals.values())), path)
+    words = [f"{next(iter(fits.values()))}, finite, fits {', '.join(fits)}", *dict.fromkeys(notes)]
+    return "ok", one_line("; ".join(words), path)
+
+
+def one_line(text: str, path: Path) -> str:
+    """Leave out what the line says already, and line breaks."""
+    return " ".join(text.replace(f"{path}: ", "").replace(f"{path}, ", "").split())
+
+
+# The readers raise InputError for what is damaged, of a wrong shape or dtype, or not finite.
+
+
+def read_volume(path: Path) -> str:
+    """Read all slices of a fastMRI file."""
+    scan = mri_data.load_scan(path, None)
+    with h5py.File(path, "r") as file:
+        shape, dtype = file["kspace"].shape, file["kspace"].dtype
+    for index in range(shape[0]):
+        scan = mri_data.load_scan(path, index)
+    return f"k-space {shape} {dtype}{gaps(scan)}"
+
+
+def read_kspace(path: Path) -> str:
+    """Read one slice of k-space."""
+    scan = mri_data.load_scan(path, None)
+    return f"k-space {scan.kspace.shape} {load_numpy(path, key='kspace').dtype}{gaps(scan)}"
+
+
+def gaps(scan: mri_data.Scan) -> str:
+    """Say whether a scan is undersampled."""
+    holes = mri_data.has_holes(mri_data.acquired_points(scan.kspace))
+    return ", undersampled (so with --measured)" if holes else ""
+
+
+def read_slice(path: Path) -> str:
+    """Read a CT slice."""
+    scan = ct_data.load_slice(path, "", None)
+    low, high = scan.values.min(), scan.values.max()
+    unit = "HU" if scan.is_hu else "of relative attenuation"
+    return f"slice {scan.values.shape} {stored_type(path)}, {low:g} to {high:g} {unit}"
+
+
+def read_picture(path: Path) -> str:
+    """Read a picture."""
+    channels, *sides = image_data.load_picture(path, "", None).pixels.shape
+    shape = (*sides, channels) if channels > 1 else tuple(sides)
+    return f"picture {shape} {stored_type(path)}"
+
+
+def stored_type(path: Path) -> str:
+    """Return the dtype of the numbers that a readable picture or slice holds."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return str(load_numpy(path, key="image").dtype)
+    if suffix in (".tif", ".tiff"):
+        with tifffile.TiffFile(path) as file:
+            return str(file.pages[0].dtype)
+    if suffix in image_data.SUFFIXES:
+        with Image.open(path) as image:
+            is_png = image.format == "PNG"
+        with open(path, "rb") as file:
+            reader = png.Reader(file=file)
+            if is_png:
+                reader.preamble()
+            return "uint16" if is_png and reader.bitdepth == 16 else "uint8"
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    return f"{'int' if dataset.PixelRepresentation else 'uint'}{dataset.BitsAllocated}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
