@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from conftest import ROOT
 from PIL import Image
 
 import aseqdip_denoising
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
 import bench
 import public_loop
 import schedule_study
