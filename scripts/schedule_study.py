@@ -37,12 +37,13 @@ EVERY = 20  # updates between two figures
 class Variant:
     """A schedule of `updates` weight updates, N for each input, Adam at lr.
 
-        z <- (1 - damping) z + damping f(z)
+        z <- (1 - damping) z + damping f(z),    x_hat = z
 
     Args:
         first: updates for z_0, N if less.
         cosine: the learning rate falls to 0 along half a cosine.
-        consistent: z <- f(z) + pinv(y - A f(z)) instead, data consistency in the input update.
+        consistent: z <- f(z) + pinv(y - A f(z)) instead, data consistency in the input update,
+            and x_hat = f(z).
     """
 
     N: int = 2
@@ -97,12 +98,14 @@ def curve(script: Any, args: Any, problem: Any, variant: Variant, note: str) -> 
                     update.optimizer.param_groups[0]["lr"] = rate
                 update(z)
                 done += 1
-            x = output(z)
-            z = torch.lerp(z, x, variant.damping)
+            image = output(z)
+            z = torch.lerp(z, image, variant.damping)
             if variant.consistent:
-                z = x + A.pinv(y - A(x))
+                z = image + A.pinv(y - A(image))
+            else:
+                image = z
             if done // EVERY > max(found) // EVERY or done == variant.updates:
-                found[done] = problem.score(x)["psnr"]
+                found[done] = problem.score(image)["psnr"]
             bar.update(n)
     return found
 
