@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,8 +141,10 @@ def test_a_variant_without_tricks_is_algorithm_1(picture):
     z_K = aseqdip_denoising.aseqdip(args, problem.y, problem.A, bench.Callback())
     assert found[20] == pytest.approx(problem.score(z_K)["psnr"], abs=1e-9)
     still = schedule_study.Variant(updates=20, damping=0.0)
-    first = schedule_study.Variant(updates=20, first=20)
+    curve = schedule_study.curve(aseqdip_denoising, args, problem, still, "")
+    assert curve[20] == curve[0] == problem.score(problem.y)["psnr"]  # z_0 stays
+    first, again = (schedule_study.Variant(updates=20, first=20), replace(plain, N=20))
     one, two = (
-        schedule_study.curve(aseqdip_denoising, args, problem, v, "") for v in (still, first)
+        schedule_study.curve(aseqdip_denoising, args, problem, v, "") for v in (first, again)
     )
-    assert one[20] == two[20] != found[20]  # z_0 stays
+    assert one[20] == two[20] != found[20]

@@ -199,10 +199,11 @@ def test_a_script_of_the_paper_s_runs_a_real_task(toy):
     kspace = toy / "images" / "knee.npy"
     np.save(kspace, small_kspace())
     out = toy / "out"
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as if activated
     done = subprocess.run(
         ["bash", toy / "repository" / "scripts" / "table3.sh", "--data", kspace, "--out", out,
          "--quick", "--", "--K", "2", "--width", "4", "--center-fraction", "0.1"],
-        capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PATH": here},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     plan = plan_of(toy, "table3")
