@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import running
 import skimage.data
+import torch
 from running import call, digest, log_of, metrics, run_folder, stop_half_way
 from skimage.transform import resize
 
@@ -222,9 +223,31 @@ def test_a_stopping_rule_keeps_an_iterate_of_its_own(task, rule, tmp_path, monke
     folder = run_folder(tmp_path / "out", task, "item")
     found = metrics(folder)
     step = found["step_stopped"]
+    assert found["stop"] == rule
     assert 0 < step <= found["steps"] and (folder / "reconstruction_stopped.npy").exists()
     rows = {int(row["step"]): row for row in log_of(folder)}
     assert float(rows[step]["psnr"]) == pytest.approx(found["psnr_stopped"], abs=1e-3)
+
+
+@pytest.mark.parametrize("task", SCRIPTS)
+def test_what_is_held_out_never_reaches_the_method(task, tmp_path, monkeypatch, kspace):
+    """Neither in y, nor in what A makes of any image."""
+    given = []
+
+    def spy(args, y, A, run):
+        given.append((y, A(torch.ones_like(A.pinv(y)))))
+        return aseqdip(args, y, A, run)
+
+    aseqdip = SCRIPTS[task].aseqdip
+    monkeypatch.setattr(SCRIPTS[task], "aseqdip", spy)
+    for rule in ("fixed", "holdout"):
+        flags = flags_of(task, tmp_path, kspace, "--stop", rule, "--hold-out", "0.2")
+        flags = flags if rule == "holdout" else flags[:-2]
+        assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    (y, _), (y_kept, ones_kept) = given
+    held = (y_kept == 0) & (y != 0)
+    assert 0.05 < held.sum() / (y != 0).sum() < 0.4
+    assert (ones_kept[held] == 0).all() and torch.equal(y_kept[~held], y[~held])
 
 
 def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys):
