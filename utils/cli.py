@@ -31,7 +31,7 @@ class RunArgs:
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
     precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker
-    fast: bool = False  # other defaults: --precision bf16, quicker on a GPU (docs/performance.md)
+    fast: bool = False  # other defaults: --precision bf16 (docs/performance.md)
     deterministic: bool = False  # the same bits each time on CUDA too, slower
     log_every: int = 10  # input updates between two rows of log.csv
     out: Path = Path("results")  # root of all results
