@@ -1,0 +1,106 @@
+"""What the scripts of the paper's figures share: parts that are kept, tables, the record of a run.
+
+A figure's folder is `OUT/figures/<figure>/`: the figure as .png, table.csv, table.md, notes.md,
+settings.json, and what each of its parts gave, below parts/.
+"""
+
+import csv
+import io
+import json
+import platform
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from utils.cli import InputError
+from utils.files import content_hash, reason, write_atomically
+from utils.runs import LIBRARIES, git_state
+
+
+def kept(
+    folder: Path, name: str, settings: dict[str, Any], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what these settings gave before; where they were not run yet, run and keep it.
+
+    Args:
+        folder: where parts are kept.
+        name: start of the file's name; the rest is a hash of the settings.
+        settings: all that decides the result, as JSON can hold it.
+        make: makes the result, as JSON can hold it.
+
+    Raises:
+        InputError: the file that was kept is damaged.
+    """
+    text = json.dumps(settings, sort_keys=True)
+    path = folder / f"{name}_{content_hash(text)[:10]}.json"
+    if path.exists():
+        try:
+            return json.loads(path.read_text())["result"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({reason(error)}); remove it") from error
+    result = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps({"settings": json.loads(text), "result": result}))
+    return result
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Write rows that have the same keys as a Markdown table, numbers to four digits."""
+
+    def shown(value: Any) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[shown(value) for value in row.values()] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def save_table(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """Write rows that have the same keys as NAME.csv and NAME.md, and print them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{name}.csv", text.getvalue())
+    write_text(folder / f"{name}.md", markdown(rows))
+    print(markdown(rows))
+
+
+def save_notes(folder: Path, notes: list[str]) -> None:
+    """Write sentences, one a line, to notes.md, and print them."""
+    text = "".join(f"- {note}\n" for note in notes)
+    write_text(folder / "notes.md", text)
+    print(text, end="")
+
+
+def save_figure(folder: Path, name: str, figure: Figure) -> None:
+    """Write a figure as NAME.png and say where it lies."""
+    path = folder / f"{name}.png"
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    print(f"figure, table and parts: {folder}")
+
+
+def save_settings(folder: Path, options: Namespace) -> None:
+    """Write the flags, versions and commit behind a figure to settings.json."""
+    flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    record = {
+        "command": shlex.join(["python", *sys.argv]),
+        "flags": flags,
+        "versions": {"python": platform.python_version()}
+        | {library: version(library) for library in LIBRARIES},
+        **git_state(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "settings.json", json.dumps(record, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or nothing."""
+    write_atomically(path, lambda file: file.write(text.encode()))
