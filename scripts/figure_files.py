@@ -18,7 +18,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from utils.cli import InputError
+from utils.cli import InputError, RunFailed
 from utils.files import content_hash, reason, write_atomically
 from utils.runs import LIBRARIES, git_state
 
@@ -48,6 +48,35 @@ def kept(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"settings": json.loads(text), "result": result}))
     return result
+
+
+def each(
+    files: list[Path | None], measure: Callable[[Path | None], list[dict[str, Any]]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Measure each file; one that cannot be worked on is told and does not stop the others.
+
+    Args:
+        files: what is measured, None for the embedded sample.
+        measure: returns the figures of a file.
+
+    Returns:
+        All figures, and the names of the files that failed.
+
+    Raises:
+        InputError, RunFailed: of the first file that failed, if all of them did.
+    """
+    found: list[dict[str, Any]] = []
+    failed: dict[str, InputError | RunFailed] = {}
+    for file in files:
+        try:
+            found += measure(file)
+        except (InputError, RunFailed) as error:
+            failed[str(file)] = error
+            if len(files) > 1:
+                print(f"failed: {error}", file=sys.stderr)
+    if len(failed) == len(files):
+        raise next(iter(failed.values()))
+    return found, list(failed)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
