@@ -1,0 +1,562 @@
+"""Figure 7 of the paper: an autoencoder trained on clean images as a reconstructor (appendix B).
+
+    psi = argmin_psi  mean over clean x of ||g_psi(x) - x||^2                           (17)
+    z   = argmin_z ||A g_psi(z) - y||^2 + lambda_a ||g_psi(z) - z||^2,  x_hat = g_psi(z)   (18)
+
+psi is fixed in (18), which starts at z = pinv(y) and sees y and A alone.
+
+    python scripts/fig7.py --quick                                    MRI, the embedded sample
+    python scripts/fig7.py --train fastmri_train --test fastmri_val --images 8    as in the paper
+    python scripts/fig7.py --task ct --train slices --test slice.dcm
+
+g is the task's U-Net, problems and operators are the task script's. Trained on what --train names:
+fully sampled scans (of an .h5 volume its middle slice), or CT slices; the paper has 3000 scans.
+Without it, MRI trains on six photographs of scikit-image with smooth random phases, as pydicom has
+no second MR slice of a useful size; CT on random patches of pydicom's head slice. Tested is what
+--test names, without it the embedded MR slice, or pydicom's chest slice. So without --train this
+shows the form of the figure, not the paper's experiment.
+
+Three controls that the paper does not have stand beside it: the direct reconstruction; g replaced by
+the identity (least squares from the same start by the same steps, without any autoencoder); and g
+untrained. Without them a PSNR cannot tell that training is what reconstructs.
+
+What the paper leaves open, and what is taken here: Adam at 1e-3 for (17), one patch a step as
+BatchNorm then uses an image's own statistics as in (18), turned and mirrored, for MRI with a random
+constant phase; Adam at 0.01 for 1000 steps in (18); the values of lambda_a. The PSNR is that of the
+last iterate; the best over the steps stands beside it as `oracle`.
+"""
+
+import argparse
+import io
+import json
+import math
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+import torch
+import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+# Run from anywhere: the repository's modules can be imported only after this.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from figure_files import each, save_figure, save_notes, save_settings, save_table
+
+import aseqdip_ct
+import aseqdip_mri
+from operators.base import Operator
+from utils import ct_data, mri_data
+from utils.callback import Callback
+from utils.cli import InputError, check_method, exit_status, files_of, require, set_up_device
+from utils.figures import DPI
+from utils.files import content_hash, reason, write_atomically
+from utils.optim import Update, adam, sqnorm
+from utils.precision import place
+from utils.problem import Problem
+from utils.randomness import stream
+from utils.runs import Run
+
+LAMBDAS = (0.0, 0.01, 0.1, 1.0, 10.0)
+# What --quick changes: these are then the defaults.
+QUICK = {
+    "width": 16, "patch": 64, "train_steps": 600, "steps": 150, "lambdas": (0.0, 0.1, 1.0),
+    "side": 128,
+}  # fmt: skip
+PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
+NETWORKS = {"trained": "g trained", "untrained": "g untrained", "identity": "no g: least squares"}
+DEFAULTS = {
+    "mri": "six photographs of scikit-image with random phases",
+    "ct": "pydicom's head slice",
+}
+COLOURS = {"trained": "tab:blue", "untrained": "tab:orange", "identity": "gray"}
+# Fields of a task's Args that decide nothing here.
+UNUSED = {"lambda_ae", "stop", "hold_out", "measured", "N", "ema_decay"}
+UNUSED_BY_TRAINING = UNUSED | {
+    "accel", "mask", "center_fraction", "crop", "data_seed", "views", "photons", "pixel_mm",
+    "window", "z0", "fbp_filter", "sample", "resize", "angles", "size",
+}  # fmt: skip
+
+
+# Clean images -----------------------------------------------------------------------------------
+
+
+def photographs() -> list[Tensor]:
+    """Return scikit-image's photographs as complex images with smooth random phases.
+
+    Returns:
+        (1, 1, H, W) complex64 each, of maximum magnitude 1.
+    """
+    rng = stream(0, "phases")
+    images = []
+    for name in PHOTOGRAPHS:
+        pixels = getattr(skimage.data, name)().astype(np.float32)
+        grey = torch.from_numpy(pixels if pixels.ndim == 2 else pixels.mean(axis=2))[None, None]
+        coarse = torch.randn(1, 1, 4, 4, generator=rng)  # radians
+        phase = F.interpolate(coarse, grey.shape[-2:], mode="bicubic", align_corners=True)
+        images.append(torch.polar(grey / grey.max(), phase))
+    return images
+
+
+def clean_scan(path: Path | None, args: aseqdip_mri.Args) -> Tensor:
+    """Return the coil-combined image of a fully sampled scan, (1, 1, H, W), of maximum 1."""
+    scan = mri_data.load_scan(path, None)
+    whole = aseqdip_mri.Args(
+        accel=1, crop=args.crop, width=args.width, depth=args.depth, out=args.out
+    )
+    x = aseqdip_mri.build_problem(whole, scan, None, torch.device("cpu")).x_true
+    return x / x.abs().max()
+
+
+def clean_slice(path: Path | None, args: aseqdip_ct.Args) -> Tensor:
+    """Return a CT slice, pydicom's head without a file, (1, 1, H, W) in [0, 1]."""
+    scan = ct_data.load_slice(path, "skull", None)
+    units = ct_data.make_units(scan, args.hu_range)
+    values = torch.from_numpy(scan.values)[None, None]
+    return ((values - units.low) / (units.high - units.low)).clamp(0, 1).float()
+
+
+def patch(image: Tensor, side: int, rng: torch.Generator) -> Tensor:
+    """Draw a square of an image, turned and mirrored, for a complex one with a constant phase.
+
+    Args:
+        image: (1, 1, H, W).
+        side: of the square; sides of the image that are shorter are taken whole.
+        rng: CPU generator.
+    """
+    for axis in (-2, -1):
+        room = max(image.shape[axis] - side, 0)
+        start = int(torch.randint(room + 1, (), generator=rng))
+        image = image.narrow(axis, start, image.shape[axis] - room)
+    turns, mirrored = torch.randint(4, (2,), generator=rng).tolist()
+    image = torch.rot90(image, turns, (-2, -1))
+    image = image.flip(-1) if mirrored % 2 else image
+    if image.is_complex():
+        image = image * torch.polar(torch.ones(()), 2 * math.pi * torch.rand((), generator=rng))
+    return image.contiguous()
+
+
+# Tasks ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """What differs between MRI and CT.
+
+    Args:
+        script: the task's script.
+        suffixes, also: its files.
+        clean: makes a clean image of a training file.
+        default: makes the training images without --train.
+        problem: loads a test file; returns its name, its content and what builds its problem.
+    """
+
+    script: Any
+    suffixes: tuple[str, ...]
+    also: Callable[[Path], bool]
+    clean: Callable[[Path | None, Any], Tensor]
+    default: Callable[[Any], list[Tensor]]
+    problem: Callable[[Path | None, Any], tuple[str, tuple, Callable[[], Problem]]]
+
+
+def mri_problem(path: Path | None, args: Any) -> tuple[str, tuple, Callable[[], Problem]]:
+    """Load a scan."""
+    scan = mri_data.load_scan(path, None)
+    device = torch.device(args.device)
+    return scan.item, scan.content, lambda: aseqdip_mri.build_problem(args, scan, None, device)
+
+
+def ct_problem(path: Path | None, args: Any) -> tuple[str, tuple, Callable[[], Problem]]:
+    """Load a slice."""
+    scan = ct_data.load_slice(path, args.sample, args.resize)
+    device = torch.device(args.device)
+    return scan.item, scan.content, lambda: aseqdip_ct.build_problem(args, scan, device)
+
+
+TASKS = {
+    "mri": Task(
+        aseqdip_mri, (".h5", ".npy", ".npz"), lambda path: False, clean_scan,
+        lambda args: photographs(), mri_problem,
+    ),
+    "ct": Task(
+        aseqdip_ct, ct_data.SUFFIXES, ct_data.is_dicom, clean_slice,
+        lambda args: [clean_slice(None, args)], ct_problem,
+    ),
+}  # fmt: skip
+
+
+def task_args(options: argparse.Namespace, device: torch.device, steps: int, lr: float) -> Any:
+    """Return the task script's Args for a run of so many steps."""
+    size = {"crop": options.side} if options.task == "mri" else {"resize": options.side}
+    sample = {} if options.task == "mri" else {"sample": "small"}
+    sampling = {"accel": options.accel} if options.task == "mri" else {"views": options.views}
+    return TASKS[options.task].script.Args(
+        K=steps, N=1, lr=lr, width=options.width, seed=options.seed, device=str(device),
+        out=options.out, quick=options.quick, **size, **sample, **sampling,
+    )  # fmt: skip
+
+
+# (17) and (18) ----------------------------------------------------------------------------------
+
+
+def train(net: nn.Module, images: list[Tensor], side: int, args: Any, run: Callback) -> None:
+    """Train a network to return clean images, eq. (17), a random patch of one image a step.
+
+    Args:
+        net: network from images to images, on its device.
+        images: (1, 1, H, W) each, clean, on the CPU.
+        side: of the patches.
+        args: K steps of Adam at lr; seed of the patches.
+        run: is told each step and its output.
+    """
+    device = next(net.parameters()).device
+    rng = stream(args.seed, "patches")
+
+    def objective(x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        output = net(x)
+        loss = sqnorm(output, x)
+        return output, {"loss": loss, "autoencoding_term": loss}
+
+    update = Update(objective, adam(net.parameters(), args.lr))
+    run.start(None, net=net, update=update, patches=rng)
+    for step in run.outer(args.K):
+        image = images[int(torch.randint(len(images), (), generator=rng))]
+        x = patch(image, side, rng).to(device)
+        output = update(x)
+        # Its mean alone: images smaller than `side` give patches of other shapes.
+        run.record(step, output.abs().mean(), update.terms)
+
+
+def autoencoder_reconstruction(
+    y: Tensor,
+    A: Operator,
+    net: nn.Module,
+    *,
+    z0: Tensor | None = None,
+    steps: int = 1000,
+    lr: float = 0.01,
+    lambda_a: float = 1.0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Reconstruct over the input of a fixed autoencoder.
+
+        min_z ||A g(z) - y||^2 + lambda_a ||g(z) - z||^2                                (18)
+
+    Args:
+        y: measurements, (1, *A.out_shape).
+        A: forward operator.
+        net: g, from (1, *A.in_shape) to the same; its weights are not changed.
+        z0: where z starts; None takes A.pinv(y).
+        steps: steps of Adam on z.
+        lr: its learning rate.
+        lambda_a: weight of the autoencoding term.
+        callback: is told each step and its image, g(z) before that step.
+
+    Returns:
+        x_hat = g(z), (1, *A.in_shape), of the last step.
+
+    Reference:
+        aSeqDIP (Alkhouri et al., NeurIPS 2024), appendix B, eq. (18). Differs from the paper:
+        nothing; the paper does not name the optimiser, its steps, nor the start.
+    """
+    callback = Callback() if callback is None else callback
+    net.requires_grad_(False)
+    z = (A.pinv(y) if z0 is None else z0).detach().clone().requires_grad_()
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        x = net(z)
+        data_term = sqnorm(A(x), y)
+        autoencoding_term = sqnorm(x, z)
+        loss = data_term + lambda_a * autoencoding_term
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
+
+    update = Update(objective, adam([z], lr))
+    x = callback.start(None, z=z, update=update)
+    for step in callback.outer(steps):
+        x = update(z)
+        callback.record(step, x, update.terms)
+    return x
+
+
+# The experiment ---------------------------------------------------------------------------------
+
+
+def trained_weights(options: argparse.Namespace, device: torch.device) -> tuple[dict, str]:
+    """Train g, unless it is there, and return its weights and their hash.
+
+    Raises:
+        InputError: a training file cannot be used, or the weights that were kept are damaged.
+    """
+    task = TASKS[options.task]
+    args = task_args(options, device, options.train_steps, options.train_lr)
+    if options.train is None:
+        images, name = task.default(args), "embedded"
+    else:
+        files = files_of(options.train, task.suffixes, task.also)
+        images, name = [], options.train.stem or "data"
+
+        def load(file: Path | None) -> list[dict[str, Any]]:
+            images.append(task.clean(file, args))
+            return []
+
+        each(list(files), load)  # a damaged file is told and left out
+    run = Run(
+        args, "fig7", f"training_{options.task}", name, tuple(x.numpy() for x in images),
+        ignored=UNUSED_BY_TRAINING, hyperparameters={"patch": options.patch},
+    )  # fmt: skip
+    path = run.folder / "weights.pt"
+    if not run.finished():
+        net = place(task.script.make_net(args, "unet", images[0], None), device, "fp32")
+        run.open(lambda x: {}, torch.zeros((), device=device), nn.Identity())
+        print(f"training g on {len(images)} image(s)")
+        train(net, images, options.patch, args, run)
+        run.close()
+        changes = [relative_change(net, x.to(device)) for x in images]
+        weights = {name: weight.cpu() for name, weight in net.state_dict().items()}
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        run.finish({"n_images": len(images), "change_of_clean": float(np.mean(changes))})
+    try:
+        weights = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: damaged ({reason(error)}); remove {run.folder}") from error
+    return weights, content_hash(*(weight.cpu().numpy() for weight in weights.values()))[:16]
+
+
+def relative_change(net: nn.Module, v: Tensor) -> float:
+    """Compute ||g(v) - v|| / ||v||: 0 where g is the identity."""
+    with torch.no_grad():
+        return ((net(v) - v).norm() / v.norm()).item()
+
+
+def measure_file(
+    path: Path | None, weights: dict, digest: str, options: argparse.Namespace,
+    device: torch.device,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return the figures of one test file: of each network and each lambda_a.
+
+    Args:
+        path: test file, None for the embedded one.
+        weights, digest: of g trained, and their hash.
+        options, device: of the command line.
+    """
+    task = TASKS[options.task]
+    args = task_args(options, device, options.steps, options.lr)
+    item, content, build = task.problem(path, args)
+    problem: Problem | None = None
+    found = []
+    for network in NETWORKS:
+        # Without g the autoencoding term is 0 whatever lambda_a is.
+        for lambda_a in options.lambdas if network != "identity" else (0.0,):
+            run = Run(
+                args, "fig7", f"{options.task}_{network}", item, content, ignored=UNUSED,
+                hyperparameters={"lambda_a": lambda_a}
+                | ({"weights": digest} if network == "trained" else {}),
+            )  # fmt: skip
+            if not run.finished():
+                problem = problem or build()
+                y, A = problem.y, problem.A
+                run.open(problem.score, y, A)
+                net: nn.Module = nn.Identity()
+                if network != "identity":
+                    net = place(task.script.make_net(args, "unet", y, A), device, "fp32")
+                if network == "trained":
+                    net.load_state_dict(weights)
+                print(f"{item}: {NETWORKS[network]}, lambda_a {lambda_a:g}")
+                x_hat = autoencoder_reconstruction(
+                    y, A, net, steps=args.K, lr=args.lr, lambda_a=lambda_a, callback=run
+                )
+                run.close()
+                direct, rng = A.pinv(y), stream(args.seed, "probe")
+                noise = torch.randn(direct.shape, generator=rng, dtype=direct.dtype).to(device)
+                run.finish(
+                    {
+                        "images": ["final"],
+                        **{f"{k}_final": v for k, v in problem.score(x_hat).items()},
+                        "psnr_input": problem.score(direct)["psnr"],
+                        "network": network,
+                        "lambda_a": lambda_a,
+                        "change_of_truth": relative_change(net, problem.x_true),
+                        "change_of_input": relative_change(net, direct),
+                        "change_of_noise": relative_change(net, noise),
+                    }
+                )
+            found.append(json.loads((run.folder / "metrics.json").read_text()))
+    return found
+
+
+def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each network and lambda_a: means over the test files."""
+    direct = [f["psnr_input"] for f in found if f["network"] == "identity"]
+    row = {
+        "reconstruction": "direct", "lambda_a": None, "PSNR": float(np.mean(direct)),
+        "std": float(np.std(direct, ddof=1)) if len(direct) > 1 else None, "SSIM": None,
+        "oracle": None, "oracle at step": None, "files": len(direct),
+    }  # fmt: skip
+    rows = [row]
+    for network, lambda_a in dict.fromkeys((f["network"], f["lambda_a"]) for f in found):
+        mine = [f for f in found if (f["network"], f["lambda_a"]) == (network, lambda_a)]
+        psnr = [f["psnr_final"] for f in mine]
+        rows.append(
+            {
+                "reconstruction": NETWORKS[network],
+                "lambda_a": None if network == "identity" else lambda_a,
+                "PSNR": float(np.mean(psnr)),
+                "std": float(np.std(psnr, ddof=1)) if len(psnr) > 1 else None,
+                "SSIM": float(np.mean([f["ssim_final"] for f in mine])),
+                "oracle": float(np.mean([f["psnr_oracle"] for f in mine])),
+                "oracle at step": float(np.mean([f["step_oracle"] for f in mine])),
+                "files": len(mine),
+            }
+        )
+    return rows
+
+
+def identity_table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return how far each g is from the identity, by what it is given."""
+    rows = []
+    for network in ("trained", "untrained"):
+        mine = [f for f in found if f["network"] == network]
+        row: dict[str, Any] = {"norm of g(v) - v, over that of v": NETWORKS[network]}
+        for name, label in (("truth", "v the truth"), ("input", "v the direct reconstruction"),
+                            ("noise", "v white noise")):  # fmt: skip
+            row[label] = float(np.mean([f[f"change_of_{name}"] for f in mine]))
+        rows.append(row)
+    return rows
+
+
+def claims(rows: list[dict[str, Any]], trained_on: str) -> list[str]:
+    """Return what appendix B says beside what was found.
+
+    Args:
+        rows: the table.
+        trained_on: what g was trained on.
+    """
+
+    def best(label: str) -> dict[str, Any]:
+        return max((r for r in rows if r["reconstruction"] == label), key=lambda r: r["PSNR"])
+
+    trained, untrained = best(NETWORKS["trained"]), best(NETWORKS["untrained"])
+    plain, direct = best(NETWORKS["identity"]), best("direct")
+    return [
+        f"g was trained on {trained_on}; the paper's on 3000 fully sampled fastMRI scans.",
+        "'A trained autoencoder effectively serves as a reconstructor': last iterate "
+        f"{trained['PSNR']:.2f} dB at the best lambda_a, {trained['lambda_a']:g} (chosen by the "
+        f"truth); {trained['PSNR'] - direct['PSNR']:+.2f} dB against the direct reconstruction, "
+        f"{trained['PSNR'] - plain['PSNR']:+.2f} dB against least squares without g, "
+        f"{trained['PSNR'] - untrained['PSNR']:+.2f} dB against g untrained at its best.",
+    ]
+
+
+def draw_figure(rows: list[dict[str, Any]], found: list[dict[str, Any]], title: str) -> Figure:
+    """Draw the PSNR over lambda_a, and how far each g is from the identity."""
+    figure = Figure(figsize=(11, 4.3), dpi=DPI)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    for network in ("trained", "untrained"):
+        mine = [r for r in rows if r["reconstruction"] == NETWORKS[network]]
+        x = [r["lambda_a"] for r in mine]
+        colour = COLOURS[network]
+        left.errorbar(x, [r["PSNR"] for r in mine], [r["std"] or 0 for r in mine], marker="o",
+                      capsize=3, color=colour, label=f"{NETWORKS[network]}, last iterate")  # fmt: skip
+        left.plot(x, [r["oracle"] for r in mine], ":", color=colour, lw=1, label="... oracle")
+    for label, style in ((NETWORKS["identity"], "--"), ("direct", ":")):
+        level = next(r["PSNR"] for r in rows if r["reconstruction"] == label)
+        left.axhline(level, color="gray", ls=style, lw=1, label=label)
+    positive = [r["lambda_a"] for r in rows if r["lambda_a"]]
+    left.set_xscale("symlog", linthresh=min(positive, default=1.0))
+    left.set(xlabel="lambda_a", ylabel="PSNR (dB)")
+    left.grid(alpha=0.3)
+    left.legend(fontsize=7)
+    changes = identity_table(found)
+    labels = list(changes[0])[1:]
+    for shift, (network, row) in zip((-0.2, 0.2), zip(("trained", "untrained"), changes)):
+        places = np.arange(len(labels)) + shift
+        right.bar(places, [row[label] for label in labels], 0.38, color=COLOURS[network],
+                  label=NETWORKS[network])  # fmt: skip
+    right.set_xticks(range(len(labels)), [label.replace("direct ", "direct\n") for label in labels],
+                     fontsize=8)  # fmt: skip
+    right.set(ylabel="||g(v) - v|| / ||v||", title="distance of g from the identity")
+    right.legend(fontsize=7)
+    right.grid(alpha=0.3, axis="y")
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout(pad=0.6)
+    return figure
+
+
+def main(options: argparse.Namespace) -> None:
+    require(options.images is None or options.images >= 1,
+            f"--images {options.images}: expected at least 1")  # fmt: skip
+    require(
+        all(0 <= value < math.inf for value in options.lambdas),
+        f"--lambdas {' '.join(map(str, options.lambdas))}: expected numbers of at least 0",
+    )
+    lowest = 2 ** (aseqdip_mri.Args.depth + 1)
+    require(options.patch >= lowest, f"--patch {options.patch}: expected at least {lowest}")
+    options.lambdas = tuple(sorted(set(options.lambdas)))
+    device = set_up_device(options.device, options.deterministic, "fp32")
+    check_method(task_args(options, device, options.train_steps, options.train_lr))
+    check_method(task_args(options, device, options.steps, options.lr))
+    task = TASKS[options.task]
+    files: list[Path | None] = [None]
+    if options.test is not None:
+        files = list(files_of(options.test, task.suffixes, task.also)[: options.images])
+    weights, digest = trained_weights(options, device)
+    found, failed = each(
+        files, lambda file: measure_file(file, weights, digest, options, device)
+    )
+    folder = options.out / "figures" / f"fig7_{options.task}"
+    save_settings(folder, options)
+    rows = table(found)
+    save_table(folder, "table", rows)
+    save_table(folder, "identity", identity_table(found))
+    trained_on = DEFAULTS[options.task] if options.train is None else f"{options.train}"
+    save_notes(folder, claims(rows, trained_on))
+    n = rows[0]["files"]
+    title = f"{options.task.upper()}, {n} test image(s), input of an autoencoder, {options.steps} steps"
+    save_figure(folder, "fig7", draw_figure(rows, found, title))
+    require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=tuple(TASKS), default="mri")
+    parser.add_argument("--train", type=Path, help="clean scans or slices: a file or a folder")
+    parser.add_argument("--test", "--data", type=Path, help="a file or a folder")
+    parser.add_argument("--images", type=int, help="take only the first of the --test folder")
+    parser.add_argument("--accel", type=float, default=aseqdip_mri.Args.accel, help="MRI only")
+    parser.add_argument("--views", type=int, default=aseqdip_ct.Args.views, help="CT only")
+    parser.add_argument("--side", type=int, help="MRI: crop test scans; CT: resample test slices")
+    parser.add_argument("--lambdas", type=float, nargs="+", default=LAMBDAS, help="lambda_a")
+    parser.add_argument("--train-steps", type=int, default=20_000, help="of (17)")
+    parser.add_argument("--train-lr", type=float, default=1e-3, help="Adam's in (17)")
+    parser.add_argument("--patch", type=int, default=128, help="side of the patches of (17)")
+    parser.add_argument("--steps", type=int, default=1000, help="of (18)")
+    parser.add_argument("--lr", type=float, default=0.01, help="Adam's in (18)")
+    parser.add_argument("--width", type=int, default=aseqdip_mri.Args.width, help="of the U-Net")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the patches")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX")
+    parser.add_argument("--deterministic", action="store_true", help="the same bits on CUDA")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="root of all results")
+    parser.add_argument("--quick", action="store_true", help="two minutes on two CPU cores")
+    if "--quick" in sys.argv[1:]:
+        parser.set_defaults(**QUICK)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = read_options()
+    sys.exit(exit_status(lambda: main(chosen)))
