@@ -25,7 +25,7 @@ def run(monkeypatch, *flags):
 
 
 def small_net(seed=0, **changes):
-    setting = fig6.Setting(**({"width": 3} | changes))
+    setting = fig6.Setting(**({"width": 3, "init": "he"} | changes))
     return fig6.ResidualCNN(setting, torch.Generator().manual_seed(seed))
 
 
@@ -116,7 +116,7 @@ def test_the_closed_form_starts_where_it_should_and_leaves_y_alone():
 
 @pytest.mark.parametrize("loss", ["mean", "half sum"])
 def test_the_descent_is_sgd_on_the_loss_that_is_named(loss):
-    setting = fig6.Setting(loss=loss, width=3)
+    setting = fig6.Setting(init="he", loss=loss, width=3)
     y, z = randn(fig6.N_SAMPLES, 1), randn(fig6.N_SAMPLES, 2)
     net = small_net()
     sgd = torch.optim.SGD(net.parameters(), setting.lr)
@@ -132,7 +132,7 @@ def test_the_descent_is_sgd_on_the_loss_that_is_named(loss):
 def test_wider_networks_stay_nearer_to_the_linearised_one():
     largest = []
     for width in (8, 128):
-        setting = fig6.Setting(width=width, lr=5e-4 * 64 / width, iterations=60)
+        setting = fig6.Setting("he", "mean", lr=5e-4 * 64 / width, width=width, iterations=60)
         parts = [fig6.measure(setting, seed, "noise") for seed in range(2)]
         largest.append(np.mean([max(part["from_linearised"]) for part in parts]))
     assert largest[1] < 0.5 * largest[0]
