@@ -162,9 +162,9 @@ def claims(found: list[dict[str, Any]]) -> list[str]:
     noise = [[psnr for _, psnr in sorted(s["noise"])] for s in scans.values() if "noise" in s]
     if noise and len(noise[0]) > 1:
         notes.append(
-            "'Larger variance corresponds to larger additive perturbations even for x* = 0 (the red "
-            f"curve)': with noise alone the best PSNR changes from the lowest to the highest level "
-            f"by {np.mean([p[-1] - p[0] for p in noise]):+.2f} dB in the mean."
+            "'Larger variance corresponds to larger additive perturbations even for x* = 0' (the "
+            "red curve): with noise alone the best PSNR changes from the lowest to the highest "
+            f"level by {np.mean([p[-1] - p[0] for p in noise]):+.2f} dB in the mean."
         )
     return notes
 

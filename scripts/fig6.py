@@ -21,8 +21,8 @@ The paper gives the length (100), the noise, the layers (filters of 3, 64 channe
 rate 5e-4, and one draw. What it leaves open, and what is taken here:
 
 - initialisation: PyTorch's default, which makes g nearly 0 at the start, so that (13) holds of one
-  network. Appendix A.1 states He's for the theorem; with it g is as large as z at the start, (13) is
-  off by that much, and the curves do not have the features that A.2 tells of.
+  network. Appendix A.1 states He's for the theorem; with it g is as large as z at the start, (13)
+  is off by that much, and the curves do not have the features that A.2 tells of.
 - loss: half the sum of squares, the theorem's. With He's initialisation that is unstable at 5e-4
   (beta times Theta's largest eigenvalue is far above 2); `--init he` needs `--loss mean`, the same
   descent with beta 2/100 times as large.
@@ -357,12 +357,12 @@ def claims(found: dict[str, list[dict[str, Any]]], noise: list[float]) -> list[s
         f"steadily increases': in {rising} of {n}.",
         f"Input x takes 'approximately 25 times more training iterations' than noise until y is "
         f"fitted: {slower}.",
-        f"Input y, 'essentially flat': the error differs from the noise's, {mean_std(noise)}, by at "
-        f"most {mean_std(flat)}.",
+        f"Input y, 'essentially flat': the error differs from the noise's, {mean_std(noise)}, by "
+        f"at most {mean_std(flat)}.",
         f"Input noise, 'the typical DIP behavior', lowest between start and end: in {typical} of "
         f"{n}.",
-        f"Lowest errors (oracle): x below both others in {x_wins} of {n}, y below noise in {y_wins} "
-        f"of {n}.",
+        f"Lowest errors (oracle): x below both others in {x_wins} of {n}, y below noise in "
+        f"{y_wins} of {n}.",
     ]
 
 
@@ -407,8 +407,8 @@ def draw_figure(
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
     figure.suptitle(
-        f"initialisation {setting.init}, loss the {setting.loss} of squares, learning rate {setting.lr:g}, "
-        f"{setting.width} channels",
+        f"initialisation {setting.init}, loss the {setting.loss} of squares, "
+        f"learning rate {setting.lr:g}, {setting.width} channels",
         fontsize=10,
     )
     figure.tight_layout(pad=0.6)

@@ -16,9 +16,9 @@ no second MR slice of a useful size; CT on random patches of pydicom's head slic
 --test names, without it the embedded MR slice, or pydicom's chest slice. So without --train this
 shows the form of the figure, not the paper's experiment.
 
-Two controls that the paper does not have stand beside it: the direct reconstruction, and least
-squares: (18) with the identity for g, from the same start by the same steps. Without them a PSNR
-cannot tell what the autoencoder adds.
+Three controls that the paper does not have stand beside it: the direct reconstruction; least
+squares, which is (18) with the identity for g, from the same start by the same steps; and CG-SENSE
+or SART of baselines/. Without them a PSNR cannot tell what the autoencoder adds.
 
 What the paper leaves open, and what is taken here: Adam at 1e-3 for (17), eight patches a step,
 turned and mirrored, for MRI with a random constant phase; Adam at 0.01 for 1000 steps in (18); the
@@ -55,6 +55,8 @@ from figure_files import each, save_figure, save_notes, save_settings, save_tabl
 
 import aseqdip_ct
 import aseqdip_mri
+from baselines.cg_sense import cg_sense
+from baselines.sart import sart
 from operators.base import Operator
 from utils import ct_data, mri_data
 from utils.callback import Callback
@@ -74,7 +76,9 @@ QUICK = {
     "lambdas": (0.0, 0.1, 1.0), "side": 128,
 }  # fmt: skip
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
-NETWORKS = {"trained": "g(z)", "identity": "least squares"}
+RECONSTRUCTIONS = {
+    "trained": "g(z)", "identity": "least squares", "cg_sense": "CG-SENSE", "sart": "SART",
+}  # fmt: skip
 DEFAULTS = {
     "mri": "six photographs of scikit-image with random phases",
     "ct": "pydicom's head slice",
@@ -157,6 +161,7 @@ class Task:
         clean: makes a clean image of a training file.
         default: makes the training images without --train.
         problem: loads a test file; returns its name, its content and what builds its problem.
+        classical: a method of baselines/ to compare with.
     """
 
     script: Any
@@ -165,6 +170,7 @@ class Task:
     clean: Callable[[Path | None, Any], Tensor]
     default: Callable[[Any], list[Tensor]]
     problem: Callable[[Path | None, Any], tuple[str, tuple, Callable[[], Problem]]]
+    classical: Callable[..., Tensor]
 
 
 def mri_problem(path: Path | None, args: Any) -> tuple[str, tuple, Callable[[], Problem]]:
@@ -184,11 +190,11 @@ def ct_problem(path: Path | None, args: Any) -> tuple[str, tuple, Callable[[], P
 TASKS = {
     "mri": Task(
         aseqdip_mri, (".h5", ".npy", ".npz"), lambda path: False, clean_scan,
-        lambda args: photographs(), mri_problem,
+        lambda args: photographs(), mri_problem, cg_sense,
     ),
     "ct": Task(
         aseqdip_ct, ct_data.SUFFIXES, ct_data.is_dicom, clean_slice,
-        lambda args: [clean_slice(None, args)], ct_problem,
+        lambda args: [clean_slice(None, args)], ct_problem, sart,
     ),
 }  # fmt: skip
 
@@ -382,39 +388,42 @@ def measure_file(
     item, content, build = task.problem(path, args)
     problem: Problem | None = None
     found = []
-    for network in NETWORKS:
+    classical = task.classical.__name__
+    for kind in ("trained", "identity", classical):
         # Without g the autoencoding term is 0 whatever lambda_a is.
-        for lambda_a in options.lambdas if network == "trained" else (0.0,):
+        for lambda_a in options.lambdas if kind == "trained" else (0.0,):
             run = Run(
-                args, "fig7", f"{options.task}_{network}", item, content, ignored=UNUSED,
+                args, "fig7", f"{options.task}_{kind}", item, content, ignored=UNUSED,
                 hyperparameters={"lambda_a": lambda_a}
-                | ({"weights": digest} if network == "trained" else {}),
+                | ({"weights": digest} if kind == "trained" else {}),
             )  # fmt: skip
             if not run.finished():
                 problem = problem or build()
                 y, A = problem.y, problem.A
                 run.open(problem.score, y, A)
                 net: nn.Module = nn.Identity()
-                if network == "trained":
+                if kind == "trained":
                     net = trainable(task, args, A.pinv(y), device).eval()
                     net.load_state_dict(weights)
-                print(f"{item}: {NETWORKS[network]}, lambda_a {lambda_a:g}")
-                x_hat = autoencoder_reconstruction(
-                    y, A, net, steps=args.K, lr=args.lr, lambda_a=lambda_a, callback=run
-                )
+                print(f"{item}: {RECONSTRUCTIONS[kind]}, lambda_a {lambda_a:g}")
+                if kind == classical:
+                    x_hat = task.classical(y, A)
+                else:
+                    x_hat = autoencoder_reconstruction(
+                        y, A, net, steps=args.K, lr=args.lr, lambda_a=lambda_a, callback=run
+                    )
                 run.close()
                 direct, rng = A.pinv(y), stream(args.seed, "probe")
                 noise = torch.randn(direct.shape, generator=rng, dtype=direct.dtype).to(device)
+                probes = {"truth": problem.x_true, "input": direct, "noise": noise}
                 run.finish(
                     {
                         "images": ["final"],
                         **{f"{k}_final": v for k, v in problem.score(x_hat).items()},
                         "psnr_input": problem.score(direct)["psnr"],
-                        "network": network,
+                        "kind": kind,
                         "lambda_a": lambda_a,
-                        "change_of_truth": relative_change(net, problem.x_true),
-                        "change_of_input": relative_change(net, direct),
-                        "change_of_noise": relative_change(net, noise),
+                        **{f"change_of_{k}": relative_change(net, v) for k, v in probes.items()},
                     }
                 )
             found.append(json.loads((run.folder / "metrics.json").read_text()))
@@ -422,40 +431,43 @@ def measure_file(
 
 
 def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each network and lambda_a: means over the test files."""
-    direct = [f["psnr_input"] for f in found if f["network"] == "identity"]
-    row = {
-        "reconstruction": "direct", "lambda_a": None, "PSNR": float(np.mean(direct)),
-        "std": float(np.std(direct, ddof=1)) if len(direct) > 1 else None, "SSIM": None,
-        "oracle": None, "oracle at step": None, "files": len(direct),
-    }  # fmt: skip
-    rows = [row]
-    for network, lambda_a in dict.fromkeys((f["network"], f["lambda_a"]) for f in found):
-        mine = [f for f in found if (f["network"], f["lambda_a"]) == (network, lambda_a)]
-        psnr = [f["psnr_final"] for f in mine]
-        rows.append(
-            {
-                "reconstruction": NETWORKS[network],
-                "lambda_a": None if network == "identity" else lambda_a,
-                "PSNR": float(np.mean(psnr)),
-                "std": float(np.std(psnr, ddof=1)) if len(psnr) > 1 else None,
-                "SSIM": float(np.mean([f["ssim_final"] for f in mine])),
-                "oracle": float(np.mean([f["psnr_oracle"] for f in mine])),
-                "oracle at step": float(np.mean([f["step_oracle"] for f in mine])),
-                "files": len(mine),
-            }
-        )
+    """Return a row for each reconstruction and lambda_a: means over the test files."""
+
+    def row(label: str, lambda_a: float | None, mine: list[dict], image: str) -> dict[str, Any]:
+        psnr = [f[f"psnr_{image}"] for f in mine]
+
+        def mean(name: str) -> float | None:
+            return float(np.mean([f[name] for f in mine])) if name in mine[0] else None
+
+        return {
+            "reconstruction": label,
+            "lambda_a": lambda_a,
+            "PSNR": float(np.mean(psnr)),
+            "std": float(np.std(psnr, ddof=1)) if len(psnr) > 1 else None,
+            "SSIM": mean(f"ssim_{image}"),
+            "oracle": mean("psnr_oracle") if image == "final" else None,
+            "oracle at step": mean("step_oracle") if image == "final" else None,
+            "files": len(mine),
+        }
+
+    rows = [row("direct", None, [f for f in found if f["kind"] == "identity"], "input")]
+    for kind, lambda_a in dict.fromkeys((f["kind"], f["lambda_a"]) for f in found):
+        mine = [f for f in found if (f["kind"], f["lambda_a"]) == (kind, lambda_a)]
+        shown = lambda_a if kind == "trained" else None
+        rows.append(row(RECONSTRUCTIONS[kind], shown, mine, "final"))
     return rows
 
 
 def identity_table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return how far g is from the identity, by what it is given: means over the test files."""
-    mine = [f for f in found if f["network"] == "trained"]
+    mine = [f for f in found if f["kind"] == "trained"]
     probes = {"truth": "the truth", "input": "the direct reconstruction", "noise": "white noise"}
     return [
         {
             "v": label,
-            "norm of g(v) - v over that of v": float(np.mean([f[f"change_of_{name}"] for f in mine])),
+            "norm of g(v) - v over that of v": float(
+                np.mean([f[f"change_of_{name}"] for f in mine])
+            ),
         }
         for name, label in probes.items()
     ]
@@ -469,16 +481,18 @@ def claims(rows: list[dict[str, Any]], trained_on: str) -> list[str]:
         trained_on: what g was trained on.
     """
 
-    def best(label: str) -> dict[str, Any]:
-        return max((r for r in rows if r["reconstruction"] == label), key=lambda r: r["PSNR"])
-
-    trained, plain, direct = (best(name) for name in (*NETWORKS.values(), "direct"))
+    trained = max((r for r in rows if r["lambda_a"] is not None), key=lambda r: r["PSNR"])
+    others = [row for row in rows if row["lambda_a"] is None]
     return [
         f"g was trained on {trained_on}; the paper's on 3000 fully sampled fastMRI scans.",
         "'A trained autoencoder effectively serves as a reconstructor': last iterate "
         f"{trained['PSNR']:.2f} dB at the best lambda_a, {trained['lambda_a']:g} (chosen by the "
-        f"truth); {trained['PSNR'] - direct['PSNR']:+.2f} dB against the direct reconstruction, "
-        f"{trained['PSNR'] - plain['PSNR']:+.2f} dB against least squares without g.",
+        "truth); "
+        + ", ".join(
+            f"{trained['PSNR'] - row['PSNR']:+.2f} dB against {row['reconstruction']}"
+            for row in others
+        )
+        + ".",
     ]
 
 
@@ -487,16 +501,16 @@ def draw_figure(rows: list[dict[str, Any]], title: str) -> Figure:
     figure = Figure(figsize=(6.5, 4.5), dpi=DPI)
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    mine = [row for row in rows if row["reconstruction"] == NETWORKS["trained"]]
+    mine = [row for row in rows if row["reconstruction"] == RECONSTRUCTIONS["trained"]]
     x = [row["lambda_a"] for row in mine]
     axis.errorbar(
         x, [row["PSNR"] for row in mine], [row["std"] or 0 for row in mine], marker="o", capsize=3,
         color="tab:blue", label="g(z), last iterate",
     )  # fmt: skip
     axis.plot(x, [row["oracle"] for row in mine], ":", color="tab:blue", lw=1, label="... oracle")
-    for label, style in ((NETWORKS["identity"], "--"), ("direct", ":")):
-        level = next(row["PSNR"] for row in rows if row["reconstruction"] == label)
-        axis.axhline(level, color="gray", ls=style, lw=1, label=label)
+    others = [row for row in rows if row["lambda_a"] is None]
+    for row, style in zip(others, (":", "--", "-.")):
+        axis.axhline(row["PSNR"], color="gray", ls=style, lw=1, label=row["reconstruction"])
     axis.set_xscale("symlog", linthresh=min((value for value in x if value > 0), default=1.0))
     axis.set(xlabel="lambda_a", ylabel="PSNR (dB)")
     axis.grid(alpha=0.3)
@@ -537,7 +551,7 @@ def main(options: argparse.Namespace) -> None:
     trained_on = DEFAULTS[options.task] if options.train is None else f"{options.train}"
     save_notes(folder, claims(rows, trained_on))
     n = rows[0]["files"]
-    title = f"{options.task.upper()}, {n} test image(s), input of an autoencoder, {options.steps} steps"
+    title = f"{options.task.upper()}, {n} test image(s), autoencoder's input, {options.steps} steps"
     save_figure(folder, "fig7", draw_figure(rows, title))
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
 

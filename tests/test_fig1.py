@@ -105,6 +105,17 @@ def test_a_damaged_scan_does_not_stop_the_others(scans, tmp_path, monkeypatch, c
     assert {row["scans"] for row in rows_of(tmp_path / "out")} == {"1"}
 
 
+def test_the_table_takes_the_best_and_keeps_the_last_apart():
+    found = [
+        {"input": "truth", "sigma": 0.1, "distance": 0.2, "psnr_oracle": best, "psnr_final": last,
+         "step_oracle": 50}
+        for best, last in ((33.0, 30.0), (35.0, 28.0))
+    ]  # fmt: skip
+    (row,) = fig1.table(found)
+    assert row["best PSNR (oracle)"] == 34 and row["last PSNR"] == 29 and row["scans"] == 2
+    assert row["std"] == pytest.approx(2**0.5)
+
+
 def test_the_claims_are_counted():
     def scan(item, truth, noise):
         levels = (0.0, 0.1, 1.0)

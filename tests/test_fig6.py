@@ -164,10 +164,10 @@ def test_the_script_writes_what_it_measured_and_measures_once(tmp_path, monkeypa
     folder = tmp_path / "figures" / "fig6"
     names = {"fig6.png", "table.csv", "table.md", "distances.csv", "notes.md", "settings.json"}
     assert names <= {path.name for path in folder.iterdir()}
-    parts = {
-        name: [json.loads(p.read_text())["result"] for p in sorted(folder.glob(f"parts/*_{name}_*"))]
-        for name in fig6.INPUTS
-    }
+    parts = {}
+    for name in fig6.INPUTS:
+        paths = sorted(folder.glob(f"parts/*_{name}_*"))
+        parts[name] = [json.loads(path.read_text())["result"] for path in paths]
     assert [len(p) for p in parts.values()] == [2, 2, 2]
     with open(folder / "table.csv", newline="") as file:
         rows = dict(zip(fig6.INPUTS, csv.DictReader(file)))

@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import json
 import signal
 import sys
 
@@ -151,8 +152,16 @@ def test_training_approaches_the_identity_on_clean_images():
     net = fig7.trainable(fig7.TASKS["mri"], args, images[0], torch.device("cpu"))
     crop = images[0][..., :64, :64]
     before = fig7.relative_change(net.eval(), crop)
-    fig7.train(net, images, 32, 4, args, Callback())
-    assert not net.training  # the statistics are fixed
+    means = []
+
+    class Watch(Callback):
+        def record(self, k, x, terms):
+            means.append(net.state_dict()["net.stem.1.running_mean"].clone())
+
+    fig7.train(net, images, 32, 4, args, Watch())
+    assert not torch.equal(means[48], means[49])  # gathered over the first half,
+    assert all(torch.equal(mean, means[49]) for mean in means[50:])  # then fixed
+    assert not net.training
     assert fig7.relative_change(net, crop) < 0.8 * before
     torch.testing.assert_close(  # each image by itself: no statistics of the batch
         net(torch.cat([crop, 2 * crop]))[:1], net(crop), atol=1e-5, rtol=1e-5
@@ -183,7 +192,13 @@ def test_the_script_resumes_training_to_the_same_bytes(tmp_path, monkeypatch, ca
     names = {path.name for path in folders[0].iterdir()}
     assert {"fig7.png", "table.md", "identity.csv", "notes.md", "settings.json"} <= names
     rows = rows_of(folders[0], "table")
-    assert [r["reconstruction"] for r in rows] == ["direct", "g(z)", "g(z)", "least squares"]
+    kinds = ["direct", "g(z)", "g(z)", "least squares", "SART"]
+    assert [row["reconstruction"] for row in rows] == kinds
+    for row in rows[1:]:
+        method = {"g(z)": "trained", "least squares": "identity", "SART": "sart"}
+        runs = tmp_path / "whole" / "fig7" / f"ct_{method[row['reconstruction']]}"
+        psnr = [json.loads(p.read_text())["psnr_final"] for p in runs.glob("*/*/metrics.json")]
+        assert float(row["PSNR"]) in psnr
     monkeypatch.setattr(fig7, "autoencoder_reconstruction", None)  # nothing is done again
     monkeypatch.setattr(fig7, "train", None)
     assert run(monkeypatch, *flags, "--out", tmp_path / "cut") == 0
@@ -205,6 +220,30 @@ def test_scans_of_a_folder_train_and_a_damaged_one_does_not_stop_the_test(
     assert said.err.strip().splitlines()[-1].startswith("error: ")
     rows = rows_of(tmp_path / "out" / "figures" / "fig7_mri", "table")
     assert {row["files"] for row in rows} == {"1"}
+
+
+def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
+    def figures(kind, lambda_a, final, oracle=None):
+        found = {"kind": kind, "lambda_a": lambda_a, "psnr_input": 20.0, "psnr_final": final}
+        found |= {"ssim_final": 0.5}
+        return found | ({} if oracle is None else {"psnr_oracle": oracle, "step_oracle": 10})
+
+    found = [
+        figures("trained", 0.0, 24.0, 26.0), figures("trained", 1.0, 27.0, 28.0),
+        figures("identity", 0.0, 23.0, 24.0), figures("cg_sense", 0.0, 29.0),
+        figures("trained", 0.0, 26.0, 30.0), figures("trained", 1.0, 28.0, 29.0),
+        figures("identity", 0.0, 25.0, 26.0), figures("cg_sense", 0.0, 30.0),
+    ]  # fmt: skip
+    rows = fig7.table(found)
+    assert [(r["reconstruction"], r["lambda_a"], r["PSNR"], r["oracle"]) for r in rows] == [
+        ("direct", None, 20.0, None), ("g(z)", 0.0, 25.0, 28.0), ("g(z)", 1.0, 27.5, 28.5),
+        ("least squares", None, 24.0, 25.0), ("CG-SENSE", None, 29.5, None),
+    ]  # fmt: skip
+    assert {row["files"] for row in rows} == {2} and rows[1]["std"] == pytest.approx(2**0.5)
+    claim = fig7.claims(rows, "slices")[1]
+    assert "27.50 dB at the best lambda_a, 1 " in claim
+    for difference in ("+7.50 dB against direct", "+3.50 dB against least", "-2.00 dB against CG"):
+        assert difference in claim
 
 
 @pytest.mark.parametrize(
