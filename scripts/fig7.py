@@ -29,7 +29,6 @@ best over the steps stands beside it as `oracle`.
 """
 
 import argparse
-import io
 import json
 import math
 import pickle
@@ -315,7 +314,7 @@ def trained_weights(options: argparse.Namespace, device: torch.device) -> tuple[
     """Train g, unless it is there, and return its weights and their hash.
 
     Raises:
-        InputError: a training file cannot be used, or the weights that were kept are damaged.
+        InputError: no training file can be used, or the weights that were kept are damaged.
     """
     task = TASKS[options.task]
     args = task_args(options, device, options.train_steps, options.train_lr)
@@ -349,9 +348,7 @@ def trained_weights(options: argparse.Namespace, device: torch.device) -> tuple[
         run.close()
         changes = [relative_change(net, x.to(device)) for x in images]
         weights = {name: weight.cpu() for name, weight in net.state_dict().items()}
-        buffer = io.BytesIO()
-        torch.save(weights, buffer)
-        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        write_atomically(path, lambda file: torch.save(weights, file))
         run.finish({"n_images": len(images), "change_of_clean": float(np.mean(changes))})
     try:
         weights = torch.load(path, map_location=device, weights_only=True)
