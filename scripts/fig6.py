@@ -23,9 +23,9 @@ rate 5e-4, and one draw. What it leaves open, and what is taken here:
 - initialisation: PyTorch's default, which makes g nearly 0 at the start, so that (13) holds of one
   network. Appendix A.1 states He's for the theorem; with it g is as large as z at the start, (13)
   is off by that much, and the curves do not have the features that A.2 tells of.
-- loss: half the sum of squares, the theorem's. With He's initialisation and 5e-4, beta times Theta's
-  largest eigenvalue is far above 2: the closed forms grow without bound and the descent leaves them
-  at once. `--loss mean` is the same descent with beta 2/100 times as large.
+- loss: half the sum of squares, the theorem's. With He's initialisation and 5e-4, beta times
+  Theta's largest eigenvalue is far above 2: the closed forms grow without bound and the descent
+  leaves them at once. `--loss mean` is the same descent with beta 2/100 times as large.
 - sinusoid: one period, amplitude 1. With whole periods more than one, windows of z = x repeat, the
   network gives them one output, and y cannot be fitted at all.
 - padding: zeros. Iterations: 100000, which the paper needs for the input x; a descent ends before
