@@ -26,7 +26,7 @@ rate 5e-4, and one draw. What it leaves open, and what is taken here:
 - loss: half the sum of squares, the theorem's. With He's initialisation and 5e-4, beta times
   Theta's largest eigenvalue is far above 2: the closed forms grow without bound and the descent
   leaves them at once. `--loss mean` is the same descent with beta 2/100 times as large.
-- sinusoid: one period, amplitude 1. With several whole periods, windows of z = x repeat, the network
+- sinusoid: one period, amplitude 1. With several whole periods windows of z = x repeat, the network
   gives them one output but near the borders, and y cannot be fitted.
 - padding: zeros. Iterations: 100000, which the paper needs for the input x; a descent ends before
   where it has fitted y to 1e-4 of the noise's variance.
