@@ -69,6 +69,7 @@ VARIANTS = {
     "damping 0.1, lr 5e-4": Variant(lr=5e-4, damping=0.1),
     "damping 0.2, lr 5e-4": Variant(lr=5e-4, damping=0.2),
     "damping 0.1, lr 7e-4": Variant(lr=7e-4, damping=0.1),
+    "damping 0.1, lr 1e-3": Variant(lr=1e-3, damping=0.1),
     "N 5, damping 0.2, lr 5e-4": Variant(N=5, lr=5e-4, damping=0.2),
     "damping 0.1, lr 1e-3, cosine": Variant(lr=1e-3, damping=0.1, cosine=True),
     "first 200, N 10, lr 1e-3, cosine": Variant(N=10, lr=1e-3, first=200, cosine=True),
@@ -129,7 +130,8 @@ def main(options: argparse.Namespace) -> None:
             out=options.out, **({} if task == "mri" else {"resize": options.resize}),
         )  # fmt: skip
         item, problem, goal = Path(name).stem, None, math.inf
-        for label, variant in VARIANTS.items():
+        for label in ("paper", *(options.variants or [v for v in VARIANTS if v != "paper"])):
+            variant = VARIANTS[label]
             key = f"{task}_{item}_w{options.width}_r{options.resize}_{label}"
             path = folder / f"{key.replace(', ', '_').replace(' ', '')}.csv"
             if path.exists():
@@ -156,6 +158,7 @@ def read_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("items", nargs="+", help="TASK=FILE")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="these only", metavar="V")
     parser.add_argument("--resize", type=int, help="side that pictures and slices are made")
     parser.add_argument("--width", type=int, default=16, help="channels of the U-Net")
     parser.add_argument("--device", default="cpu")

@@ -151,10 +151,12 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
         assert [r["loss"] for r in log_of(again)] == [r["loss"] for r in log_of(folder)]
 
 
-def test_the_loop_is_algorithm_1(scan, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damping", [1, 0.25])
+def test_the_loop_is_algorithm_1(damping, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
     K, N, lam, lr = 4, 3, 0.3, 2e-3
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
+    flags += ["--damping", damping] if damping != 1 else []
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0
     folder = run_folder(tmp_path)
     mask = torch.from_numpy(np.load(folder / "mask.npy"))
@@ -187,7 +189,7 @@ def test_the_loop_is_algorithm_1(scan, tmp_path, monkeypatch):
             (data_term + lam * autoencoding_term).backward()
             adam.step()
         with torch.no_grad():
-            z = f(z)
+            z = (1 - damping) * z + damping * f(z)
         row = rows[k]
         assert int(row["step"]) == k * N
         assert np.isclose(float(row["data_term"]), data_term.item(), rtol=1e-3)
@@ -196,7 +198,9 @@ def test_the_loop_is_algorithm_1(scan, tmp_path, monkeypatch):
         assert np.isclose(float(row["loss"]), total, rtol=1e-3)
     expected = (z * (maps != 0).any(dim=0) * scale).numpy()
     x_hat = np.load(folder / "reconstruction.npy")
-    assert np.abs(x_hat - expected).max() < 5e-3 * np.abs(expected).max()
+    # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
+    # sign of a gradient.
+    assert np.linalg.norm(x_hat - expected) < 1e-2 * np.linalg.norm(expected)
 
 
 def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, monkeypatch):

@@ -278,6 +278,7 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--method", "self_guided_dip", "--set", "n_draws=0"], "n_draws of at least 1"),
         (["--method", "rethinking_dip", "--set", "ste_decay=2"], "error: rethinking_dip: expected"),
         (["--method", "tv_dip", "--lambda-ae", "2"], "of use to aSeqDIP only"),
+        (["--method", "tv_dip", "--damping", "0.5"], "of use to aSeqDIP only"),
         (["--method", "aseqdip_lambda0", "--lambda-ae", "2"], "aseqdip_lambda0 has lambda 0"),
         (["--set", "lr=3"], "those of aSeqDIP are flags"),
         (["--hold-out", "0.1"], "of use to --stop holdout only"),

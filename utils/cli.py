@@ -32,6 +32,7 @@ class RunArgs:
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
     precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker
     fast: bool = False  # other defaults: --precision bf16 (docs/performance.md)
+    schedule: Literal["paper", "fast"] = "paper"  # fast: other defaults, for a quarter of the updates (docs/performance.md)
     deterministic: bool = False  # the same bits each time on CUDA too, slower
     log_every: int = 10  # input updates between two rows of log.csv
     out: Path = Path("results")  # root of all results
@@ -43,6 +44,8 @@ class RunArgs:
 
 # What --fast changes: these are then the defaults.
 FAST: dict[str, Any] = dict(precision="bf16")
+# What --schedule fast changes: x_hat is then an average over the networks' last outputs.
+FAST_SCHEDULE: dict[str, Any] = dict(K=500, N=2, lr=7e-4, damping=0.1)
 
 
 class InputError(ValueError):
@@ -62,16 +65,17 @@ def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) 
 
     Args:
         args_type: dataclass with every default and a bool field `quick`.
-        quick: the defaults that `--quick` replaces, as --fast does FAST; flags given beside them
-            still win.
+        quick: the defaults that `--quick` replaces, as --fast does FAST and --schedule fast
+            FAST_SCHEDULE; flags given beside them still win, and --quick over --schedule.
         description: what --help prints above the flags.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
-    presets = {"--quick": quick, "--fast": FAST}
+    words = " ".join(["", *sys.argv[1:], ""]).replace("=", " ")
+    presets = {"--fast": FAST, "--schedule fast": FAST_SCHEDULE, "--quick": quick}
     default = args_type(
-        **{k: v for flag in presets if flag in sys.argv[1:] for k, v in presets[flag].items()}
+        **{k: v for flag in presets if f" {flag} " in words for k, v in presets[flag].items()}
     )
     args = tyro.cli(
         args_type, default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,)
@@ -202,6 +206,7 @@ def check_method(args: Any) -> None:
         value = getattr(args, name)
         flag = name.replace("_", "-")
         require(0 <= value < 2**63, f"--{flag} {value}: expected a whole number from 0 to 2^63 - 1")
+    require(0 < args.damping <= 1, f"--damping {args.damping}: expected above 0, at most 1")
     require(0 < args.hold_out <= 0.5, f"--hold-out {args.hold_out}: expected above 0, at most 0.5")
     require(
         args.stop == "holdout" or "hold_out" not in args.changed,

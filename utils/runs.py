@@ -52,7 +52,8 @@ LIBRARIES = (
 # Flags that do not decide the result, as do those that are paths: what files bring is in the
 # settings by hash.
 RUN_FLAGS = {
-    "slice", "device", "deterministic", "run", "fresh", "quick", "fast", "method", "set",
+    "slice", "device", "deterministic", "run", "fresh", "quick", "fast", "schedule", "method",
+    "set",
 }  # fmt: skip
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
 CHECKPOINT_SHARE = 0.005  # and at most this share of the time goes into them

@@ -14,7 +14,7 @@ FOUR_THOUSAND = {
 }  # fmt: skip
 SIDE = {"mri": 320, "ct": 512, "denoising": 512, "inpainting": 512, "deblurring": 512}
 WHERE_SIDE = {"mri": "section 4.1", "ct": "section 4.1"}  # of others appendix C.6
-ASEQDIP = {"K": 2000, "N": 2, "lr": 1e-4, "lambda_ae": 1.0}  # section 4.1
+ASEQDIP = {"K": 2000, "N": 2, "lr": 1e-4, "lambda_ae": 1.0, "damping": 1.0}  # section 4.1
 EXPECTED = re.compile(r"(accel|views|sigma|hiar)=([\d.]+)")
 SETS = {"mri": "fastMRI", "ct": "AAPM's low-dose CT"}  # of others CBSD68 (section 4.1)
 FFHQ = 4  # the table whose images are FFHQ's (appendix C.3)

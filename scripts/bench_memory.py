@@ -1,0 +1,86 @@
+"""Measure the memory and time of aseqdip_mri.py on the largest common scan: 640x372, 20 coils.
+
+The scan is the embedded sample, resampled and seen by 20 birdcage coils. The full-width network
+makes a few outer steps; the memory that training needs does not grow after the first. On a GPU the
+most that PyTorch reserved there; on a CPU the most that the process held, Python, ESPIRiT and
+data included, beside what a run on the same scan with the smallest network held.
+
+    python scripts/bench_memory.py
+    python scripts/bench_memory.py --shape 640 640 --coils 16 --flags --fast
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import sigpy.mri
+from skimage.transform import resize
+
+# Run from anywhere: the repository's modules can be imported only after this.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils import mri_data
+from utils.cli import exit_status, require
+from utils.runs import ROOT
+
+
+def write_scan(path: Path, coils: int, shape: tuple[int, int]) -> None:
+    """Write fully sampled k-space, (coils, H, W) complex64, as .npy."""
+    images = mri_data.ifft2c(mri_data.load_scan(None, None).kspace)
+    image = resize(np.sqrt((np.abs(images) ** 2).sum(axis=0)), shape, anti_aliasing=True)
+    maps = sigpy.mri.birdcage_maps((coils, *shape))
+    np.save(path, mri_data.fft2c(maps * image).astype(np.complex64))
+
+
+def run(folder: Path, scan: Path, flags: list[str]) -> tuple[float, float]:
+    """Run the script in a process of its own; return its peak memory in GiB and its seconds."""
+    command = [sys.executable, str(ROOT / "aseqdip_mri.py"), "--data", str(scan), "--crop", "0"]
+    command += ["--out", str(folder), "--fresh", *flags]
+    begun = time.perf_counter()
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begun
+    require(status == 0, (folder / "log").read_text().strip())
+    (path,) = folder.glob("mri/*/*/*/metrics.json")
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = json.loads(path.read_text()).get("peak_memory_gib", usage.ru_maxrss * unit / 2**30)
+    return peak, seconds
+
+
+def main(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        scan = Path(name) / "scan.npy"
+        write_scan(scan, options.coils, tuple(options.shape))
+        for label, flags in (("smallest network", ["--width", "1", "--depth", "1"]), ("full", [])):
+            folder = Path(name) / label.split()[0]
+            folder.mkdir()
+            flags = ["--K", str(options.K), *flags, *options.flags]
+            peak, seconds = run(folder, scan, flags)
+            print(
+                f"{options.coils} coils, {options.shape[0]}x{options.shape[1]}, {label}: "
+                f"{peak:.2f} GiB, {options.K} outer steps with ESPIRiT in {seconds:.0f} s"
+            )
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", type=int, nargs=2, default=(640, 372), help="of the images")
+    parser.add_argument("--coils", type=int, default=20)
+    parser.add_argument("--K", type=int, default=6, help="outer steps")
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="more, to the script")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = read_options()
+    sys.exit(exit_status(lambda: main(chosen)))
