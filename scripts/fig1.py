@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from figure_files import each, save_figure, save_notes, save_settings, save_table
+from report import write_report
 
 from aseqdip_mri import Args, build_problem, make_net
 from baselines.vanilla_dip import vanilla_dip
@@ -227,6 +228,7 @@ def main(options: argparse.Namespace) -> None:
     title = f"Vanilla DIP, MRI {args.accel:g}x, {scans} scan(s), {args.K} updates"
     level = float(np.mean([f["psnr_input"] for f in found]))
     save_figure(folder, "fig1", draw_figure(rows, level, title))
+    write_report(options.out)
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
 
 

@@ -55,6 +55,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from figure_files import kept, save_figure, save_notes, save_settings, save_table
+from report import write_report
 
 from utils.cli import exit_status, require
 from utils.figures import DPI
@@ -478,6 +479,7 @@ def main(options: argparse.Namespace) -> None:
                 for name, parts in run(other, min(options.seeds, 2), folder).items()
             ]
         save_table(folder, "sensitivity", rows)
+    write_report(options.out)
 
 
 def read_options() -> argparse.Namespace:

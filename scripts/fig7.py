@@ -51,6 +51,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from figure_files import each, save_figure, save_notes, save_settings, save_table
+from report import write_report
 
 import aseqdip_ct
 import aseqdip_mri
@@ -550,6 +551,7 @@ def main(options: argparse.Namespace) -> None:
     n = rows[0]["files"]
     title = f"{options.task.upper()}, {n} test image(s), autoencoder's input, {options.steps} steps"
     save_figure(folder, "fig7", draw_figure(rows, title))
+    write_report(options.out)
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
 
 

@@ -363,6 +363,32 @@ def test_runs_of_no_plan_are_counted(tmp_path):
     assert "1 finished run under results/ belong to none" in page
 
 
+def test_drawn_figures_stand_with_their_notes_and_tables(tmp_path):
+    folder = tmp_path / "figures" / "fig7_mri"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (40, 20), "red").save(folder / "fig7.png")
+    (folder / "table.csv").write_text("input,PSNR\n<b>,20.123456\ny,7\n")
+    (folder / "notes.md").write_text("- It is <below> the direct one.\n")
+    settings = {"command": "python fig7.py --quick", "commit": "0123456789abcdef"}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    page, text = page_and_text(tmp_path)
+    assert "There is no finished run" not in page + text
+    assert '<h3>Figure 7 (mri)</h3><figure class="drawn"><img alt="Figure 7 (mri)" ' in page
+    assert "src=\"data:image/jpeg;base64," in page
+    assert "<td>&lt;b&gt;</td><td>20.12</td>" in page and "<td>y</td><td>7</td>" in page
+    assert "It is &lt;below&gt; the direct one." in page
+    assert "<code>python fig7.py --quick</code>, commit 0123456789<" in page
+    assert "![Figure 7 (mri)](../figures/fig7_mri/fig7.png)" in text
+    assert "| y | 7 |" in text and "- It is <below> the direct one." in text
+    (folder / "fig7.png").write_bytes(b"no picture")
+    (folder / "settings.json").write_text("{")
+    (folder / "table.csv").write_bytes(b"\xff\xfe")
+    page, _ = page_and_text(tmp_path)
+    assert "a damaged picture" in page
+    for name in ("settings.json", "table.csv"):
+        assert f"figures/fig7_mri/{name}: damaged" in page
+
+
 def test_no_run_at_all_is_said_in_a_line(tmp_path):
     page, text = page_and_text(tmp_path)
     assert "There is no finished run yet." in page and "There is no finished run yet." in text

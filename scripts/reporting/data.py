@@ -139,6 +139,30 @@ class Table:
         return sum(cell.state == state for cell in self.cells)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that a script drew, with what it wrote beside it.
+
+    Attributes:
+        picture: the .png, in a folder of its own.
+        notes: what was found, a sentence each.
+        tables: its tables, name -> lines of cells, the head first.
+        command, commit: behind it, "" where not known.
+    """
+
+    picture: Path
+    notes: list[str]
+    tables: dict[str, list[list[str]]]
+    command: str
+    commit: str
+
+    @property
+    def title(self) -> str:
+        """For people: Figure 6, Figure 7 (mri)."""
+        name, _, more = self.picture.parent.name.partition("_")
+        return name.replace("fig", "Figure ") + (f" ({more})" if more else "")
+
+
 @dataclass
 class Material:
     """All that a report shows.
@@ -147,11 +171,13 @@ class Material:
         tables: in the order of their names, or of the tasks.
         problems: what could not be read, a line each.
         unplanned: how many finished runs belong to no plan, where there are plans.
+        drawings: figures of scripts that are no tables, in the order of their names.
     """
 
     tables: list[Table]
     problems: list[str]
     unplanned: int = 0
+    drawings: list[Drawing] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -290,11 +316,35 @@ def read_material(root: Path) -> Material:
             tables.append(_read_plan(path, root, problems))
         except Unreadable as error:
             problems.append(f"{path.relative_to(root)}: {error}")
+    drawings = [
+        _read_drawing(path, root, problems) for path in sorted((root / "figures").glob("*/*.png"))
+    ]
     if not plans:
-        return Material(_tables_without_plan(root, problems), problems)
+        return Material(_tables_without_plan(root, problems), problems, 0, drawings)
     planned = {run.folder.resolve() for table in tables for run in table.runs()}
     finished = {f.resolve() for f in _run_folders(root) if (f / "metrics.json").exists()}
-    return Material(tables, problems, len(finished - planned))
+    return Material(tables, problems, len(finished - planned), drawings)
+
+
+def _read_drawing(path: Path, root: Path, problems: list[str]) -> Drawing:
+    tables, notes, settings = {}, [], {}
+    for table in sorted(path.parent.glob("*.csv")):
+        try:
+            with open(table, newline="", encoding="utf-8") as file:
+                tables[table.stem] = list(csv.reader(file, strict=True))
+        except (OSError, ValueError, csv.Error) as error:
+            problems.append(f"{table.relative_to(root)}: damaged ({reason(error)})")
+    try:
+        lines = (path.parent / "notes.md").read_text(encoding="utf-8").splitlines()
+        notes = [line.removeprefix("- ") for line in lines if line]
+    except (OSError, ValueError) as error:
+        problems.append(f"{(path.parent / 'notes.md').relative_to(root)}: {reason(error)}")
+    try:
+        settings = read_json(path.parent / "settings.json")
+    except Unreadable as error:
+        problems.append(f"{(path.parent / 'settings.json').relative_to(root)}: {error}")
+    words = {key: str(settings.get(key) or "") for key in ("command", "commit")}
+    return Drawing(path, notes, tables, **words)
 
 
 def _read_plan(path: Path, root: Path, problems: list[str]) -> Table:

@@ -1,6 +1,6 @@
 """report.md: the tables and what is behind them, for a terminal or a pull request."""
 
-from reporting.data import Material, Table
+from reporting.data import Drawing, Material, Table
 from reporting.page import (
     CT_NOTE,
     PAPER,
@@ -8,6 +8,7 @@ from reporting.page import (
     TITLE,
     environments,
     has_two_columns,
+    number,
     unplanned_note,
 )
 from reporting.tables import Entry, Row, Words
@@ -26,9 +27,9 @@ def write_markdown(material: Material, words: list[Words]) -> str:
         words: its tables in words, in the same order.
     """
     parts = [f"# {TITLE}", f"{PAPER}."]
-    if not material.tables:
+    if not material.tables and not material.drawings:
         parts.append("There is no finished run yet.")
-    else:
+    elif material.tables:
         parts.append("\n".join(f"- {name}: {text}" for name, text in READING.items()))
     if material.problems:
         lines = "\n".join(f"- {_cell(line)}" for line in material.problems)
@@ -37,6 +38,8 @@ def write_markdown(material: Material, words: list[Words]) -> str:
         parts.append(unplanned_note(material.unplanned))
     for table, its_words in zip(material.tables, words, strict=True):
         parts += _section(table, its_words)
+    for drawing in material.drawings:
+        parts += _drawing(drawing)
     if material.tables:
         runs = [run for table in material.tables for run in table.runs()]
         rows = [(*e[:3], str(e[3])) for e in environments(runs)]
@@ -65,6 +68,18 @@ def _section(table: Table, words: Words) -> list[str]:
         parts.append("\n".join(f"- ({x}) {_cell(text)}" for x, text in words.legend.items()))
     if has_two_columns(words):
         parts.append(CT_NOTE)
+    return parts
+
+
+def _drawing(drawing: Drawing) -> list[str]:
+    folder, name = drawing.picture.parent.name, drawing.picture.name
+    parts = [f"## {drawing.title}", f"![{drawing.title}](../figures/{folder}/{name})"]
+    parts += ["\n".join(f"- {note}" for note in drawing.notes)] if drawing.notes else []
+    for lines in drawing.tables.values():
+        if lines:
+            rows = [tuple(map(number, line)) for line in lines[1:]]
+            parts.append(_table(tuple(lines[0]), rows))
+    parts.append(f"`{drawing.command}`, commit {drawing.commit[:10]}")
     return parts
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from reporting.curves import COLOURS, charts, dash, draw
-from reporting.data import Cell, Material, Run, Table
+from reporting.data import Cell, Drawing, Material, Run, Table
 from reporting.tables import Entry, Measure, Row, Words
 from utils.runs import duration
 
@@ -25,6 +25,7 @@ ITEMS_SHOWN = 6  # images of a setting that the page has room for
 SIDE = 320  # pixels of a picture's longer side, less where there are more pictures than
 PICTURES = 130  # of that size make some 8 MB
 MIN_SIDE = 128
+DRAWING_SIDE = 1600  # pixels of a drawn figure's longer side
 JPEG_QUALITY = 85
 READING = {  # what must be known to read any table
     "Ours": "mean ± standard deviation over images of the result that needs no truth: the last "
@@ -56,10 +57,14 @@ def write_page(material: Material, words: list[Words]) -> str:
     tables = list(zip(material.tables, words, strict=True))
     side = picture_side(sum(len(list(_shots(table))) for table in material.tables))
     links = "".join(f'<a href="#{_id(t)}">{escape(t.title)}</a>' for t in material.tables)
+    if material.drawings:
+        links += '<a href="#drawn">Figures</a>'
+    if tables:
+        links += '<a href="#behind">Versions</a>'
     body = [
         f"<header><h1>{TITLE}</h1><p>{PAPER}.</p>",
-        f'<nav aria-label="Contents">{links}<a href="#behind">Versions</a></nav>'
-        if tables
+        f'<nav aria-label="Contents">{links}</nav>'
+        if links
         else '<p class="empty">There is no finished run yet.</p>',
         _reading() if tables else "",
         "</header><main>",
@@ -70,6 +75,9 @@ def write_page(material: Material, words: list[Words]) -> str:
     if material.unplanned:
         body.append(f"<p>{unplanned_note(material.unplanned)}</p>")
     body += [_section(table, its_words, side) for table, its_words in tables]
+    if material.drawings:
+        drawn = "".join(map(_drawing, material.drawings))
+        body.append(f'<section id="drawn"><h2>Figures</h2>{drawn}</section>')
     if tables:
         body.append(_versions([run for table, _ in tables for run in table.runs()]))
     body.append("</main>")
@@ -359,6 +367,42 @@ def embed(path: Path, side: int) -> str | None:
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def number(text: str) -> str:
+    """Write a table's number to four digits, other text as it is."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return text if text.lstrip("-").isdigit() else f"{value:.4g}"
+
+
+def _drawing(drawing: Drawing) -> str:
+    picture = embed(drawing.picture, DRAWING_SIDE)
+    title = escape(drawing.title)
+    shown = f'<img alt="{title}" src="{picture}">'
+    if picture is None:
+        shown = '<span class="status">a damaged picture</span>'
+    notes = "".join(f"<li>{escape(note)}</li>" for note in drawing.notes)
+    tables = "".join(
+        f'<details><summary>{escape(name)}.csv</summary><div class="wide" tabindex="0" '
+        f'role="region" aria-label="{title}, {escape(name)}"><table><thead><tr>'
+        + "".join(f'<th scope="col">{escape(cell)}</th>' for cell in lines[0])
+        + "</tr></thead><tbody>"
+        + "".join(
+            "<tr>" + "".join(f"<td>{escape(number(cell))}</td>" for cell in line) + "</tr>"
+            for line in lines[1:]
+        )
+        + "</tbody></table></div></details>"
+        for name, lines in drawing.tables.items()
+        if lines
+    )
+    behind = f"<code>{escape(drawing.command)}</code>, commit {escape(drawing.commit[:10])}"
+    return (
+        f'<h3>{title}</h3><figure class="drawn">{shown}</figure><ul class="notes">{notes}</ul>'
+        f'{tables}<p class="notes">{behind}</p>'
+    )
 
 
 # What is behind the figures ------------------------------------------------------------------
