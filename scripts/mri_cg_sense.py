@@ -56,5 +56,5 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_args(Args, {}, description=__doc__)
+    arguments = parse_args(Args, {}, {}, description=__doc__)
     sys.exit(exit_status(lambda: main(arguments)))

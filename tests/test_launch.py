@@ -287,7 +287,7 @@ def test_every_command_of_every_table_is_one_that_its_script_takes(monkeypatch, 
     for command in seen:
         script = importlib.import_module(command[0].removesuffix(".py"))
         monkeypatch.setattr(sys, "argv", list(command))
-        args = parse_args(script.Args, script.QUICK, "")
+        args = parse_args(script.Args, script.QUICK, script.FAST_SCHEDULE, "")
         (method,) = choose(args, script.baselines(args))
         assert method == args.method
 

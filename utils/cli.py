@@ -44,8 +44,6 @@ class RunArgs:
 
 # What --fast changes: these are then the defaults.
 FAST: dict[str, Any] = dict(precision="bf16")
-# What --schedule fast changes: x_hat is then an average over the networks' last outputs.
-FAST_SCHEDULE: dict[str, Any] = dict(K=500, N=2, lr=7e-4, damping=0.1)
 
 
 class InputError(ValueError):
@@ -60,20 +58,22 @@ class Interrupted(RuntimeError):
     """A run that was stopped by Ctrl-C or SIGTERM after saving its state."""
 
 
-def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) -> ArgsT:
+def parse_args(
+    args_type: type[ArgsT], quick: dict[str, Any], schedule: dict[str, Any], description: str
+) -> ArgsT:
     """Read the command line into a script's Args.
 
     Args:
         args_type: dataclass with every default and a bool field `quick`.
-        quick: the defaults that `--quick` replaces, as --fast does FAST and --schedule fast
-            FAST_SCHEDULE; flags given beside them still win, and --quick over --schedule.
+        quick, schedule: the defaults that `--quick` and `--schedule fast` replace, as --fast does
+            FAST; flags given beside them still win, and --quick over --schedule.
         description: what --help prints above the flags.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
     words = " ".join(["", *sys.argv[1:], ""]).replace("=", " ")
-    presets = {"--fast": FAST, "--schedule fast": FAST_SCHEDULE, "--quick": quick}
+    presets = {"--fast": FAST, "--schedule fast": schedule, "--quick": quick}
     default = args_type(
         **{k: v for flag in presets if f" {flag} " in words for k, v in presets[flag].items()}
     )
