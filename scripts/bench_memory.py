@@ -46,8 +46,9 @@ def run(folder: Path, scan: Path, flags: list[str]) -> tuple[float, float]:
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # which Popen cannot know
     seconds = time.perf_counter() - begun
-    require(status == 0, (folder / "log").read_text().strip())
+    require(process.returncode == 0, (folder / "log").read_text().strip())
     (path,) = folder.glob("mri/*/*/*/metrics.json")
     unit = 1 if sys.platform == "darwin" else 1024
     peak = json.loads(path.read_text()).get("peak_memory_gib", usage.ru_maxrss * unit / 2**30)

@@ -13,6 +13,7 @@ from PIL import Image
 
 import aseqdip_denoising
 import bench
+import bench_memory
 import public_loop
 import schedule_study
 
@@ -148,3 +149,12 @@ def test_a_variant_without_tricks_is_algorithm_1(picture):
         schedule_study.curve(aseqdip_denoising, args, problem, v, "") for v in (first, again)
     )
     assert one[20] == two[20] != found[20]
+
+
+def test_the_memory_of_a_scan_is_that_of_its_own_process(monkeypatch, capsys):
+    flags = ["--shape", "48", "96", "--coils", "3", "--K", "1", "--flags", "--width", "8"]
+    run(bench_memory, monkeypatch, *flags)
+    smallest, full = capsys.readouterr().out.splitlines()
+    assert smallest.startswith("3 coils, 48x96, smallest network: ")
+    peak = [float(line.split(": ")[1].split()[0]) for line in (smallest, full)]
+    assert all(0.1 < gib < 4 for gib in peak)
