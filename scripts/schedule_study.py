@@ -70,6 +70,8 @@ VARIANTS = {
     "damping 0.2, lr 5e-4": Variant(lr=5e-4, damping=0.2),
     "damping 0.1, lr 7e-4": Variant(lr=7e-4, damping=0.1),
     "damping 0.1, lr 1e-3": Variant(lr=1e-3, damping=0.1),
+    "damping 0.1, lr 2e-3": Variant(lr=2e-3, damping=0.1),
+    "damping 0.2, lr 1e-3": Variant(lr=1e-3, damping=0.2),
     "N 5, damping 0.2, lr 5e-4": Variant(N=5, lr=5e-4, damping=0.2),
     "damping 0.1, lr 1e-3, cosine": Variant(lr=1e-3, damping=0.1, cosine=True),
     "first 200, N 10, lr 1e-3, cosine": Variant(N=10, lr=1e-3, first=200, cosine=True),
