@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from baselines.self_guided_dip import self_guided_dip
 from baselines.sgld_dip import sgld_dip
+from baselines.ugodit import ugodit
 from baselines.vanilla_dip import vanilla_dip
 from models.skip import SkipNet
 from models.unet import OffsetNet, UNet
@@ -50,6 +51,7 @@ class Args(RunArgs):
     sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
     resize: int | None = None  # side in pixels of the square that the picture is made (appendix C.6: 512)
     measured: bool = False  # the picture is blurred already, there is no truth; --kernel names the file of its kernel
+    encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
     # Blur
     blur: Literal["bkse", "camera", "trajectory"] | None = None  # without it bkse if its weights are given, else camera
     kernel: Path | None = None  # linear kernel as .npy or picture, or BKSE's encoded one; without it drawn from data_seed
@@ -83,6 +85,9 @@ def baselines(args: Args) -> dict[str, Baseline]:
         "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
         "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip"),
         "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", net="skip", output="posterior mean"),
+        "ugodit": Baseline(
+            ugodit, "UGoDIT (prior measurements)", net="ugodit", needs="encoder"
+        ),
     }
 
 
@@ -101,11 +106,15 @@ def reconstruct(args: Args, path: Path | None) -> None:
 
 
 def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
-    """Build aSeqDIP's network, `unet`, or `skip` of the methods that start from noise."""
+    """Build aSeqDIP's network, `unet`, `skip` of those that start from noise, or `ugodit`."""
     weights_rng = torch.Generator().manual_seed(args.seed)
     channels = y.shape[1]
     if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
         return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
+    if kind == "ugodit":  # 128 channels in its public code
+        return SkipNet(
+            channels, channels, 2 * args.width, norm_joined=False, generator=weights_rng
+        )
     unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
     # Around the mean of y: from an image near 0 the camera blur leads to stripes (docs/images.md).
     return OffsetNet(unet, A.pinv(y).mean())

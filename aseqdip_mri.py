@@ -32,6 +32,7 @@ from baselines.self_guided_dip import self_guided_dip
 from baselines.sgld_dip import sgld_dip
 from baselines.tv import LAMBDA_TV, tv
 from baselines.tv_dip import tv_dip
+from baselines.ugodit import ugodit
 from baselines.vanilla_dip import vanilla_dip
 from baselines.zero_filled import zero_filled
 from models.unet import ComplexNet, UNet
@@ -56,6 +57,7 @@ class Args(RunArgs):
     maps: Path | None = None  # .npy/.npz with complex sensitivity maps (coils, H, W); without it ESPIRiT on the calibration lines
     measured: bool = False  # the scan really was undersampled: its non-zero points are the mask, there is no truth
     reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
+    encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
     # Sampling (ignored with --measured)
     accel: float = 4.0  # acceleration: acquired columns per sampled column (section 4.1: 4 and 8)
     mask: Literal["random", "equispaced"] = "random"  # choice of the columns outside the centre
@@ -98,6 +100,10 @@ def baselines(args: Args) -> dict[str, Baseline]:
             ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr,
             needs="reference",
         ),
+        "ugodit": Baseline(
+            ugodit, "UGoDIT (prior measurements)", net="ugodit", needs="encoder", N=args.N,
+            lr=4e-4, lambda_ae=1.0,
+        ),
         "zero_filled": Baseline(zero_filled, "zero-filled"),
         "cg_sense": Baseline(cg_sense, "CG-SENSE"),
         "l1_wavelet": Baseline(l1_wavelet, "l1-wavelet"),
@@ -122,9 +128,9 @@ def reconstruct(args: Args, path: Path | None) -> None:
 
 
 def make_net(args: Args, kind: str, y: Tensor, A: MultiCoilMRI) -> nn.Module:
-    """Build the network, fed with an image (`unet`) or with 32 channels of noise (`noise`)."""
+    """Build the network, fed with 32 channels of noise (`noise`) or an image (other kinds)."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = 2 if kind == "unet" else 32
+    channels = 32 if kind == "noise" else 2
     return ComplexNet(UNet(channels, 2, args.width, args.depth, args.init_std, weights_rng))
 
 

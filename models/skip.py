@@ -23,7 +23,11 @@ class SkipNet(nn.Module):
         width: channels at every scale.
         skip_width: channels of a skip connection.
         depth: number of scales.
+        norm_joined: whether BatchNorm follows the joining; UGoDIT's network has none there.
         generator: CPU generator that the initial weights are drawn from; None: the global one.
+
+    Attributes:
+        ENCODER: the parts that make features of the input; the others make the image of them.
 
     Reference:
         Ulyanov, Vedaldi, Lempitsky, Deep Image Prior, CVPR 2018; the network of the authors'
@@ -33,6 +37,8 @@ class SkipNet(nn.Module):
         2,217,831). BatchNorm keeps no running statistics, which the code never uses.
     """
 
+    ENCODER = ("skips", "encoder")
+
     def __init__(
         self,
         in_channels: int,
@@ -40,10 +46,12 @@ class SkipNet(nn.Module):
         width: int = 128,
         skip_width: int = 4,
         depth: int = 5,
+        norm_joined: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
+        self.width = width
         self.depth = depth
         self.skips, self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         joined = skip_width + width
@@ -55,7 +63,7 @@ class SkipNet(nn.Module):
             )
             self.decoder.append(
                 nn.Sequential(
-                    batch_norm(joined, shift=False),
+                    batch_norm(joined, shift=False) if norm_joined else nn.Identity(),
                     self._block(joined, width),
                     self._block(width, width, size=1),
                 )

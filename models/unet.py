@@ -41,6 +41,9 @@ class UNet(nn.Module):
             N(0, init_std^2); BatchNorm's scales come from N(1, 0.02^2).
         generator: CPU generator that the initial weights are drawn from.
 
+    Attributes:
+        ENCODER: the parts that make features of the input; the others make the image of them.
+
     Reference:
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 4.1, names "a U-Net" without its sizes;
         the shape is that of the network in the authors' public MRI code.
@@ -48,6 +51,8 @@ class UNet(nn.Module):
         4,283,842), and none of its layers that are never called. Algorithm 1 writes
         phi_0 ~ N(0, I); the public code's 0.02 is the default here.
     """
+
+    ENCODER = ("stem", "encoder")
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * min(2**level, 4) for level in range(depth + 1)]
         self.in_channels = in_channels
+        self.width = width
         self.depth = depth
         self.stem = DoubleConv(in_channels, widths[0], widths[0])
         self.encoder = nn.ModuleList(

@@ -17,6 +17,8 @@ from utils.files import load_numpy, reason
 
 MIN_SIDE = 32  # pixels; three poolings leave 4
 FACE = (slice(0, 192), slice(128, 320))  # of scikit-image's astronaut
+# scikit-image's photographs that UGoDIT learns from; the samples of the scripts are for the test.
+TRAINING = ("chelsea", "coffee", "rocket", "immunohistochemistry")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
 
 
@@ -36,7 +38,11 @@ class Picture:
 
 
 def load_picture(
-    path: Path | None, sample: str, side: int | None, measured: bool = False
+    path: Path | None,
+    sample: str,
+    side: int | None,
+    measured: bool = False,
+    min_side: int = MIN_SIDE,
 ) -> Picture:
     """Read a picture from a file, or take an embedded photograph.
 
@@ -47,6 +53,7 @@ def load_picture(
         side: make it side x side pixels (bicubic, anti-aliased, whatever its aspect ratio);
             None leaves its size.
         measured: the picture is the measurement; noise may then reach beyond [0, 1] in a .npy.
+        min_side: fewest pixels along a side.
 
     Raises:
         InputError: the file is missing, damaged or not such a picture.
@@ -66,9 +73,9 @@ def load_picture(
         shape = (side, side, *pixels.shape[2:])
         pixels = resize(pixels, shape, order=3, anti_aliasing=True).clip(0, 1)
     require(
-        min(pixels.shape[:2]) >= MIN_SIDE,
+        min(pixels.shape[:2]) >= min_side,
         f"{source}: got {pixels.shape[0]}x{pixels.shape[1]} pixels; at least "
-        f"{MIN_SIDE}x{MIN_SIDE} are needed",
+        f"{min_side}x{min_side} are needed",
     )
     pixels = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]
     return Picture(item, source, np.ascontiguousarray(pixels, dtype=np.float32))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.base import Operator
+from utils import encoders
 from utils.callback import Callback
 from utils.cli import InputError, Interrupted, require
 from utils.comparison import Outcome, compare
@@ -40,7 +41,8 @@ class Baseline:
         takes: what it is given of Problem.known, such as `sigma`.
         output: what x_hat is, in a picture's title.
         own_stop: it ends by a rule of its own, so --stop is not for it.
-        needs: a field of args that names files which it cannot do without.
+        needs: a field of args that names files which it cannot do without: `reference`, an image
+            for its input, or `encoder`, weights that its network keeps.
         settings: its hyperparameters for this task, where they differ from the function's defaults.
     """
 
@@ -310,9 +312,14 @@ def _reconstruct(
     facts: dict[str, Any] = {"stop": "fixed"}
     if baseline is not None:
         own = baseline.settings | {name: problem.known[name] for name in baseline.takes}
-        if baseline.needs is not None:
+        if baseline.needs == "reference":
             own["z0"], reference = problem.reference(path)
             facts |= reference
+        if baseline.needs == "encoder":
+            encoder = encoders.read(args.encoder, run.identity["task"])
+            content = run.settings["data_sha256"][0]
+            encoders.refuse_seen(encoder, content, problem.facts["source"], path)
+            facts |= encoders.facts(encoder, args.encoder)
         if baseline.own_stop:
             facts["stop"] = "its own rule"
     rule = None
@@ -342,6 +349,8 @@ def _reconstruct(
         if baseline.net is not None:
             net = place(make_net(args, baseline.net, y, A), y.device, args.precision)
         try:
+            if baseline.needs == "encoder":
+                encoders.fit(encoder, net, args.encoder)
             x_hat = baseline.function(y, A, net, **own, callback=callback)
         except ValueError as error:  # such as a setting out of range
             run.discard()

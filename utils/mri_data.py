@@ -87,15 +87,53 @@ def load_sample() -> Scan:
     image = np.pad(image, ((missing // 2, missing - missing // 2), (0, 0)))
     image = resize(image, (SAMPLE_SIZE, SAMPLE_SIZE), order=1, anti_aliasing=True)
     image /= image.max()
-    u, v = np.meshgrid(*[np.linspace(-1, 1, SAMPLE_SIZE)] * 2, indexing="ij")
+    return _simulate(
+        "sample",
+        "simulated: pydicom examples_overlay.dcm, 15 birdcage coils",
+        image,
+        (pixels, f"sample 1: {SAMPLE_SIZE} pixels, {SAMPLE_COILS} coils, {SAMPLE_NOISE}"),
+    )
+
+
+def training_scans() -> list[Scan]:
+    """Simulate four scans for UGoDIT of another slice than the sample's: pydicom's MR_small.dcm.
+
+    It is one slice of 64x64 pixels, resampled to 128x128 and seen as it is and turned by 90, 180
+    and 270 degrees, by the coils and with the phase of the sample.
+    """
+    path = get_testdata_file("MR_small.dcm", download=False)
+    require(
+        path is not None, "the installed pydicom lacks its test file MR_small.dcm; reinstall it: "
+        "pip install --force-reinstall pydicom",
+    )
+    pixels = pydicom.dcmread(path).pixel_array  # (64, 64)
+    image = resize(pixels.astype(np.float64), (128, 128), order=1)
+    image /= image.max()
+    return [
+        _simulate(
+            f"small_{90 * quarter}",
+            f"simulated: pydicom MR_small.dcm turned by {90 * quarter} degrees, 15 birdcage coils",
+            np.rot90(image, quarter),
+            (pixels, f"training 1: turned {quarter}, {SAMPLE_COILS} coils, {SAMPLE_NOISE}"),
+        )
+        for quarter in range(4)
+    ]
+
+
+def _simulate(
+    item: str, source: str, image: np.ndarray, recipe: tuple[np.ndarray | str, ...]
+) -> Scan:
+    """Let birdcage coils see a square image of maximum 1, with a smooth phase."""
+    side = len(image)
+    u, v = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
     phase = 0.8 * np.pi * (0.5 * u + 0.3 * v + 0.6 * u * v - 0.5 * u**2 + 0.4 * v**2)
-    maps = sigpy.mri.birdcage_maps((SAMPLE_COILS, SAMPLE_SIZE, SAMPLE_SIZE), dtype=np.complex64)
+    maps = sigpy.mri.birdcage_maps((SAMPLE_COILS, side, side), dtype=np.complex64)
     return Scan(
-        item="sample",
-        source="simulated: pydicom examples_overlay.dcm, 15 birdcage coils",
+        item=item,
+        source=source,
         kspace=fft2c(maps * (image * np.exp(1j * phase)).astype(np.complex64)),
         noise_std=SAMPLE_NOISE,
-        recipe=(pixels, f"sample 1: {SAMPLE_SIZE} pixels, {SAMPLE_COILS} coils, {SAMPLE_NOISE}"),
+        recipe=recipe,
     )
 
 

@@ -10,7 +10,6 @@ import io
 import json
 import math
 import os
-import pickle
 import platform
 import re
 import shlex
@@ -20,8 +19,6 @@ import sys
 import threading
 import time
 import weakref
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, fields
 from importlib.metadata import version
@@ -37,7 +34,7 @@ from tqdm import tqdm
 
 from utils.callback import Callback
 from utils.cli import InputError, Interrupted, RunFailed, require
-from utils.files import PARTIAL, content_hash, reason, write_atomically
+from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, reason, write_atomically
 
 try:
     import fcntl
@@ -236,8 +233,7 @@ class Run(Callback):
             "command": shlex.join(["python", *sys.argv]),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version()}
-            | {library: version(library) for library in LIBRARIES},
+            "versions": versions(),
             **git_state(),
         }
         try:
@@ -456,11 +452,7 @@ class Run(Callback):
 
     def _load_checkpoint(self, path: Path) -> None:
         try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch.load does not look at checksums
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = load_torch(path)
             self._refuse_other_settings(path.name, state["settings"])
             for name, part in self.state.items():
                 _restore(part, state["state"][name])
@@ -471,10 +463,7 @@ class Run(Callback):
             conditions = state["conditions"]
         except InputError:
             raise
-        except (
-            OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError,
-            pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
+        except DAMAGED as error:
             raise InputError(
                 f"{path}: a damaged checkpoint ({reason(error)}); start afresh with --fresh"
             ) from error
@@ -636,6 +625,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def git_state() -> dict[str, Any]:

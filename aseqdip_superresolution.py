@@ -1,0 +1,194 @@
+"""aSeqDIP for super-resolution: make a picture of four times as many pixels each way.
+
+The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS 2024, Algorithm 1):
+
+    phi_k = argmin_phi ||A f_phi(z_{k-1}) - y||^2 + lambda ||f_phi(z_{k-1}) - z_{k-1}||^2    (3)
+    z_k   = f_{phi_k}(z_{k-1}),    z_0 = A^+ y,    x_hat = z_K                             (4), (5)
+
+with A the mean over blocks of pixels, or bicubic shrinking, scaled so that ||A|| = 1, and N Adam
+steps for each argmin. The task is not one of the paper's five: it is UGoDIT's (docs/ugodit.md).
+
+    python aseqdip_superresolution.py                                     embedded photograph
+    python aseqdip_superresolution.py --kernel bicubic --data ffhq        a folder of pictures
+    python aseqdip_superresolution.py --data small.png --measured         a picture that is small
+
+--quick shows the method in two minutes on two CPU cores.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from baselines.es_dip import es_dip
+from baselines.self_guided_dip import self_guided_dip
+from baselines.sgld_dip import sgld_dip
+from baselines.tv_dip import tv_dip
+from baselines.ugodit import ugodit
+from baselines.vanilla_dip import vanilla_dip
+from models.skip import SkipNet
+from models.unet import OffsetNet, UNet
+from operators.downsample import Downsample
+from utils import image_data
+from utils.callback import Callback
+from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
+from utils.methods import Baseline, choose, run_methods
+from utils.metrics import image_metrics
+from utils.optim import Output, Update, adam, sqnorm
+from utils.precision import place
+from utils.problem import Problem
+
+
+@dataclass
+class Args(RunArgs):
+    # Data
+    data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
+    sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
+    resize: int | None = None  # side in pixels of the square that the picture is made
+    measured: bool = False  # the picture is the small one, there is no truth
+    encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
+    # Shrinking
+    factor: Literal[2, 3, 4] = 4  # pixels of the large picture along a side of one of the small picture
+    kernel: Literal["average", "bicubic"] = "average"  # mean of a block of pixels, or Pillow's BICUBIC
+    # Method
+    K: int = 2000  # input updates (section 4.1)
+    N: int = 2  # weight updates per input update (section 4.1)
+    lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
+    lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
+    width: int = 64  # channels of the U-Net at full resolution
+    depth: int = 3  # poolings of the U-Net
+    init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
+    ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+
+
+# What --quick changes: these are then the defaults. It was chosen for MRI (README).
+QUICK = dict(sample="face", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
+
+
+# Fields above that --method does not use for the methods below.
+ONLY_ASEQDIP = ("lr", "lambda_ae")
+
+
+def baselines(args: Args) -> dict[str, Baseline]:
+    """Name the other methods of this task, with what differs here from their own defaults."""
+    return {
+        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
+        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip"),
+        "tv_dip": Baseline(tv_dip, "TV-DIP", net="skip"),
+        "es_dip": Baseline(
+            es_dip, "ES-DIP", net="skip", output="iterate at the stop", own_stop=True
+        ),
+        "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", net="skip", output="posterior mean"),
+        "ugodit": Baseline(
+            ugodit, "UGoDIT (prior measurements)", net="ugodit", needs="encoder"
+        ),
+    }
+
+
+def reconstruct(args: Args, path: Path | None) -> None:
+    """Run the methods asked for on one picture and fill a run folder for each."""
+    device = set_up_device(args.device, args.deterministic, args.precision)
+    min_side = image_data.MIN_SIDE // (args.factor if args.measured else 1)
+    picture = image_data.load_picture(path, args.sample, args.resize, args.measured, min_side)
+    run_methods(
+        args, "superresolution", picture.item, (picture.pixels,), path,
+        build=lambda: build_problem(args, picture, device), make_net=make_net, aseqdip=aseqdip,
+        baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
+    )  # fmt: skip
+
+
+def make_net(args: Args, kind: str, y: Tensor, A: Downsample) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, `skip` of those that start from noise, or `ugodit`."""
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = y.shape[1]
+    if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
+        return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
+    if kind == "ugodit":  # 128 channels in its public code
+        return SkipNet(
+            channels, channels, 2 * args.width, norm_joined=False, generator=weights_rng
+        )
+    unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+    # Around the mean of y, as where pixels are not measured one by one (docs/images.md).
+    return OffsetNet(unet, A.pinv(y).mean())
+
+
+def aseqdip(args: Args, y: Tensor, A: Downsample, run: Callback) -> Tensor:
+    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+    net = place(make_net(args, "unet", y, A), y.device, args.precision)
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        x = net(z)
+        data_term = sqnorm(A(x), y)
+        autoencoding_term = sqnorm(x, z)
+        loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
+
+    update = Update(objective, adam(net.parameters(), args.lr), graph=True)
+    net_output = Output(net)
+    z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
+    for k in run.outer(args.K):  # Algorithm 1
+        for _ in range(args.N):
+            update(z)  # one Adam update of eq. (3), z fixed
+        z = net_output(z)  # eq. (4), with the updated weights
+        run.record(k, z, update.terms)
+    return z
+
+
+def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
+    """Shrink the picture: y (1, C, H/f, W/f) float32; x_true is None for a measured one.
+
+    y is f times the small picture, as A makes it; what is saved is the small picture.
+    """
+    pixels = torch.from_numpy(picture.pixels)[None].to(device)
+    channels, *sides = picture.pixels.shape
+    if args.measured:
+        height, width = (args.factor * side for side in sides)
+    else:
+        height, width = (side - side % args.factor for side in sides)
+    check_size((height, width), args.depth)
+    A = Downsample((channels, height, width), args.factor, args.kernel).to(device)
+    x_true = None if args.measured else pixels[..., :height, :width]
+    with torch.no_grad():
+        y = args.factor * pixels if args.measured else A(x_true)
+    small = image_data.as_array(y / args.factor)
+    print(
+        f"{picture.source}: {channels} x {height} x {width} from "
+        f"{height // args.factor} x {width // args.factor}, {args.kernel}"
+    )
+
+    def score(x: Tensor) -> dict[str, float]:
+        return {} if x_true is None else image_metrics(x, x_true)
+
+    return Problem(
+        y,
+        A,
+        x_true,
+        score,
+        facts={
+            "source": picture.source,
+            "factor": args.factor,
+            "kernel": args.kernel,
+            "measured": args.measured,
+        },
+        title=f"{picture.item}, {args.factor}x {args.kernel}",
+        array=image_data.as_array,
+        picture=image_data.as_picture,
+        names={"truth": "large", "input": "small"},
+        limits=(0, 1),
+        arrays={"measurement.npy": small},
+    )
+
+
+def main() -> int:
+    args = parse_args(Args, QUICK, description=__doc__)
+    return run_items(
+        args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""UGoDIT's training: one encoder learned from M measurements, without any clean image.
+
+M untrained networks f_m = g_m(h(.)) have the encoder h in common and a decoder g_m each; with their
+inputs z_m they take turns (Liang et al., NeurIPS 2025), as in Algorithm 1 of aSeqDIP:
+
+    (phi, psi)_k = argmin sum_m ||A_m f_m(z_m) - y_m||^2 + lambda ||f_m(z_m) - z_m||^2
+    z_m <- f_m(z_m),    z_m starts as A_m^+ y_m
+
+over the weights phi of h and psi_m of g_m, with N Adam steps for each argmin. h is kept: with it
+--method ugodit of the task's script fits a fresh decoder to another measurement.
+
+    python ugodit_train.py superresolution                                  embedded photographs
+    python ugodit_train.py deblurring --data faces --M 4 --out faces.pt     a folder of pictures
+    python ugodit_train.py mri --accel 8 --data scans --measured            undersampled scans
+
+    python aseqdip_superresolution.py --method aseqdip,ugodit --encoder encoder.pt
+
+The flags that say what is measured are those of the task's script; pictures and full scans are
+only there to simulate it, and nothing else of them is used but the log. --quick takes a minute on
+two CPU cores.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tyro.conf import Fixed, Positional, Suppress
+
+import aseqdip_deblurring
+import aseqdip_mri
+import aseqdip_superresolution
+from models.group import Group, pack, unpack
+from operators.stacked import Stacked
+from utils import encoders, image_data, mri_data
+from utils.callback import Callback
+from utils.cli import (
+    InputError, check_method, exit_status, files_of, parse_args, require, set_up_device,
+)  # fmt: skip
+from utils.figures import curves
+from utils.files import content_hash, file_hash, write_atomically
+from utils.optim import Output, Update, adam, sqnorm
+from utils.precision import place
+from utils.problem import Problem
+from utils.randomness import stream
+from utils.results import grey_limits
+from utils.runs import Run, git_state, versions
+
+
+@dataclass
+class Training:
+    """What training has beside or instead of the flags of the task's script."""
+
+    data: Path | None = None  # folder of pictures or scans; without it embedded ones
+    M: int = 4  # measurements to learn from: the first files of the folder, by name
+    out: Path = Path("encoder.pt")  # the file that the encoder is written to
+    results: Path = Path("results")  # root of the run's folder
+    # Of reconstruction only
+    method: Suppress[Fixed[str]] = "ugodit_train"
+    set: Suppress[Fixed[tuple[str, ...]]] = ()
+    stop: Suppress[Fixed[str]] = "fixed"
+    hold_out: Suppress[Fixed[float]] = 0.05
+    encoder: Suppress[Fixed[None]] = None
+
+
+@dataclass
+class MRI(Training, aseqdip_mri.Args):
+    task: Positional[Literal["mri"]] = "mri"
+    maps: Suppress[Fixed[None]] = None
+    reference: Suppress[Fixed[None]] = None
+    K: int = 2500  # input updates; the public code makes 5000 weight updates
+    lr: float = 3e-4  # Adam's learning rate of encoder and decoders (public code)
+
+
+@dataclass
+class Superresolution(Training, aseqdip_superresolution.Args):
+    task: Positional[Literal["superresolution"]] = "superresolution"
+    sample: Suppress[Fixed[None]] = None
+    N: int = 10  # weight updates per input update (public code)
+    lr: float = 0.01  # Adam's learning rate of encoder and decoders (public code)
+    lambda_ae: float = 2.0  # weight lambda of the autoencoding term (public code; docs/ugodit.md)
+
+
+@dataclass
+class Deblurring(Training, aseqdip_deblurring.Args):
+    task: Positional[Literal["deblurring"]] = "deblurring"
+    sample: Suppress[Fixed[None]] = None
+    N: int = 10  # weight updates per input update (public code, super-resolution)
+    lr: float = 0.01  # Adam's learning rate of encoder and decoders (as before)
+    lambda_ae: float = 2.0  # weight lambda of the autoencoding term (as before)
+
+
+Args = MRI | Superresolution | Deblurring
+TASKS = {"mri": MRI, "superresolution": Superresolution, "deblurring": Deblurring}
+# What --quick changes: these are then the defaults.
+QUICK = dict(K=20, N=10, width=16, ema_decay=0.8, log_every=1)
+SMALL = dict(resize=96)
+QUICK_TASK: dict[str, dict[str, Any]] = {
+    "mri": dict(lr=5e-4), "superresolution": SMALL, "deblurring": SMALL,
+}  # fmt: skip
+
+
+@dataclass
+class Item:
+    """A measurement to learn from.
+
+    Attributes:
+        facts: its name, where it comes from, and the SHA-256 of its content and its file.
+        build: makes the problem.
+    """
+
+    facts: dict[str, str | None]
+    build: Callable[[torch.device], Problem]
+
+
+def learn(args: Args, y: Tensor, A: Stacked, net: Group, run: Callback) -> Tensor:
+    """Run Algorithm 1 on all measurements at once; return the last images, (1, n)."""
+
+    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        x = net(z)
+        data_term = sqnorm(A(x), y)
+        autoencoding_term = sqnorm(x, z)
+        loss = data_term + args.lambda_ae * autoencoding_term
+        terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
+        return x, terms
+
+    update = Update(objective, adam(net.parameters(), args.lr), graph=True)
+    net_output = Output(net)
+    z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
+    for k in run.outer(args.K):
+        for _ in range(args.N):
+            update(z)
+        z = net_output(z)
+        run.record(k, z, update.terms)
+    return z
+
+
+def make_net(args: Args, problems: list[Problem]) -> Group:
+    """Build a network for each measurement, of weights of its own, with one encoder."""
+    script = {
+        "mri": aseqdip_mri, "superresolution": aseqdip_superresolution,
+        "deblurring": aseqdip_deblurring,
+    }[args.task]  # fmt: skip
+    nets = []
+    for number, problem in enumerate(problems):
+        # Not --seed itself: a decoder at test starts from that.
+        seed = stream(args.seed, f"network {number}").initial_seed()
+        net = script.make_net(replace(args, seed=seed), "ugodit", problem.y, problem.A)
+        nets.append(place(net, problem.y.device, args.precision))
+    return Group(nets, [problem.A.in_shape for problem in problems])
+
+
+def choose_items(args: Args) -> list[Item]:
+    """Read the measurements to learn from, or what they are simulated of."""
+    suffixes = (".h5", ".npy", ".npz") if args.task == "mri" else image_data.SUFFIXES
+    if args.data is None:
+        embedded = mri_data.training_scans() if args.task == "mri" else image_data.TRAINING
+        files: list[Any] = [*embedded]
+    else:
+        files = [*files_of(args.data, suffixes, also=lambda path: False)]
+    where = args.data or "the embedded data"
+    require(args.M >= 1, f"--M {args.M}: expected a whole number of at least 1")
+    require(len(files) >= args.M, f"--M {args.M}: {where} holds only {len(files)}")
+    read = read_scan if args.task == "mri" else read_picture
+    return [read(args, file, number) for number, file in enumerate(files[: args.M])]
+
+
+def read_scan(args: MRI, file: Path | mri_data.Scan, number: int) -> Item:
+    """Read a scan; each is simulated with a mask and noise of its own."""
+    path = file if isinstance(file, Path) else None
+    scan = mri_data.load_scan(path, args.slice) if path else file
+    own = replace(args, data_seed=args.data_seed + 1 + number)  # not that of the test: the noise
+    return Item(
+        facts_of(scan.item, scan.source, scan.content[0], path),
+        lambda device: aseqdip_mri.build_problem(own, scan, None, device),
+    )
+
+
+def read_picture(args: Superresolution | Deblurring, file: Path | str, number: int) -> Item:
+    """Read a picture; all are blurred alike, as the test's is with the same --data-seed."""
+    path, sample = (file, "") if isinstance(file, Path) else (None, file)
+    min_side = image_data.MIN_SIDE
+    if args.task == "superresolution" and args.measured:
+        min_side //= args.factor
+    picture = image_data.load_picture(path, sample, args.resize, args.measured, min_side)
+
+    def build(device: torch.device) -> Problem:
+        if args.task == "superresolution":
+            return aseqdip_superresolution.build_problem(args, picture, device)
+        A, blur = aseqdip_deblurring.make_blur(args, picture)
+        return aseqdip_deblurring.build_problem(args, picture, A.to(device), blur, device)
+
+    return Item(facts_of(picture.item, picture.source, picture.pixels, path), build)
+
+
+def facts_of(
+    item: str, source: str, content: np.ndarray | str, path: Path | None
+) -> dict[str, str | None]:
+    """Return what the encoder's file tells of a measurement."""
+    return {
+        "item": item,
+        "source": source,
+        "sha256": content_hash(content),
+        "file_sha256": None if path is None else file_hash(path),
+    }
+
+
+def train(args: Args) -> None:
+    """Train an encoder, fill the run's folder and write the encoder."""
+    check_method(args)
+    folder = args.out.resolve().parent
+    require(
+        folder.is_dir() and os.access(folder, os.W_OK) and not args.out.is_dir(),
+        f"--out {args.out}: expected a file to write, in a folder that is there and not read-only",
+    )
+    encoder, args = args.out, replace(args, out=args.results)  # `out` as build_problem means it
+    device = set_up_device(args.device, args.deterministic, args.precision)
+    items = choose_items(args)
+    files = [getattr(args, name, None) for name in ("kernel", "bkse_weights")]
+    run = Run(
+        args, args.task, "ugodit_train", args.data.name if args.data else "embedded",
+        (*(item.facts["sha256"] for item in items),
+         *(file_hash(file) for file in files if isinstance(file, Path))),
+        ignored={"bkse_sha256"}, inner=args.N,
+    )  # fmt: skip
+    if not run.finished():
+        fill(args, run, items, device)
+    trained = (run.folder / "encoder.pt").read_bytes()
+    write_atomically(encoder, lambda file: file.write(trained))
+    print(f"  encoder, learned from {args.M} measurements: {encoder}")
+
+
+def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
+    """Train, and write the encoder and what else there is into the run's folder."""
+    problems = [item.build(device) for item in items]
+    channels = {problem.A.in_shape[0] for problem in problems}
+    require(
+        len(channels) == 1,
+        "the pictures are of RGB and grey; an encoder is learned from one kind of them",
+    )
+    A = Stacked([problem.A for problem in problems])
+    y = pack([problem.y for problem in problems])
+    net = make_net(args, problems)
+
+    def score(x: Tensor) -> dict[str, float]:
+        """Return the means over the images, {} where one has no truth."""
+        images = unpack(x, net.shapes)
+        figures = [problem.score(image) for problem, image in zip(problems, images, strict=True)]
+        return {name: float(np.mean([f[name] for f in figures])) for name in min(figures, key=len)}
+
+    run.open(score, y, A)
+    try:
+        last = learn(args, y, A, net, run)
+    except ValueError as error:  # such as a picture that is too small for the network
+        run.discard()
+        raise error if isinstance(error, InputError) else InputError(str(error)) from error
+    run.close()
+    facts = [item.facts for item in items]
+    encoders.save(
+        run.folder / "encoder.pt", net.nets[0], args.task, facts, run.settings,
+        versions=versions(), commit=git_state()["commit"],
+    )  # fmt: skip
+    for item, problem, image in zip(facts, problems, unpack(last, net.shapes), strict=True):
+        array = problem.array(image)
+        picture = problem.picture(array)
+        run.save_array(f"reconstruction_{item['item']}.npy", array)
+        limits = problem.limits or grey_limits({"final": picture})
+        run.save_picture(f"reconstruction_{item['item']}.png", picture, limits)
+    run.save_figure("curve.png", curves(run.rows, f"UGoDIT training, {args.task}"))
+    images = {"input": A.pinv(y), "final": last, "ema": run.averaged()}
+    scores = {f"{m}_{name}": v for name, x in images.items() for m, v in score(x).items()}
+    run.finish({"images": list(images), **scores, "items": facts, "measured": args.measured})
+
+
+def main() -> int:
+    task = sys.argv[1] if len(sys.argv) > 1 else ""
+    if task in ("-h", "--help"):
+        print(__doc__)
+        print(f"python ugodit_train.py {{{','.join(TASKS)}}} --help tells a task's flags")
+        return 0
+    if task not in TASKS:
+        print(f"error: expected one of {', '.join(TASKS)} first, got {task!r}", file=sys.stderr)
+        return 2
+    args = parse_args(TASKS[task], QUICK | QUICK_TASK[task], description=__doc__)
+    return exit_status(lambda: train(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""UGoDIT's encoders as files: what ugodit_train.py writes and --method ugodit reads."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.group import encoder_of, unwrapped
+from utils.cli import InputError, require
+from utils.files import DAMAGED, file_hash, load_torch, reason, write_atomically
+
+KIND = "UGoDIT encoder 1"
+KEYS = {"kind", "task", "network", "items", "settings", "state"}
+MISFITS = {  # what the user can do where the file's network is another one than this run's
+    "width": "give --width as in its training",
+    "depth": "give --depth as in its training",
+    "in_channels": "train one on pictures of as many channels",
+    "name": "train one for this task",
+}
+
+
+def description(net: nn.Module) -> dict[str, Any]:
+    """Return what an encoder must have in common with a network to fit into it."""
+    inner = unwrapped(net)
+    return {
+        "name": type(inner).__name__,
+        "in_channels": inner.in_channels,
+        "width": inner.width,
+        "depth": inner.depth,
+    }
+
+
+def save(
+    path: Path,
+    net: nn.Module,
+    task: str,
+    items: list[dict[str, Any]],
+    settings: dict[str, Any],
+    **made_by: Any,
+) -> None:
+    """Write the encoder of a network.
+
+    Args:
+        path: the file; an existing one is replaced.
+        net: network with an encoder, trained.
+        task: what was measured.
+        items: of each image that it was trained on `item`, `source`, `sha256` (of its content) and
+            `file_sha256`.
+        settings: of the training.
+        made_by: versions and commit, for the reader.
+    """
+    state = {name: tensor.cpu() for name, tensor in encoder_of(net).state_dict().items()}
+    record = {
+        "kind": KIND,
+        "task": task,
+        "network": description(net),
+        "items": items,
+        "settings": settings,
+        **made_by,
+        "state": {name: tensor.contiguous() for name, tensor in state.items()},
+    }
+    write_atomically(path, lambda file: torch.save(record, file))
+
+
+def read(path: Path, task: str) -> dict[str, Any]:
+    """Read an encoder.
+
+    Args:
+        path: a file that save has written.
+        task: what it is to be used for.
+
+    Raises:
+        InputError: it is no such file, damaged, or trained for another task.
+    """
+    require(path.is_file(), f"{path}: no such file; ugodit_train.py makes encoders")
+    try:
+        encoder = load_torch(path)
+        if not isinstance(encoder, dict) or not KEYS <= encoder.keys():
+            raise ValueError("it holds something else")
+        if encoder["kind"] != KIND:
+            raise ValueError(f"expected {KIND}, got {encoder['kind']}")
+    except DAMAGED as error:
+        raise InputError(
+            f"{path}: not an encoder of ugodit_train.py, or damaged ({reason(error)})"
+        ) from error
+    there = encoder["task"]
+    require(there == task, f"{path}: an encoder for {there}; train one for {task}")
+    return encoder
+
+
+def refuse_seen(encoder: dict[str, Any], content: str, source: str, path: Path | None) -> None:
+    """Raise InputError if the encoder was trained on the image that is to be reconstructed.
+
+    Args:
+        encoder: from read.
+        content: SHA-256 of the image's content.
+        source: where it comes from.
+        path: its file, None for an embedded sample.
+    """
+    file = None if path is None else file_hash(path)
+    for item in encoder["items"]:
+        require(
+            item["sha256"] != content
+            and item["source"] != source
+            and (file is None or item["file_sha256"] != file),
+            f"{source}: the encoder was trained on it ({item['source']}), so it would be no test; "
+            "take another image, or an encoder of others",
+        )
+
+
+def fit(encoder: dict[str, Any], net: nn.Module, path: Path) -> None:
+    """Give a network the encoder's weights, and freeze them.
+
+    What is frozen is all there is: the networks' BatchNorm has scales and shifts, which are
+    weights, but no running statistics.
+
+    Raises:
+        InputError: it is the encoder of another network.
+    """
+    here = description(net)
+    for key, there in encoder["network"].items():
+        require(
+            there == here[key],
+            f"{path}: of a network of {key} {there}, this run's has {here[key]}; {MISFITS[key]}",
+        )
+    part = encoder_of(net)
+    try:
+        part.load_state_dict(encoder["state"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: damaged ({reason(error)}); train it again") from error
+    part.requires_grad_(False)
+
+
+def facts(encoder: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return what metrics.json is to hold: the measurements that the method knew before."""
+    return {
+        "encoder": str(path),
+        "prior_measurements": {
+            name: encoder[name] for name in ("items", "settings", "commit") if name in encoder
+        },
+    }
