@@ -23,7 +23,7 @@ two CPU cores.
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,12 +35,12 @@ from tyro.conf import Fixed, Positional, Suppress
 import aseqdip_deblurring
 import aseqdip_mri
 import aseqdip_superresolution
-from models.group import Group, pack, unpack
+from models.group import Group, pack, unpack, unwrapped
 from operators.stacked import Stacked
 from utils import encoders, image_data, mri_data
 from utils.callback import Callback
 from utils.cli import (
-    InputError, check_method, exit_status, files_of, parse_args, require, set_up_device,
+    check_method, exit_status, files_of, parse_args, require, set_up_device,
 )  # fmt: skip
 from utils.figures import curves
 from utils.files import content_hash, file_hash, write_atomically
@@ -162,6 +162,7 @@ def choose_items(args: Args) -> list[Item]:
         embedded = mri_data.training_scans() if args.task == "mri" else image_data.TRAINING
         files: list[Any] = [*embedded]
     else:
+        require(args.data.exists(), f"{args.data}: no such file or folder")
         files = [*files_of(args.data, suffixes, also=lambda path: False)]
     where = args.data or "the embedded data"
     require(args.M >= 1, f"--M {args.M}: expected a whole number of at least 1")
@@ -226,7 +227,7 @@ def train(args: Args) -> None:
         args, args.task, "ugodit_train", args.data.name if args.data else "embedded",
         (*(item.facts["sha256"] for item in items),
          *(file_hash(file) for file in files if isinstance(file, Path))),
-        ignored={"bkse_sha256"}, inner=args.N,
+        ignored={"bkse_sha256", *(f.name for f in fields(Training))} - {"M"}, inner=args.N,
     )  # fmt: skip
     if not run.finished():
         fill(args, run, items, device)
@@ -246,6 +247,12 @@ def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
     A = Stacked([problem.A for problem in problems])
     y = pack([problem.y for problem in problems])
     net = make_net(args, problems)
+    smallest = min(min(shape[-2:]) for shape in net.shapes)
+    least = 2 ** unwrapped(net.nets[0]).depth  # one pixel at the bottom cannot be reflected
+    require(
+        smallest > least,
+        f"a picture has a side of {smallest} pixels; UGoDIT's network takes sides above {least}",
+    )
 
     def score(x: Tensor) -> dict[str, float]:
         """Return the means over the images, {} where one has no truth."""
@@ -254,11 +261,7 @@ def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
         return {name: float(np.mean([f[name] for f in figures])) for name in min(figures, key=len)}
 
     run.open(score, y, A)
-    try:
-        last = learn(args, y, A, net, run)
-    except ValueError as error:  # such as a picture that is too small for the network
-        run.discard()
-        raise error if isinstance(error, InputError) else InputError(str(error)) from error
+    last = learn(args, y, A, net, run)
     run.close()
     facts = [item.facts for item in items]
     encoders.save(

@@ -1,4 +1,4 @@
-"""What the four sibling scripts say to input that they cannot use: one clear line each."""
+"""What the sibling scripts say to input that they cannot use: one clear line each."""
 
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import aseqdip_ct
 import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
+import aseqdip_superresolution
 
 
 @pytest.fixture
@@ -82,7 +83,10 @@ def refuse_all(monkeypatch, capsys, folder, script, cases):
         running.refused(monkeypatch, capsys, folder, script, arguments, words)
 
 
-@pytest.mark.parametrize("script", [aseqdip_denoising, aseqdip_inpainting, aseqdip_deblurring])
+@pytest.mark.parametrize(
+    "script",
+    [aseqdip_denoising, aseqdip_inpainting, aseqdip_deblurring, aseqdip_superresolution],
+)
 def test_pictures(script, folder, monkeypatch, capsys):
     cases = PICTURES
     if torch.cuda.is_available():
@@ -102,6 +106,19 @@ def test_denoising(folder, monkeypatch, capsys):
         ([*good, "--measured", "--clip"], "--clip: a measured picture"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_denoising, cases)
+
+
+def test_superresolution(folder, monkeypatch, capsys):
+    np.save("tiny.npy", np.full((8, 7), 0.5))
+    cases = [
+        (["--measured"], "give the measured picture with --data"),
+        (["--data", "good.png", "--measured", "--resize", "64"], "--resize: a measured picture"),
+        (["--data", "tiny.npy", "--measured"], "got 8x7 pixels; at least 8x8 are needed"),
+        (["--data", "good.png", "--encoder", "no.pt"], "--encoder: of use to --method ugodit only"),
+        (["--data", "good.png", "--method", "ugodit"], "name them with --encoder"),
+        (["--data", "good.png", "--method", "ugodit", "--encoder", "no.pt"], "no.pt: no such file"),
+    ]
+    refuse_all(monkeypatch, capsys, folder, aseqdip_superresolution, cases)
 
 
 def test_inpainting(folder, monkeypatch, capsys):

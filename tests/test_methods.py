@@ -17,8 +17,9 @@ import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
+import aseqdip_superresolution
 from baselines.nlm import nlm
-from utils import runs
+from utils import encoders, runs
 from utils.cli import InputError
 from utils.methods import converted
 
@@ -28,6 +29,7 @@ SCRIPTS = {
     "denoising": aseqdip_denoising,
     "inpainting": aseqdip_inpainting,
     "deblurring": aseqdip_deblurring,
+    "superresolution": aseqdip_superresolution,
 }
 FLAGS = {
     "mri": ["--center-fraction", "0.2"],
@@ -35,17 +37,24 @@ FLAGS = {
     "denoising": ["--sigma", "30"],
     "inpainting": ["--hiar", "0.2"],
     "deblurring": ["--blur", "camera"],
+    "superresolution": ["--factor", "2"],
 }
 TINY = ["--K", "8", "--width", "4", "--log-every", "2", "--device", "cpu"]
 STEPS = 16  # of K 8 and N 2
 ITERATIVE = {
-    "mri": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip"],
+    "mri": [
+        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
+        "ugodit",
+    ],
     "ct": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip"],
     "denoising": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip",
     ],
     "inpainting": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip"],
-    "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip"],
+    "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip", "ugodit"],
+    "superresolution": [
+        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ugodit",
+    ],
 }  # fmt: skip
 DIRECT = {
     "mri": ["zero_filled", "cg_sense", "l1_wavelet", "tv"],
@@ -53,11 +62,15 @@ DIRECT = {
     "denoising": ["tv", "nlm", "wavelet", "bm3d"],
     "inpainting": ["biharmonic", "tv"],
     "deblurring": [],
+    "superresolution": [],
 }
 
 
+WITH_ENCODER = ("mri", "deblurring", "superresolution")
+
+
 def flags_of(task, folder, kspace, *more):
-    """Return the flags of a small real problem, with a reference where a method needs one."""
+    """Return the flags of a small real problem, with the prior data that a method needs."""
     data, reference = folder / "item.npy", folder / "reference"
     reference.mkdir(exist_ok=True)
     if task == "mri":
@@ -71,8 +84,15 @@ def flags_of(task, folder, kspace, *more):
         photo = skimage.data.astronaut()[60:124, 190:254] / 255
         np.save(data, photo.astype(np.float32))
     flags = ["--data", data, "--out", folder / "out", *FLAGS[task], *TINY, *more]
-    needs = any("ref_guided" in str(m) or m == "all" for m in more)
-    return [*flags, "--reference", reference] if needs else flags
+    asked = " ".join(map(str, more))
+    if task in ("mri", "ct") and ("ref_guided" in asked or "--method all" in asked):
+        flags += ["--reference", reference]
+    if task in WITH_ENCODER and ("ugodit" in asked or "--method all" in asked):
+        script = SCRIPTS[task]
+        net = script.make_net(script.Args(width=4, seed=5), "ugodit", torch.zeros(1, 3, 8, 8), None)
+        encoders.save(folder / "encoder.pt", net, task, [], {})
+        flags += ["--encoder", folder / "encoder.pt"]
+    return flags
 
 
 def settings_for(method):
@@ -172,11 +192,7 @@ def test_all_methods_are_compared_and_one_that_fails_stops_none(
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
     flags = flags_of(task, tmp_path, kspace, "--method", "all", "--set", "thin=4")
-    if task == "deblurring":
-        flags = flags[: flags.index("--reference")]
     methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task]]
-    if task in ("inpainting", "deblurring", "denoising"):
-        flags = [f for f in flags if f not in ("--reference", tmp_path / "reference")]
     status = call(monkeypatch, SCRIPTS[task], *flags)
     (folder,) = (tmp_path / "out" / task / "comparison" / "item").iterdir()
     with open(folder / "table.csv", newline="") as file:

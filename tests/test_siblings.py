@@ -20,6 +20,7 @@ import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
+import aseqdip_superresolution
 from models.bkse import BlurNet
 from models.unet import UNet
 from utils import cli, ct_data, image_data, runs
@@ -29,6 +30,7 @@ SIBLINGS = {
     "denoising": aseqdip_denoising,
     "inpainting": aseqdip_inpainting,
     "deblurring": aseqdip_deblurring,
+    "superresolution": aseqdip_superresolution,
 }
 TINY = ["--K", "6", "--width", "4", "--lr", "1e-3", "--log-every", "2", "--device", "cpu"]
 FLAGS = {  # of a small problem of each task
@@ -36,6 +38,7 @@ FLAGS = {  # of a small problem of each task
     "denoising": ["--sigma", "30"],
     "inpainting": ["--hiar", "0.2"],
     "deblurring": ["--blur", "camera"],
+    "superresolution": ["--factor", "4"],
 }
 FILES = {
     "ct": {"sinogram.npy", "angles.npy"},
@@ -45,6 +48,7 @@ FILES = {
         "reconstruction_composite.png",
     },
     "deblurring": {"measurement.npy", "kernel.npy"},
+    "superresolution": {"measurement.npy"},
 }  # fmt: skip
 
 
@@ -159,7 +163,7 @@ def test_the_truth_never_reaches_the_method(task, arguments, tmp_path, monkeypat
             # A kernel is divided by its sum again, which can change its last bit.
             rel = 1e-2 if task == "deblurring" else 0
             assert a[term] == b[term] or float(a[term]) == pytest.approx(float(b[term]), rel=rel)
-    if task in ("denoising", "inpainting"):
+    if task in ("denoising", "inpainting", "superresolution"):
         assert digest(measured) == digest(folder)
 
 
@@ -179,6 +183,8 @@ def forward_of(task, folder):
     if task == "inpainting":
         mask = torch.from_numpy(np.load(folder / "mask.npy"))
         return lambda x: x * mask, y
+    if task == "superresolution":  # of norm 1
+        return lambda x: 4 * F.avg_pool2d(x, 4), 4 * y
     kernel = torch.from_numpy(np.load(folder / "kernel.npy")).flip(0, 1)  # conv2d correlates
     (kh, kw), channels = kernel.shape, 3
     weights = kernel.expand(channels, 1, kh, kw)
@@ -198,6 +204,8 @@ def test_the_loop_is_algorithm_1(task, damping, arguments, tmp_path, monkeypatch
     folder = run_folder(tmp_path / "out", task, "item")
     A, y = forward_of(task, folder)
     z = y
+    if task == "superresolution":
+        z = F.interpolate(y / 4, scale_factor=4, mode="nearest")
     if task == "ct":  # A^T y / ||A||^2, with y scaled to a maximum of 1 of the FBP
         sinogram = torch.from_numpy(np.load(folder / "sinogram.npy"))
         angles = torch.from_numpy(np.deg2rad(np.load(folder / "angles.npy")))
@@ -211,8 +219,8 @@ def test_the_loop_is_algorithm_1(task, damping, arguments, tmp_path, monkeypatch
     net = net.to(memory_format=torch.channels_last)  # rounding as in the script
     adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     level = 0.0
-    if task == "deblurring":
-        level = y.mean()
+    if task in ("deblurring", "superresolution"):
+        level = z.mean()
     if task == "inpainting":
         level = y[..., torch.from_numpy(np.load(folder / "mask.npy"))].mean()
 
@@ -221,7 +229,7 @@ def test_the_loop_is_algorithm_1(task, damping, arguments, tmp_path, monkeypatch
 
     # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
     # sign of a gradient, and neither a dense matrix nor a direct convolution rounds as A does.
-    rel = 3e-2 if task in ("ct", "deblurring") else 1e-4
+    rel = 3e-2 if task in ("ct", "deblurring", "superresolution") else 1e-4
     rows = log_of(folder)
     for k in range(1, K + 1):
         for _ in range(N):
@@ -470,3 +478,22 @@ def test_the_stand_in_says_what_it_is(task, item, tmp_path, monkeypatch, capsys)
     assert call(monkeypatch, aseqdip_deblurring, *flags) == 0
     assert capsys.readouterr().out.startswith("camera blur: no BKSE weights given;")
     assert "no BKSE weights given" in metrics(run_folder(tmp_path / "out", task, "item"))["blur"]
+
+
+@pytest.mark.parametrize("task", ["superresolution"])
+@pytest.mark.parametrize("factor, kernel", [(2, "average"), (3, "bicubic")])
+def test_the_small_picture_is_saved_and_sides_are_cut_to_whole_blocks(
+    task, factor, kernel, arguments, item, tmp_path, monkeypatch
+):
+    flags = ["--factor", factor, "--kernel", kernel, "--resize", 41, "--K", 1]
+    assert call(monkeypatch, aseqdip_superresolution, *arguments, *flags) == 0
+    folder = run_folder(tmp_path / "out", task, "item")
+    side = 41 - 41 % factor
+    assert np.load(folder / "reconstruction.npy").shape == (side, side, 3)
+    x_true = torch.from_numpy(image_data.load_picture(item, "", 41).pixels)[None]
+    mode = {"average": "area", "bicubic": "bicubic"}[kernel]
+    x_true, size = x_true[..., :side, :side], (side // factor,) * 2
+    small = F.interpolate(x_true, size=size, mode=mode, antialias=kernel == "bicubic")
+    expected = small[0].movedim(0, -1).numpy()
+    np.testing.assert_allclose(np.load(folder / "measurement.npy"), expected, atol=1e-5)
+    assert metrics(folder)["factor"] == factor and metrics(folder)["kernel"] == kernel

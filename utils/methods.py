@@ -148,6 +148,12 @@ def choose(args: Any, baselines: dict[str, Baseline]) -> dict[str, Baseline | No
                 _has_needs(args, baseline),
                 f"--method {name}: it needs prior data; name them with --{baseline.needs}",
             )
+    for needs in {b.needs for b in baselines.values() if b.needs is not None}:
+        takers = [name for name, b in baselines.items() if b.needs == needs]
+        require(
+            needs not in args.changed or any(name in chosen for name in takers),
+            f"--{needs}: of use to --method {', '.join(takers)} only",
+        )
     for baseline in baselines.values():
         if baseline.iterative:  # as many updates, and weights of the same seed, as aSeqDIP
             baseline.settings["steps"] = args.K * args.N

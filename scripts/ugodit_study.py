@@ -1,0 +1,291 @@
+"""Study what UGoDIT's encoder gives: faster, or better, than aSeqDIP at as many updates?
+
+An encoder is learned from the files of a folder (ugodit_train.py); each test item is then
+reconstructed from the same measurement by aSeqDIP, by Vanilla DIP, by UGoDIT and by what tells where
+a difference comes from: UGoDIT's network without any training, with an untrained encoder that is
+frozen all the same, with an encoder that may change; with statistics of BatchNorm that are frozen
+too; with other inputs. PSNR against the truth over the updates. Training and each curve are kept
+below --out: what is done is not done again, and training goes on where it was interrupted.
+
+    python scripts/ugodit_study.py superresolution --train faces --test 00000.png 00001.png \\
+        --resize 128 --width 16
+    python scripts/ugodit_study.py mri --width 16
+
+Without --train and --test the embedded data are taken.
+"""
+
+import argparse
+import csv
+import io
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+# Run from anywhere: the repository's modules can be imported only after this.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import aseqdip_deblurring
+import aseqdip_mri
+import aseqdip_superresolution
+import ugodit_train
+from models.group import encoder_of
+from utils import encoders, image_data, mri_data
+from utils.callback import Callback
+from utils.cli import exit_status, require
+from utils.files import tree_hash, write_atomically
+from utils.methods import choose
+from utils.precision import place
+from utils.problem import Problem
+
+SCRIPTS = {
+    "mri": aseqdip_mri,
+    "superresolution": aseqdip_superresolution,
+    "deblurring": aseqdip_deblurring,
+}
+EVERY = 20  # updates between two figures
+
+
+@dataclass
+class Variant:
+    """UGoDIT, or what it is compared with on its own network.
+
+    Args:
+        encoder: `frozen`: learned, as UGoDIT has it; `free`: learned, and fitted on; `untrained`:
+            frozen as it was drawn; `none`: the whole network starts from scratch.
+        statistics: BatchNorm of the encoder normalises by means and variances of the training.
+        z0: the start, by the problem; None takes A.pinv(y).
+        settings: of the method, where they differ from its own.
+    """
+
+    encoder: Literal["frozen", "free", "untrained", "none"] = "frozen"
+    statistics: bool = False
+    z0: Callable[[Problem], Tensor] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def bilinear(problem: Problem) -> Tensor:
+    """Interpolate the small picture, as the public code of UGoDIT does."""
+    small, size = problem.y / problem.A.factor, problem.A.in_shape[-2:]
+    return F.interpolate(small, size=size, mode="bilinear", align_corners=False)
+
+
+VARIANTS = {
+    "UGoDIT": Variant(),
+    "from scratch": Variant("none"),
+    "untrained encoder, frozen": Variant("untrained"),
+    "encoder fitted on": Variant("free"),
+    "statistics frozen too": Variant(statistics=True),
+    "N 1": Variant(settings={"N": 1}),
+    "z fixed": Variant(settings={"N": 10**9}),
+}
+OF_PICTURES = {"z_0 bilinear": Variant(z0=bilinear)}  # super-resolution's
+
+
+class Watch(Callback):
+    """Keep (update, PSNR, seconds) of every EVERY updates; figures cost no seconds.
+
+    Args:
+        score: gives an image's figures.
+        inner: updates in a step.
+        note: names the run in its progress bar.
+    """
+
+    def __init__(self, score: Any, inner: int, note: str) -> None:
+        self.score, self.inner, self.note = score, inner, note
+        self.rows: list[tuple[int, float, float]] = []
+        self.begun = 0.0
+
+    def outer(self, n: int):
+        self.begun = time.perf_counter()
+        yield from tqdm(range(1, n + 1), desc=self.note, mininterval=10)
+
+    def record(self, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
+        update = k * self.inner
+        if update % EVERY == 0:
+            terms["loss"].item()  # waits for the device
+            before = time.perf_counter()
+            self.rows.append((update, self.score(x)["psnr"], before - self.begun))
+            self.begun += time.perf_counter() - before
+
+
+def problem_of(args: Any, task: str, file: Path | None) -> Problem:
+    """Build a task's problem from a file, or its sample, with the script's own functions."""
+    device = torch.device(args.device)
+    if task == "mri":
+        return aseqdip_mri.build_problem(args, mri_data.load_scan(file, None), None, device)
+    picture = image_data.load_picture(file, args.sample, args.resize)
+    if task == "superresolution":
+        return aseqdip_superresolution.build_problem(args, picture, device)
+    A, blur = aseqdip_deblurring.make_blur(args, picture)
+    return aseqdip_deblurring.build_problem(args, picture, A.to(device), blur, device)
+
+
+@torch.no_grad()
+def freeze_statistics(net: nn.Module, images: list[Tensor]) -> None:
+    """Let the encoder's BatchNorm normalise by its mean statistics over images, whatever z is."""
+    layers = [m for m in encoder_of(net).modules() if isinstance(m, nn.BatchNorm2d)]
+    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda m, args: seen[m].append((args[0].mean((0, 2, 3)), args[0].square().mean((0, 2, 3))))
+        )
+        for layer in layers
+    ]
+    for image in images:
+        net(image)
+    for hook in hooks:
+        hook.remove()
+    for layer, pairs in seen.items():
+        mean, square = (torch.stack(values).mean(dim=0) for values in zip(*pairs, strict=True))
+        layer.running_mean, layer.running_var = mean, square - mean**2
+        layer.eval()
+
+
+def curve(
+    args: Any, task: str, name: str, problem: Problem, train_args: Any, note: str
+) -> list[tuple[int, float, float]]:
+    """Reconstruct by a method or a variant; return its updates, PSNR and seconds."""
+    script, y, A = SCRIPTS[task], problem.y, problem.A
+    watch = Watch(problem.score, args.N if name == "aSeqDIP" else 1, note)
+    if name == "aSeqDIP":
+        script.aseqdip(args, y, A, watch)
+        return watch.rows
+    table = script.baselines(args)
+    choose(args, table)  # as many updates as aSeqDIP makes
+    if name == "Vanilla DIP":
+        method = table["vanilla_dip"]
+        net = place(script.make_net(args, method.net, y, A), y.device, args.precision)
+        method.function(y, A, net, **method.settings, callback=watch)
+        return watch.rows
+    variant = (VARIANTS | OF_PICTURES)[name]
+    method = table["ugodit"]
+    net = place(script.make_net(args, method.net, y, A), y.device, args.precision)
+    if variant.encoder in ("frozen", "free"):
+        encoders.fit(encoders.read(args.encoder, task), net, args.encoder)
+    encoder_of(net).requires_grad_(variant.encoder in ("free", "none"))
+    if variant.statistics:
+        items = ugodit_train.choose_items(train_args)
+        learned_from = [item.build(y.device) for item in items]
+        freeze_statistics(net, [p.A.pinv(p.y) for p in learned_from])
+    z0 = None if variant.z0 is None else variant.z0(problem)
+    method.function(y, A, net, z0=z0, **method.settings | variant.settings, callback=watch)
+    return watch.rows
+
+
+def read_curve(path: Path) -> list[tuple[int, float, float]]:
+    """Read what write_curve wrote."""
+    with open(path, newline="") as file:
+        return [(int(u), float(p), float(s)) for u, p, s in csv.reader(file)]
+
+
+def write_curve(path: Path, rows: list[tuple[int, float, float]]) -> None:
+    """Write (update, PSNR, seconds), whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def figures(rows: list[tuple[int, float, float]], goal: float) -> list[float]:
+    """Return final and best PSNR, the best one's update, seconds, and update and second of goal."""
+    best = max(rows, key=lambda row: row[1])
+    reached = next((row for row in rows if row[1] >= goal), (math.inf, 0.0, math.inf))
+    return [rows[-1][1], best[1], best[0], rows[-1][2], reached[0], reached[2]]
+
+
+def table(found: dict[str, dict[str, list[tuple[int, float, float]]]]) -> str:
+    """Write the figures of items and methods, and their means per method, as Markdown."""
+    lines = [
+        "| item | method | final | oracle | seconds | aSeqDIP's best reached |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    means: dict[str, list[list[float]]] = {}
+    for item, curves in found.items():
+        goal = max(psnr for _, psnr, _ in curves["aSeqDIP"])
+        for name, rows in curves.items():
+            values = figures(rows, goal)
+            means.setdefault(name, []).append(values)
+            lines.append(f"| {item} | {name} | {_cells(values)} |")
+    if len(found) > 1:
+        for name, values in means.items():
+            lines.append(f"| mean of {len(values)} | {name} | {_cells(np.mean(values, axis=0))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(values: Any) -> str:
+    final, best, at, seconds, reached, reached_seconds = values
+    told = "not by all" if math.isinf(reached) else f"{reached:.0f}, {reached_seconds:.0f} s"
+    return f"{final:.2f} | {best:.2f} at {at:.0f} | {seconds:.0f} | {told}"
+
+
+def main(options: argparse.Namespace) -> None:
+    task, script = options.task, SCRIPTS[options.task]
+    sized = {} if task == "mri" else {"resize": options.resize}
+    common = dict(width=options.width, device=options.device, **sized)
+    folder = options.out / "ugodit_study"
+    folder.mkdir(parents=True, exist_ok=True)
+    trained_on = options.train.name if options.train else "embedded"
+    size = "" if task == "mri" else f"_r{options.resize}"
+    key = f"{task}_{trained_on}_M{options.M}_K{options.train_K}_w{options.width}{size}"
+    train_args = replace(
+        ugodit_train.TASKS[task](), data=options.train, M=options.M, K=options.train_K,
+        out=folder / f"{key}.pt", results=options.out, **common,
+    )  # fmt: skip
+    ugodit_train.train(train_args)
+    trained = tree_hash(train_args.out)[:8]
+    names = ["aSeqDIP", "Vanilla DIP", *VARIANTS]
+    names += OF_PICTURES if task == "superresolution" else []
+    if options.only is not None:
+        unknown = set(options.only) - set(names)
+        require(not unknown, f"--only: expected some of {', '.join(names)}")
+        names = ["aSeqDIP", *(n for n in names if n in options.only and n != "aSeqDIP")]
+    found: dict[str, dict[str, list[tuple[int, float, float]]]] = {}
+    for file in options.test or [None]:
+        item = "sample" if file is None else file.stem
+        args = script.Args(
+            data=file, K=options.K, out=options.out, encoder=train_args.out, method="ugodit",
+            **common,
+        )  # fmt: skip
+        problem = None
+        for name in names:
+            label = name.replace(", ", "_").replace(" ", "_")
+            path = folder / f"{key}_{trained}_test{options.K}_{item}_{label}.csv"
+            if not path.exists():
+                problem = problem or problem_of(args, task, file)
+                build = replace(train_args, out=options.out)  # `out` as build_problem means it
+                write_curve(path, curve(args, task, name, problem, build, f"{item}, {name}"))
+            found.setdefault(item, {})[name] = read_curve(path)
+    print(table(found), end="")
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=SCRIPTS)
+    parser.add_argument("--train", type=Path, help="folder of what the encoder is learned from")
+    parser.add_argument("--test", type=Path, nargs="+", help="files that are reconstructed")
+    parser.add_argument("--M", type=int, default=4, help="measurements to learn from")
+    parser.add_argument("--train-K", type=int, default=2000, help="input updates of the training")
+    parser.add_argument("--K", type=int, default=2000, help="input updates, of two weight updates")
+    parser.add_argument("--only", nargs="+", help="methods besides aSeqDIP; without it all")
+    parser.add_argument("--resize", type=int, help="side that pictures are made")
+    parser.add_argument("--width", type=int, default=64, help="channels of the U-Net")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = read_options()
+    sys.exit(exit_status(lambda: main(chosen)))
