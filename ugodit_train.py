@@ -98,7 +98,7 @@ class Deblurring(Training, aseqdip_deblurring.Args):
 Args = MRI | Superresolution | Deblurring
 TASKS = {"mri": MRI, "superresolution": Superresolution, "deblurring": Deblurring}
 # What --quick changes: these are then the defaults.
-QUICK = dict(K=20, N=10, width=16, ema_decay=0.8, log_every=1)
+QUICK = dict(K=50, N=10, width=16, ema_decay=0.8, log_every=1)
 SMALL = dict(resize=96)
 QUICK_TASK: dict[str, dict[str, Any]] = {
     "mri": dict(lr=5e-4), "superresolution": SMALL, "deblurring": SMALL,

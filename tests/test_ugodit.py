@@ -2,12 +2,15 @@
 
 import copy
 import json
+import math
+import sys
 
 import numpy as np
 import pytest
 import running
 import skimage.data
 import torch
+from conftest import ROOT
 from PIL import Image
 from running import call, log_of, metrics, run_folder, stop_half_way
 
@@ -25,6 +28,10 @@ from operators.stacked import Stacked
 from utils import encoders
 from utils.callback import Callback
 from utils.randomness import stream
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import ugodit_study
 
 SHAPES = [(3, 36, 40), (3, 44, 36)]
 TINY = ["--K", "4", "--N", "2", "--width", "4", "--log-every", "1", "--device", "cpu"]
@@ -424,3 +431,59 @@ def test_quick_changes_the_defaults_and_flags_still_win(tmp_path, monkeypatch):
         if name not in ("K", "N", "width"):
             assert config[name] == value
     assert metrics(folder)["steps"] == 1
+
+
+# The study -------------------------------------------------------------------------------
+
+
+def study(monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", ["ugodit_study.py", *map(str, flags)])
+    ugodit_study.main(ugodit_study.read_options())
+
+
+def test_the_study_measures_each_variant_once(folder, monkeypatch, capsys):
+    for path in (folder / "train").iterdir():
+        Image.open(path).resize((40, 40)).save(path)
+    flags = ["superresolution", "--train", "train", "--test", "test.png", "--M", 2, "--resize", 40]
+    flags += ["--train-K", 1, "--K", 10, "--width", 4]
+    monkeypatch.setattr(ugodit_study, "EVERY", 10)
+    study(monkeypatch, *flags)
+    said = capsys.readouterr().out
+    curves = {p.stem.split("test_")[1]: ugodit_study.read_curve(p) for p in
+              (folder / "results" / "ugodit_study").glob("*.csv")}  # fmt: skip
+    names = ["aSeqDIP", "Vanilla DIP", *ugodit_study.VARIANTS, *ugodit_study.OF_PICTURES]
+    assert set(curves) == {name.replace(", ", "_").replace(" ", "_") for name in names}
+    assert len({rows[-1][1] for rows in curves.values()}) == len(names)  # all differ
+    for name in names:
+        rows = curves[name.replace(", ", "_").replace(" ", "_")]
+        assert [row[0] for row in rows] == [10, 20]
+        assert f"| test | {name} | {rows[-1][1]:.2f} | " in said
+    # UGoDIT's curve is that of the task's script.
+    (encoder,) = (folder / "results" / "ugodit_study").glob("*.pt")
+    more = ["--data", "test.png", "--resize", "40", "--K", "10", "--N", "2", "--width", "4"]
+    more += ["--encoder", encoder, "--method", "ugodit", "--log-every", "5", "--device", "cpu"]
+    assert call(monkeypatch, aseqdip_superresolution, *more) == 0
+    found = metrics(run_folder(folder / "results", "superresolution", "test", "ugodit"))
+    assert found["psnr_final"] == pytest.approx(curves["UGoDIT"][-1][1], abs=1e-3)
+    capsys.readouterr()
+    monkeypatch.setattr(ugodit_study, "curve", None)  # nothing is measured again
+    study(monkeypatch, *flags)
+    assert said.splitlines()[-len(names) :] == capsys.readouterr().out.splitlines()[-len(names) :]
+
+
+def test_the_study_tells_when_a_goal_is_reached():
+    rows = [(20, 20.0, 1.0), (40, 25.0, 2.0), (60, 24.0, 3.0)]
+    assert ugodit_study.figures(rows, 24.5) == [24.0, 25.0, 40, 3.0, 40, 2.0]
+    assert ugodit_study.figures(rows, 26.0)[4] == math.inf
+
+
+def test_frozen_statistics_are_those_of_the_images_and_then_do_not_move():
+    """With the statistics of an image itself BatchNorm gives that image the same result."""
+    net, image = skip_net(), picture((3, 40, 36))
+    expected = net(image)
+    ugodit_study.freeze_statistics(net, [image])
+    torch.testing.assert_close(net(image), expected, rtol=1e-3, atol=1e-4)
+    brighter = picture((3, 40, 36), 1) * 3
+    first = net(brighter)
+    net(image)
+    torch.testing.assert_close(net(brighter), first, rtol=0, atol=0)
