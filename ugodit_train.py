@@ -268,16 +268,17 @@ def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
         run.folder / "encoder.pt", net.nets[0], args.task, facts, run.settings,
         versions=versions(), commit=git_state()["commit"],
     )  # fmt: skip
-    for item, problem, image in zip(facts, problems, unpack(last, net.shapes), strict=True):
+    images = unpack(last, net.shapes)
+    for number, (item, problem, image) in enumerate(zip(facts, problems, images), start=1):
         array = problem.array(image)
         picture = problem.picture(array)
-        run.save_array(f"reconstruction_{item['item']}.npy", array)
-        limits = problem.limits or grey_limits({"final": picture})
-        run.save_picture(f"reconstruction_{item['item']}.png", picture, limits)
+        name = f"reconstruction_{number}_{item['item']}"  # photo.png and photo.jpg are both photo
+        run.save_array(f"{name}.npy", array)
+        run.save_picture(f"{name}.png", picture, problem.limits or grey_limits({"final": picture}))
     run.save_figure("curve.png", curves(run.rows, f"UGoDIT training, {args.task}"))
-    images = {"input": A.pinv(y), "final": last, "ema": run.averaged()}
-    scores = {f"{m}_{name}": v for name, x in images.items() for m, v in score(x).items()}
-    run.finish({"images": list(images), **scores, "items": facts, "measured": args.measured})
+    shown = {"input": A.pinv(y), "final": last, "ema": run.averaged()}
+    scores = {f"{m}_{name}": v for name, x in shown.items() for m, v in score(x).items()}
+    run.finish({"images": list(shown), **scores, "items": facts, "measured": args.measured})
 
 
 def main() -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every figure of the README's CT, denoising, inpainting and deblurring, on a CPU in about an hour.
+# Every figure of the README's CT and picture tasks, on a CPU in about an hour.
 #   bash scripts/readme_tasks.sh CBSD68.png FFHQ.png CT.dcm [OUT]
 # CBSD68.png: 0010.png of https://github.com/clausmichele/CBSD68-dataset (original_png)
 # FFHQ.png: 00013.png of https://github.com/NVlabs/ffhq-dataset at 256x256
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 mkdir -p "$out"
 
 # The quick setting on the embedded samples
-for task in ct denoising inpainting deblurring; do
+for task in ct denoising inpainting deblurring superresolution; do
     python "aseqdip_$task.py" --quick --out "$out"
 done
 

@@ -28,6 +28,7 @@ import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
+import aseqdip_superresolution
 from utils import ct_data, image_data, mri_data
 from utils.callback import Callback
 from utils.cli import exit_status, require
@@ -43,6 +44,7 @@ SCRIPTS = {
     "denoising": aseqdip_denoising,
     "inpainting": aseqdip_inpainting,
     "deblurring": aseqdip_deblurring,
+    "superresolution": aseqdip_superresolution,
 }
 COLUMNS = (
     "task", "item", "method", "oracle", "oracle_step", "fixed", "es_wmv", "es_wmv_step", "holdout",

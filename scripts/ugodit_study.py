@@ -4,7 +4,7 @@ An encoder is learned from the files of a folder (ugodit_train.py); each test it
 reconstructed from the same measurement by aSeqDIP, by Vanilla DIP, by UGoDIT and by what tells where
 a difference comes from: UGoDIT's network without any training, with an untrained encoder that is
 frozen all the same, with an encoder that may change; with statistics of BatchNorm that are frozen
-too; with other inputs. PSNR against the truth over the updates. Training and each curve are kept
+too; with other inputs and another lambda. PSNR against the truth over the updates. Training and each curve are kept
 below --out: what is done is not done again, and training goes on where it was interrupted.
 
     python scripts/ugodit_study.py superresolution --train faces --test 00000.png 00001.png \\
@@ -87,6 +87,7 @@ VARIANTS = {
     "statistics frozen too": Variant(statistics=True),
     "N 1": Variant(settings={"N": 1}),
     "z fixed": Variant(settings={"N": 10**9}),
+    "lambda 0.1": Variant(settings={"lambda_ae": 0.1}),
 }
 OF_PICTURES = {"z_0 bilinear": Variant(z0=bilinear)}  # super-resolution's
 

@@ -221,7 +221,15 @@ def test_pictures_of_several_sizes_train_an_encoder_that_a_test_uses(
     script = {"superresolution": aseqdip_superresolution, "deblurring": aseqdip_deblurring}[task]
     arguments = trained(monkeypatch, task)
     first = (folder / "e.pt").read_bytes()
-    found = metrics(run_folder(folder / "results", task, "train", "ugodit_train"))
+    done = run_folder(folder / "results", task, "train", "ugodit_train")
+    names = {f"reconstruction_{n + 1}_{n}.{kind}" for n in range(3) for kind in ("npy", "png")}
+    assert {path.name for path in done.iterdir()} == names | {
+        "config.json", "metrics.json", "log.csv", "curve.png", "encoder.pt"
+    }  # fmt: skip
+    found = metrics(done)
+    x = np.load(done / "reconstruction_3_2.npy")
+    x_true = np.asarray(Image.open("train/2.png")) / 255
+    assert x.shape == x_true.shape == (48, 36, 3)
     assert found["steps"] == 8 and np.isfinite(found["psnr_final"])
     assert [item["item"] for item in found["items"]] == ["0", "1", "2"]
     (folder / "e.pt").unlink()
