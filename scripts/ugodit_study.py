@@ -1,11 +1,12 @@
 """Study what UGoDIT's encoder gives: faster, or better, than aSeqDIP at as many updates?
 
 An encoder is learned from the files of a folder (ugodit_train.py); each test item is then
-reconstructed from the same measurement by aSeqDIP, by Vanilla DIP, by UGoDIT and by what tells where
-a difference comes from: UGoDIT's network without any training, with an untrained encoder that is
-frozen all the same, with an encoder that may change; with statistics of BatchNorm that are frozen
-too; with other inputs and another lambda. PSNR against the truth over the updates. Training and each curve are kept
-below --out: what is done is not done again, and training goes on where it was interrupted.
+reconstructed from the same measurement by aSeqDIP, by Vanilla DIP, by UGoDIT, and by what tells
+where a difference comes from: UGoDIT's network without any training, with an untrained encoder that
+is frozen all the same, with an encoder that may change; with statistics of BatchNorm that are
+frozen too; with other inputs and another lambda. PSNR against the truth over the updates. Training
+and each curve are kept below --out: what is done is not done again, and training goes on where it
+was interrupted.
 
     python scripts/ugodit_study.py superresolution --train faces --test 00000.png 00001.png \\
         --resize 128 --width 16
@@ -136,12 +137,12 @@ def freeze_statistics(net: nn.Module, images: list[Tensor]) -> None:
     """Let the encoder's BatchNorm normalise by its mean statistics over images, whatever z is."""
     layers = [m for m in encoder_of(net).modules() if isinstance(m, nn.BatchNorm2d)]
     seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda m, args: seen[m].append((args[0].mean((0, 2, 3)), args[0].square().mean((0, 2, 3))))
-        )
-        for layer in layers
-    ]
+
+    def see(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        (x,) = inputs
+        seen[layer].append((x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))))
+
+    hooks = [layer.register_forward_pre_hook(see) for layer in layers]
     for image in images:
         net(image)
     for hook in hooks:

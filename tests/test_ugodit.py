@@ -379,7 +379,7 @@ def test_an_encoder_that_does_not_fit_is_refused(folder, monkeypatch, capsys):
         ([*use, "later.pt"], "expected UGoDIT encoder 1, got UGoDIT encoder 9"),
         ([*use, "nothing"], "nothing: no such file"),
         ([*use, "part.pt"], "part.pt: damaged"),
-        ([*use, "e.pt", "--width", "8"], "of a network of width 8, this run's has 16; give --width"),
+        ([*use, "e.pt", "--width", "8"], "of a network of width 8, this run's has 16; give"),
         ([*use, "e.pt", "--data", "grey.png"], "of a network of in_channels 3, this run's has 1"),
     ]
     for arguments, words in cases:
