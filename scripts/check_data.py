@@ -30,7 +30,7 @@ from utils.cli import InputError, exit_status, require
 from utils.files import load_numpy, reason
 
 TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}
-PICTURES = "denoising, inpainting, deblurring"
+PICTURES = "denoising, inpainting, deblurring, superresolution"
 
 Reader = Callable[[Path], str]  # tells shape and dtype; raises InputError
 

@@ -16,6 +16,7 @@ from running import as_process, call, load, refused
 
 SCRIPT = load("check_data")
 PIXELS = skimage.data.astronaut()[:40, :48]
+PICTURES = "fits denoising, inpainting, deblurring, superresolution"
 
 
 def check(folder):
@@ -54,15 +55,15 @@ def write_good(folder):
         "kspace.npy": ("(3, 40, 36) complex128", "fits mri"),
         "kspace.npz": ("(3, 40, 36) complex64", "fits mri"),
         "hu.npy": ("(40, 40) float64, -1000 to 900 HU", "fits ct"),
-        "float.npy": ("(40, 48, 3) float32", "fits denoising, inpainting, deblurring"),
+        "float.npy": ("(40, 48, 3) float32", PICTURES),
         "slice.dcm": ("(128, 128) int16", "fits ct"),
         "nameless": ("(128, 128) int16", "fits ct"),
-        "colour.png": ("(40, 48, 3) uint8", "fits denoising, inpainting, deblurring"),
-        "grey.png": ("(40, 48) uint8", "fits denoising, inpainting, deblurring, ct"),
-        "photo.JPG": ("(40, 48, 3) uint8", "fits denoising, inpainting, deblurring"),
-        "deep.tif": ("(40, 48, 3) uint16", "fits denoising, inpainting, deblurring"),
-        "deep.png": ("(40, 48, 3) uint16", "fits denoising, inpainting, deblurring"),
-        "below/again.png": ("(40, 48, 3) uint8", "fits denoising, inpainting, deblurring"),
+        "colour.png": ("(40, 48, 3) uint8", PICTURES),
+        "grey.png": ("(40, 48) uint8", f"{PICTURES}, ct"),
+        "photo.JPG": ("(40, 48, 3) uint8", PICTURES),
+        "deep.tif": ("(40, 48, 3) uint16", PICTURES),
+        "deep.png": ("(40, 48, 3) uint16", PICTURES),
+        "below/again.png": ("(40, 48, 3) uint8", PICTURES),
     }
 
 

@@ -355,6 +355,17 @@ def test_without_a_plan_runs_stand_by_task_and_configurations_apart(tmp_path):
     assert line_of(text, "aseqdip (width 64)")[2] == "31.51 ± 0.34"
 
 
+def test_a_task_that_the_paper_has_not_stands_beside_the_others(tmp_path):
+    write_run(tmp_path, "superresolution", factor=4, psnr_final=22.5)
+    write_run(tmp_path, "superresolution", "ugodit", factor=4, prior_measurements={})
+    write_run(tmp_path, "superresolution", "ugodit_train", "faces")  # no reconstruction
+    page, text = page_and_text(tmp_path)
+    assert "## Super-resolution" in text and "### factor 4" in text and "ugodit_train" not in page
+    assert line_of(text, "aseqdip (a)")[1:3] == ["22.50", ""]
+    assert line_of(text, "ugodit† (a)")[1] == "30.00"
+    assert "- (a) a task that the paper does not have" in text
+
+
 def test_runs_of_no_plan_are_counted(tmp_path):
     run = write_run(tmp_path)
     write_run(tmp_path, item="b")

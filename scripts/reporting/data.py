@@ -22,12 +22,13 @@ TASKS = {
     "denoising": "Denoising",
     "inpainting": "Inpainting",
     "deblurring": "Deblurring",
+    "superresolution": "Super-resolution",  # not of the paper
 }
 STATES = ("done", "failed", "running", "waiting", "not run")
 # Of a run's settings, those that tell problems and repetitions apart rather than configurations.
 NOT_CONFIGURATION = {
     "accel", "views", "sigma", "mask", "hiar", "missing", "blur", "seed", "data_seed",
-    "data_sha256", "sample", "measured", "log_every",
+    "data_sha256", "sample", "measured", "log_every", "factor",
 }  # fmt: skip
 
 
@@ -398,9 +399,10 @@ def _read_cell(planned: dict[str, Any], root: Path, problems: list[str]) -> Cell
 
 
 def _run_folders(root: Path) -> list[Path]:
-    """List results/<task>/<method>/<item>/<run>/; comparisons of methods are no runs."""
+    """List results/<task>/<method>/<item>/<run>/ of reconstructions."""
     folders = [f for task in TASKS for f in sorted((root / "results" / task).glob("*/*/*"))]
-    return [f for f in folders if f.is_dir() and f.parent.parent.name != "comparison"]
+    others = ("comparison", "ugodit_train")
+    return [f for f in folders if f.is_dir() and f.parent.parent.name not in others]
 
 
 def _tables_without_plan(root: Path, problems: list[str]) -> list[Table]:
@@ -468,7 +470,9 @@ def setting_of(run: Run) -> str:
             return "mask from a file"
         name = "hiar" if mask == "box" else "missing"
     else:
-        name = {"mri": "accel", "ct": "views", "denoising": "sigma"}[task]
+        name = {
+            "mri": "accel", "ct": "views", "denoising": "sigma", "superresolution": "factor",
+        }[task]  # fmt: skip
     value = metrics.get(name, settings.get(name))
     return f"{name}={value:g}" if isinstance(value, int | float) else f"{name} unknown"
 
@@ -480,7 +484,7 @@ def setting_label(setting: str) -> str:
         return {"bkse": "BKSE blur", "measured": "measured, no truth"}.get(setting, setting)
     return {
         "accel": f"{value}x", "views": f"{value} views", "sigma": f"sigma {value}",
-        "hiar": f"HIAR {value}", "missing": f"{value} missing",
+        "hiar": f"HIAR {value}", "missing": f"{value} missing", "factor": f"factor {value}",
     }.get(name, setting)  # fmt: skip
 
 

@@ -51,6 +51,8 @@ def _images(n: int) -> str:
 
 def _of_data(run: Run, number: int | None) -> list[str]:
     task = run.metrics["task"]
+    if task not in SIDE:
+        return ["a task that the paper does not have"]
     found = []
     data_set = SETS.get(task, "FFHQ" if number == FFHQ else "CBSD68")
     if not run.config:

@@ -55,7 +55,8 @@ class Row:
 
     Attributes:
         method, label: its name, and its name for people.
-        prior: whether it uses prior data or a pre-trained network, by the paper.
+        prior: whether it uses prior data or a pre-trained network, by the paper or by what its
+            runs recorded.
         marks: letters of the legend that hold in each column with a run.
         entries: by setting.
     """
@@ -116,6 +117,8 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
             beside = figures_beside(figures, table.number, setting, method.partition(" | ")[0])
             prior = prior or any(not f.data_independent for f in beside)
             cells = table.at(setting, method)
+            told = any("prior_measurements" in c.run.metrics for c in cells if c.run is not None)
+            prior = prior or told
             entry = _entry(cells, beside)
             entry.device = "; ".join(_devices(cells)) if len(devices) > 1 else ""
             here = [letters[t] for t in found[setting, method] if t not in whole_row]
