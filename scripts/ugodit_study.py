@@ -277,8 +277,8 @@ def main(options: argparse.Namespace) -> None:
     for file in options.test or [None]:
         item = "sample" if file is None else file.stem
         args = script.Args(
-            data=file, K=options.updates // 2, N=2, out=options.out, encoder=train_args.out, method="ugodit",
-            **common,
+            data=file, K=options.updates // 2, N=2, out=options.out, encoder=train_args.out,
+            method="ugodit", **common,
         )  # fmt: skip
         problem = None
         for name in names:
