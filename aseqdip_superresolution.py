@@ -58,6 +58,7 @@ class Args(RunArgs):
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
+    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4), --schedule fast takes less
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
@@ -69,7 +70,7 @@ QUICK = dict(sample="face", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_ev
 
 
 # Fields above that --method does not use for the methods below.
-ONLY_ASEQDIP = ("lr", "lambda_ae")
+ONLY_ASEQDIP = ("lr", "lambda_ae", "damping")
 
 
 def baselines(args: Args) -> dict[str, Baseline]:
@@ -133,7 +134,7 @@ def aseqdip(args: Args, y: Tensor, A: Downsample, run: Callback) -> Tensor:
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
-        z = net_output(z)  # eq. (4), with the updated weights
+        z = torch.lerp(z, net_output(z), args.damping)  # eq. (4), with the updated weights
         run.record(k, z, update.terms)
     return z
 

@@ -66,6 +66,8 @@ class Training:
     stop: Suppress[Fixed[str]] = "fixed"
     hold_out: Suppress[Fixed[float]] = 0.05
     encoder: Suppress[Fixed[None]] = None
+    schedule: Suppress[Fixed[str]] = "paper"
+    damping: Suppress[Fixed[float]] = 1.0
 
 
 @dataclass

@@ -422,6 +422,8 @@ def test_help_and_flags_that_training_has_not(monkeypatch, capsys):
     for flags, status, told, untold in (
         (["--help"], 0, "--blur", "--stop"),
         (["--stop", "es_wmv"], 2, "--stop", "Traceback"),
+        (["--schedule", "fast"], 2, "--schedule", "Traceback"),
+        (["--damping", "0.5"], 2, "--damping", "Traceback"),
     ):
         with pytest.raises(SystemExit) as end:
             call(monkeypatch, ugodit_train, "deblurring", *flags)
