@@ -65,8 +65,10 @@ class Args(RunArgs):
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
 
 
-# What --quick changes: these are then the defaults. It was chosen for MRI (README).
-QUICK = dict(sample="face", K=50, N=10, lr=5e-4, width=16, ema_decay=0.8, log_every=1)
+# What --schedule fast changes: these are then the defaults (docs/performance.md).
+FAST_SCHEDULE = dict(K=500, lr=7e-4, damping=0.1)
+# What --quick changes.
+QUICK = FAST_SCHEDULE | dict(sample="face", K=250, width=16, ema_decay=0.95, log_every=5)
 
 
 # Fields above that --method does not use for the methods below.
@@ -185,7 +187,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
 
 
 def main() -> int:
-    args = parse_args(Args, QUICK, description=__doc__)
+    args = parse_args(Args, QUICK, FAST_SCHEDULE, description=__doc__)
     return run_items(
         args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
     )

@@ -292,7 +292,7 @@ def main() -> int:
     if task not in TASKS:
         print(f"error: expected one of {', '.join(TASKS)} first, got {task!r}", file=sys.stderr)
         return 2
-    args = parse_args(TASKS[task], QUICK | QUICK_TASK[task], description=__doc__)
+    args = parse_args(TASKS[task], QUICK | QUICK_TASK[task], {}, description=__doc__)
     return exit_status(lambda: train(args))
 
 

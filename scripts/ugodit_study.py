@@ -55,8 +55,8 @@ SCRIPTS = {
 EVERY = 20  # updates between two figures
 
 
-# Where aSeqDIP gets somewhere in a few hundred updates too, by FFHQ 00013 at 128x128 (pictures); of
-# --quick (MRI).
+# Where aSeqDIP gets somewhere in a few hundred updates too; for pictures the best of a few on FFHQ
+# 00013 at 128x128.
 RAISED: dict[str, dict[str, Any]] = {
     "mri": dict(lr=5e-4, N=10), "superresolution": dict(lr=1e-3, N=10),
     "deblurring": dict(lr=1e-3, N=10),
