@@ -488,11 +488,11 @@ def test_the_study_measures_each_variant_once(folder, monkeypatch, capsys):
 
 
 def test_the_study_tells_when_a_goal_is_reached():
-    rows = [(20, 20.0, 1.0), (40, 25.0, 2.0), (60, 24.0, 9.0)]
+    rows = [(20, 20.0, 1.0), (40, 25.0, 2.0), (60, 24.0, 3.0)]
     assert ugodit_study.figures(rows, 24.5) == [24.0, 25.0, 40, 40, 5.0]
     assert ugodit_study.figures(rows, 26.0)[3] == math.inf
     slow = [(20, 19.0, 1.0), (40, 22.0, 2.0), (60, 23.0, 3.0)]
-    later = [(20, 23.0, 4.0), (40, 25.0, 5.0), (60, 24.0, 12.0)]
+    later = [(20, 23.0, 4.0), (40, 25.0, 8.0), (60, 24.0, 12.0)]
     found = {
         item: {"input": [(0, 18.0, 0.0)], "aSeqDIP": slow, "UGoDIT": other}
         for item, other in (("a", rows), ("b", later), ("c", slow))
