@@ -336,6 +336,7 @@ def test_mri_trains_on_scans_with_masks_and_noise_of_their_own(tmp_path, monkeyp
     assert call(monkeypatch, aseqdip_mri, *TINY, *more) == 0
     found = metrics(run_folder(tmp_path / "results", "mri", "test", "ugodit"))
     assert len(found["prior_measurements"]["items"]) == 2
+    assert not torch.equal(seen[0].A.mask[0], seen[2].A.mask[0])  # nor is it that of the test
 
 
 @pytest.mark.parametrize("task", ["mri", "superresolution"])
