@@ -99,6 +99,8 @@ def settings_for(method):
     """Return what lets a method do all of its work in 16 steps."""
     if method == "sgld_dip":
         return ["--set", "thin=4"]
+    if method == "ugodit":  # more than one input before the interruption
+        return ["--set", "N=3"]
     return ["--set", "window=4", "patience=5"] if method == "es_dip" else []
 
 
