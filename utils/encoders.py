@@ -13,7 +13,7 @@ from utils.files import DAMAGED, file_hash, load_torch, reason, write_atomically
 KIND = "UGoDIT encoder 1"
 KEYS = {"kind", "task", "network", "items", "settings", "state"}
 MISFITS = {  # what the user can do where the file's network is another one than this run's
-    "width": "give --width as in its training",
+    "width": "give --width as in its training (of pictures it is half of that)",
     "depth": "give --depth as in its training",
     "in_channels": "train one on pictures of as many channels",
     "name": "train one for this task",
