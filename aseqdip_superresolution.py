@@ -66,9 +66,9 @@ class Args(RunArgs):
 
 
 # What --schedule fast changes: these are then the defaults (docs/performance.md).
-FAST_SCHEDULE = dict(K=500, lr=7e-4, damping=0.1)
+FAST_SCHEDULE = dict(K=100, N=10, lr=5e-4, ema_decay=0.8)
 # What --quick changes.
-QUICK = FAST_SCHEDULE | dict(sample="face", K=250, width=16, ema_decay=0.95, log_every=5)
+QUICK = FAST_SCHEDULE | dict(sample="face", K=50, width=16, log_every=1)
 
 
 # Fields above that --method does not use for the methods below.
