@@ -62,15 +62,15 @@ class Args(RunArgs):
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
-    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4), --schedule fast takes less
+    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
 
 
-# What --schedule fast changes: these are then the defaults (docs/performance.md). The damping of the
-# other tasks would hold the hole where it starts, at a flat grey.
+# What --schedule fast changes: these are then the defaults (docs/performance.md). The damping of CT
+# and denoising would hold the hole where it starts, at a flat grey.
 FAST_SCHEDULE = dict(K=500, lr=1e-3)
 # What --quick changes.
 QUICK = FAST_SCHEDULE | dict(sample="face", width=16)

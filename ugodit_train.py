@@ -11,7 +11,7 @@ over the weights phi of h and psi_m of g_m, with N Adam steps for each argmin. h
 
     python ugodit_train.py superresolution                                  embedded photographs
     python ugodit_train.py deblurring --data faces --M 4 --out faces.pt     a folder of pictures
-    python ugodit_train.py mri --accel 8 --data scans --measured            undersampled scans
+    python ugodit_train.py mri --data scans --measured                      undersampled scans
 
     python aseqdip_superresolution.py --method aseqdip,ugodit --encoder encoder.pt
 
@@ -83,6 +83,8 @@ class MRI(Training, aseqdip_mri.Args):
 class Superresolution(Training, aseqdip_superresolution.Args):
     task: Positional[Literal["superresolution"]] = "superresolution"
     sample: Suppress[Fixed[None]] = None
+    depth: Suppress[Fixed[int]] = 3  # this and the next are of aSeqDIP's U-Net
+    init_std: Suppress[Fixed[float]] = 0.02
     N: int = 10  # weight updates per input update (public code)
     lr: float = 0.01  # Adam's learning rate of encoder and decoders (public code)
     lambda_ae: float = 2.0  # weight lambda of the autoencoding term (public code; docs/ugodit.md)
@@ -92,6 +94,8 @@ class Superresolution(Training, aseqdip_superresolution.Args):
 class Deblurring(Training, aseqdip_deblurring.Args):
     task: Positional[Literal["deblurring"]] = "deblurring"
     sample: Suppress[Fixed[None]] = None
+    depth: Suppress[Fixed[int]] = 3  # this and the next are of aSeqDIP's U-Net
+    init_std: Suppress[Fixed[float]] = 0.02
     N: int = 10  # weight updates per input update (public code, super-resolution)
     lr: float = 0.01  # Adam's learning rate of encoder and decoders (as before)
     lambda_ae: float = 2.0  # weight lambda of the autoencoding term (as before)

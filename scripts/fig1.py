@@ -3,7 +3,7 @@
     min_phi ||A f_phi(z) - y||^2,    z fixed:    z = x_true + delta    or    z = delta    (1)
 
 for MRI, delta Gaussian of standard deviation sigma. **Every figure here is an oracle's**: the input
-is made of the truth, and of all iterates the one nearest to the truth is taken (section 3.1: "the
+is made of the truth, and of every tenth iterate the one nearest to the truth is taken (section 3.1: "the
 best possible PSNR"). It is a study of the input, not a method.
 
     python scripts/fig1.py --quick                         the embedded sample at 128x128
@@ -203,6 +203,10 @@ def draw_figure(rows: list[dict[str, Any]], level: float, title: str) -> Figure:
 def main(options: argparse.Namespace) -> None:
     require(options.images is None or options.images >= 1,
             f"--images {options.images}: expected at least 1")  # fmt: skip
+    require(
+        options.images is None or options.data is not None,
+        "--images: of use with --data FOLDER only",
+    )
     levels = tuple(sorted(set(options.levels)))
     require(
         all(0 <= sigma < math.inf for sigma in levels),

@@ -25,13 +25,12 @@ turned and mirrored, for MRI with a random constant phase; Adam at 0.01 for 1000
 values of lambda_a. BatchNorm's statistics are gathered over the first half of (17) and fixed in the
 second half and in (18). With an image's own statistics, which the other scripts take, g(c z) = g(z)
 for every c > 0, and an autoencoder is out of its reach. The PSNR is that of the last iterate; the
-best over the steps stands beside it as `oracle`.
+best of every tenth step stands beside it as `oracle`.
 """
 
 import argparse
 import json
 import math
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +61,9 @@ from utils import ct_data, mri_data
 from utils.callback import Callback
 from utils.cli import InputError, check_method, exit_status, files_of, require, set_up_device
 from utils.figures import DPI
-from utils.files import content_hash, reason, write_atomically
+from utils.files import (
+    DAMAGED, content_hash, file_hash, load_torch, reason, write_atomically,
+)  # fmt: skip
 from utils.optim import Update, adam, sqnorm
 from utils.precision import place
 from utils.problem import Problem
@@ -311,14 +312,32 @@ def autoencoder_reconstruction(
 # The experiment ---------------------------------------------------------------------------------
 
 
-def trained_weights(options: argparse.Namespace, device: torch.device) -> tuple[dict, str]:
-    """Train g, unless it is there, and return its weights and their hash.
+@dataclass(frozen=True)
+class Learned:
+    """g after (17).
+
+    Attributes:
+        weights, digest: of g, on the CPU, and their hash.
+        files: SHA-256 of each file that it was trained on.
+        failed: names of the files that could not be read.
+    """
+
+    weights: dict[str, Tensor]
+    digest: str
+    files: set[str]
+    failed: list[str]
+
+
+def trained_weights(options: argparse.Namespace, device: torch.device) -> Learned:
+    """Train g, unless it is there.
 
     Raises:
         InputError: no training file can be used, or the weights that were kept are damaged.
     """
     task = TASKS[options.task]
     args = task_args(options, device, options.train_steps, options.train_lr)
+    used: set[str] = set()
+    failed: list[str] = []
     if options.train is None:
         images, name = task.default(args), "embedded"
     else:
@@ -327,9 +346,10 @@ def trained_weights(options: argparse.Namespace, device: torch.device) -> tuple[
 
         def load(file: Path | None) -> list[dict[str, Any]]:
             images.append(task.clean(file, args))
+            used.add(file_hash(file))
             return []
 
-        each(list(files), load)  # a damaged file is told and left out
+        _, failed = each(list(files), load)  # a damaged file is told and left out
     shortest = min(min(image.shape[-2:]) for image in images)
     require(
         options.patch <= shortest,
@@ -352,10 +372,11 @@ def trained_weights(options: argparse.Namespace, device: torch.device) -> tuple[
         write_atomically(path, lambda file: torch.save(weights, file))
         run.finish({"n_images": len(images), "change_of_clean": float(np.mean(changes))})
     try:
-        weights = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        weights = load_torch(path)
+    except DAMAGED as error:
         raise InputError(f"{path}: damaged ({reason(error)}); remove {run.folder}") from error
-    return weights, content_hash(*(weight.cpu().numpy() for weight in weights.values()))[:16]
+    digest = content_hash(*(weight.numpy() for weight in weights.values()))[:16]
+    return Learned(weights, digest, used, failed)
 
 
 def trainable(task: Task, args: Any, image: Tensor, device: torch.device) -> nn.Module:
@@ -371,16 +392,22 @@ def relative_change(net: nn.Module, v: Tensor) -> float:
 
 
 def measure_file(
-    path: Path | None, weights: dict, digest: str, options: argparse.Namespace,
-    device: torch.device,
-) -> list[dict[str, Any]]:  # fmt: skip
+    path: Path | None, learned: Learned, options: argparse.Namespace, device: torch.device
+) -> list[dict[str, Any]]:
     """Return the figures of one test file: of each network and each lambda_a.
 
     Args:
         path: test file, None for the embedded one.
-        weights, digest: of g trained, and their hash.
+        learned: g trained.
         options, device: of the command line.
+
+    Raises:
+        InputError: g was trained on the file.
     """
+    require(
+        path is None or file_hash(path) not in learned.files,
+        f"{path}: it is among the training images, so it would be no test; take another",
+    )
     task = TASKS[options.task]
     args = task_args(options, device, options.steps, options.lr)
     item, content, build = task.problem(path, args)
@@ -393,7 +420,7 @@ def measure_file(
             run = Run(
                 args, "fig7", f"{options.task}_{kind}", item, content, ignored=UNUSED,
                 hyperparameters={"lambda_a": lambda_a}
-                | ({"weights": digest} if kind == "trained" else {}),
+                | ({"weights": learned.digest} if kind == "trained" else {}),
             )  # fmt: skip
             if not run.finished():
                 problem = problem or build()
@@ -402,7 +429,7 @@ def measure_file(
                 net: nn.Module = nn.Identity()
                 if kind == "trained":
                     net = trainable(task, args, A.pinv(y), device).eval()
-                    net.load_state_dict(weights)
+                    net.load_state_dict(learned.weights)
                 print(f"{item}: {RECONSTRUCTIONS[kind]}, lambda_a {lambda_a:g}")
                 if kind == classical:
                     x_hat = task.classical(y, A)
@@ -495,7 +522,7 @@ def claims(rows: list[dict[str, Any]], trained_on: str) -> list[str]:
 
 
 def draw_figure(rows: list[dict[str, Any]], title: str) -> Figure:
-    """Draw the PSNR over lambda_a, beside that of the two controls."""
+    """Draw the PSNR over lambda_a, beside that of the controls."""
     figure = Figure(figsize=(6.5, 4.5), dpi=DPI)
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -529,6 +556,10 @@ def main(options: argparse.Namespace) -> None:
     lowest = 2 ** (aseqdip_mri.Args.depth + 1)
     require(options.patch >= lowest, f"--patch {options.patch}: expected at least {lowest}")
     options.lambdas = tuple(sorted(set(options.lambdas)))
+    require(
+        options.images is None or options.test is not None,
+        "--images: of use with --test FOLDER only",
+    )
     device = set_up_device(options.device, options.deterministic, "fp32")
     check_method(task_args(options, device, options.train_steps, options.train_lr))
     check_method(task_args(options, device, options.steps, options.lr))
@@ -537,21 +568,22 @@ def main(options: argparse.Namespace) -> None:
     if options.test is not None:
         require(options.test.exists(), f"--test {options.test}: no such file or folder")
         files = list(files_of(options.test, task.suffixes, task.also)[: options.images])
-    weights, digest = trained_weights(options, device)
-    found, failed = each(
-        files, lambda file: measure_file(file, weights, digest, options, device)
-    )
+    learned = trained_weights(options, device)
+    found, failed = each(files, lambda file: measure_file(file, learned, options, device))
     folder = options.out / "figures" / f"fig7_{options.task}"
     save_settings(folder, options)
     rows = table(found)
     save_table(folder, "table", rows)
     save_table(folder, "identity", identity_table(found))
-    trained_on = DEFAULTS[options.task] if options.train is None else f"{options.train}"
+    trained_on = DEFAULTS[options.task]
+    if options.train is not None:
+        trained_on = f"{len(learned.files)} image(s) of {options.train}"
     save_notes(folder, claims(rows, trained_on))
     n = rows[0]["files"]
     title = f"{options.task.upper()}, {n} test image(s), autoencoder's input, {options.steps} steps"
     save_figure(folder, "fig7", draw_figure(rows, title))
     write_report(options.out)
+    failed = [*learned.failed, *failed]
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
 
 
@@ -566,7 +598,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="take only the first of the --test folder")
     parser.add_argument("--accel", type=float, default=aseqdip_mri.Args.accel, help="MRI only")
     parser.add_argument("--views", type=int, default=aseqdip_ct.Args.views, help="CT only")
-    parser.add_argument("--side", type=int, help="MRI: crop test scans; CT: resample test slices")
+    parser.add_argument("--side", type=int, help="MRI: crop scans; CT: resample test slices")
     parser.add_argument("--lambdas", type=float, nargs="+", default=LAMBDAS, help="lambda_a")
     parser.add_argument("--train-steps", type=int, default=20_000, help="of (17)")
     parser.add_argument("--train-lr", type=float, default=1e-3, help="Adam's in (17)")

@@ -10,7 +10,7 @@ is done is not done again, and training goes on where it was interrupted.
 
     python scripts/ugodit_study.py superresolution --train faces --test 00000.png 00001.png \\
         --resize 128 --width 16
-    python scripts/ugodit_study.py mri --width 16 --only UGoDIT "from scratch"
+    python scripts/ugodit_study.py mri --width 16 --only UGoDIT "UGoDIT, from scratch"
 
 Without --train and --test the embedded data are taken.
 """
@@ -42,7 +42,7 @@ from utils import encoders, image_data, mri_data
 from utils.callback import Callback
 from utils.cli import exit_status, require
 from utils.figures import methods_curves
-from utils.files import tree_hash, write_atomically
+from utils.files import file_hash, tree_hash, write_atomically
 from utils.methods import choose
 from utils.precision import place
 from utils.problem import Problem
@@ -276,8 +276,14 @@ def main(options: argparse.Namespace) -> None:
     chosen = NAMES if options.only is None else [NAMES[0], *options.only]
     names = ["input", *(name for name in NAMES if name in chosen)]
     found: dict[str, dict[str, list[tuple[int, float, float]]]] = {}
+    encoder = encoders.read(train_args.out, task)
     for file in options.test or [None]:
-        item = "sample" if file is None else file.stem
+        item, kept = "sample", "sample"
+        if file is not None:
+            require(file.is_file(), f"--test {file}: no such file")
+            encoders.refuse_seen(encoder, "", str(file), file)
+            kept = f"{file_hash(file)[:8]}_{file.stem}"  # two files may have one name
+            item = kept if file.stem in found else file.stem
         args = script.Args(
             data=file, K=options.updates // 2, N=2, out=options.out, encoder=train_args.out,
             method="ugodit", **common,
@@ -285,7 +291,7 @@ def main(options: argparse.Namespace) -> None:
         problem = None
         for name in names:
             label = name.replace(", ", "_").replace(" ", "_")
-            path = folder / f"{key}_{trained}_test{options.updates}_{item}_{label}.csv"
+            path = folder / f"{key}_{trained}_test{options.updates}_{kept}_{label}.csv"
             if not path.exists():
                 problem = problem or problem_of(args, task, file)
                 build = replace(train_args, out=options.out)  # `out` as build_problem means it

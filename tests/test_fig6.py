@@ -180,14 +180,18 @@ def test_the_script_writes_what_it_measured_and_measures_once(tmp_path, monkeypa
         assert error == pytest.approx(min(parts[name][0]["error"]))
     before = capsys.readouterr().out
     monkeypatch.setattr(fig6, "measure", None)  # nothing may be measured again
+    (folder / "sensitivity.csv").write_text("of,an\nearlier,call\n")
     assert run(monkeypatch, *flags) == 0
+    assert not (folder / "sensitivity.csv").exists()
     assert capsys.readouterr().out == before
     next(folder.glob("parts/*")).write_text("{")
     assert run(monkeypatch, *flags) == 2
     assert "damaged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [("--seeds", 0), ("--iterations", 1), ("--lr", -1)])
+@pytest.mark.parametrize(
+    "flags", [("--seeds", 0), ("--iterations", 1), ("--lr", -1), ("--sensitivity", "--lr", 1e-3)],
+)
 def test_bad_flags_are_one_line(flags, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, *flags, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err

@@ -218,8 +218,20 @@ def test_scans_of_a_folder_train_and_a_damaged_one_does_not_stop_the_test(
     said = capsys.readouterr()
     assert said.err.count("failed: ") == 2 and "training g on 1 image(s)" in said.out
     assert said.err.strip().splitlines()[-1].startswith("error: ")
-    rows = rows_of(tmp_path / "out" / "figures" / "fig7_mri", "table")
-    assert {row["files"] for row in rows} == {"1"}
+    figure = tmp_path / "out" / "figures" / "fig7_mri"
+    assert {row["files"] for row in rows_of(figure, "table")} == {"1"}
+    assert "1 image(s) of " in (figure / "notes.md").read_text()
+    (test / "broken.npy").unlink()
+    assert run(monkeypatch, *flags) == 2  # for the training's damaged one
+    assert str(train / "broken.npy") in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_image_of_the_training_is_no_test(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "a.npy", small_kspace())
+    np.save(tmp_path / "same.npy", small_kspace())
+    flags = ["--train", tmp_path / "a.npy", "--test", tmp_path / "same.npy", "--accel", 2]
+    assert run(monkeypatch, *TINY, *flags, "--out", tmp_path / "out") == 2
+    assert "same.npy: it is among the training images" in capsys.readouterr().err
 
 
 def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
@@ -248,7 +260,7 @@ def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
 
 @pytest.mark.parametrize(
     "flags",
-    [("--patch", 8), ("--patch", 4096), ("--lambdas", -1), ("--images", 0), ("--batch", 0),
+    [("--patch", 8), ("--patch", 4096), ("--lambdas", -1), ("--images", 0), ("--images", 2), ("--batch", 0),
      ("--steps", 0), ("--test", "missing"), ("--train", "missing.npy")],
 )  # fmt: skip
 def test_bad_flags_are_one_line(flags, tmp_path, monkeypatch, capsys):

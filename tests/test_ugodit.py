@@ -434,11 +434,21 @@ def test_help_and_flags_that_training_has_not(monkeypatch, capsys):
         (["--stop", "es_wmv"], 2, "--stop", "Traceback"),
         (["--schedule", "fast"], 2, "--schedule", "Traceback"),
         (["--damping", "0.5"], 2, "--damping", "Traceback"),
+        (["--depth", "4"], 2, "--depth", "Traceback"),
+        (["--init-std", "0.5"], 2, "--init-std", "Traceback"),
     ):
         with pytest.raises(SystemExit) as end:
             call(monkeypatch, ugodit_train, "deblurring", *flags)
         said = "".join(capsys.readouterr())
         assert end.value.code == status and told in said and untold not in said
+
+
+def test_the_rate_of_mri_is_its_own_unless_it_is_given():
+    args = aseqdip_mri.Args()
+    assert aseqdip_mri.baselines(args)["ugodit"].settings["lr"] == 4e-4
+    args = aseqdip_mri.Args(lr=1e-2)
+    args.changed = ("lr",)
+    assert aseqdip_mri.baselines(args)["ugodit"].settings["lr"] == 1e-2
 
 
 def test_quick_changes_the_defaults_and_flags_still_win(tmp_path, monkeypatch):
@@ -495,6 +505,20 @@ def test_the_study_measures_each_variant_once(folder, monkeypatch, capsys):
     study(monkeypatch, *flags)
     table = [line for line in said.splitlines() if line.startswith("|")]
     assert table == [line for line in capsys.readouterr().out.splitlines() if line[0] == "|"]
+    # Another picture of that name is another curve, and one of the training is no test.
+    (folder / "other").mkdir()
+    Image.open("test.png").rotate(180).save(folder / "other" / "test.png")
+    seen = next((folder / "train").iterdir())
+    measured = []
+    monkeypatch.setattr(
+        ugodit_study, "curve", lambda *args: measured.append(args[2]) or [(10, 1.0, 1.0)]
+    )
+    flags[flags.index("test.png")] = "other/test.png"
+    study(monkeypatch, *flags)
+    assert measured == ["input", *ugodit_study.NAMES]
+    flags[flags.index("other/test.png")] = seen
+    with pytest.raises(InputError, match="the encoder was trained on it"):
+        study(monkeypatch, *flags)
 
 
 def test_the_study_tells_when_a_goal_is_reached():
