@@ -81,7 +81,7 @@ QUICK = FAST_SCHEDULE | dict(K=50, width=16, log_every=1)
 
 
 # Fields above that --method does not use for the methods below.
-ONLY_ASEQDIP = ("lambda_ae", "damping",)
+ONLY_ASEQDIP = ("lambda_ae", "damping")
 
 
 def baselines(args: Args) -> dict[str, Baseline]:

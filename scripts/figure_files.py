@@ -7,12 +7,10 @@ settings.json, and what each of its parts gave, below parts/.
 import csv
 import io
 import json
-import platform
 import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from matplotlib.figure import Figure
 
 from utils.cli import InputError, RunFailed
 from utils.files import content_hash, reason, write_atomically
-from utils.runs import LIBRARIES, git_state
+from utils.runs import git_state, versions
 
 
 def kept(
@@ -122,8 +120,7 @@ def save_settings(folder: Path, options: Namespace) -> None:
     record = {
         "command": shlex.join(["python", *sys.argv]),
         "flags": flags,
-        "versions": {"python": platform.python_version()}
-        | {library: version(library) for library in LIBRARIES},
+        "versions": versions(),
         **git_state(),
     }
     folder.mkdir(parents=True, exist_ok=True)
