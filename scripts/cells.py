@@ -4,11 +4,12 @@ A cell is one run of a task script: a setting, a method, an image, a seed. OUT/p
 holds all of them; it is replaced whole, so that a reader never sees half of it.
 """
 
+import importlib
 import importlib.util
 import json
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Request:
         seeds: of the weights; each makes a run of every image.
         quick: pass --quick, and make pictures small.
         given: `reference` and `bkse_weights`, where the user has them.
-        flags: further ones, for every cell.
+        flags: further ones, each for the cells whose script has it.
     """
 
     name: str
@@ -195,7 +196,7 @@ def make_cells(request: Request) -> list[Cell]:
                     if why is None:
                         cell.state = "waiting"
                         cell.command = command_of(
-                            request, setting, (method,), file, seed, further
+                            request, setting, (method,), file, seed, further[setting.task]
                         )
                         cell.log = "logs/" + re.sub(r"[^\w./=-]", "_", cell.id) + ".log"
                         used = [file, *(request.given.get(n) for n in _needs(setting, method))]
@@ -216,7 +217,7 @@ def command_of(
     further: dict[str, list[str]] | None = None,
 ) -> list[str]:  # fmt: skip
     """Write the command that runs methods on one image: the script and its flags."""
-    further = _further_flags(request) if further is None else further
+    further = _further_flags(request)[setting.task] if further is None else further
     quick = request.quick
     own = setting.quick if quick and setting.quick is not None else setting.flags
     flags = read_flags(shlex.split(own))
@@ -254,16 +255,31 @@ def read_flags(tokens: list[str]) -> dict[str, list[str]]:
     return flags
 
 
-def _further_flags(request: Request) -> dict[str, list[str]]:
+def _further_flags(request: Request) -> dict[str, dict[str, list[str]]]:
+    """Sort the user's further flags by the tasks whose scripts have them."""
     further = read_flags(list(request.flags))
     own = {f for s in request.settings for f in read_flags(shlex.split(s.flags))}
+    tasks = {s.task: _flags_of_script(s.task) if further else set() for s in request.settings}
     for name in further:
         require(
             name not in OWN_FLAGS and name not in own,
             f"{name}: {request.name} sets it itself; after -- come other flags of its scripts, "
             "such as --width 16",
         )
-    return further
+        require(
+            any(name in known for known in tasks.values()),
+            f"{name}: no flag of {' or '.join(f'aseqdip_{task}.py' for task in tasks)}; "
+            "--help of a script lists those that it has",
+        )
+    return {
+        task: {name: values for name, values in further.items() if name in known}
+        for task, known in tasks.items()
+    }
+
+
+def _flags_of_script(task: str) -> set[str]:
+    script = importlib.import_module(f"aseqdip_{task}")
+    return {"--" + field.name.replace("_", "-") for field in fields(script.Args)}
 
 
 def _needs(setting: Setting, method: Method) -> list[str]:

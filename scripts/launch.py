@@ -9,9 +9,10 @@ results/ (the run folders), logs/, plan/<table>.json (the state of each cell), f
     python scripts/launch.py fig4 --data FOLDER --executor ray --gpus-per-run 0.5
     python scripts/launch.py table2_ct --quick -- --width 8 --resize 64
 
-What follows a lone -- goes to every run; flags that aSeqDIP alone takes make the other methods'
-cells fail. Without --data the task scripts take their embedded samples. FOLDER is a folder of
-images, or one that holds the folders fastmri (or mri), aapm (or ct), cbsd68, ffhq.
+What follows a lone -- goes to every run whose script has the flag; flags that aSeqDIP alone takes
+make the other methods' cells fail. Without --data the task scripts take their embedded samples.
+FOLDER is a folder of images, or one that holds the folders fastmri (or mri), aapm (or ct), cbsd68,
+ffhq.
 """
 
 import importlib.util

@@ -353,6 +353,17 @@ def test_flags_after_the_dashes_go_to_every_run_but_not_those_that_make_the_tabl
             cells.make_cells(request("fig8", flags=(flag, "1")))
     with pytest.raises(InputError, match="expected a flag"):
         cells.make_cells(request("fig8", flags=("64",)))
+    with pytest.raises(InputError, match="--widht: no flag of aseqdip_denoising.py; --help"):
+        cells.make_cells(request("fig8", flags=("--widht", "8")))
+
+
+def test_flags_after_the_dashes_go_to_the_scripts_that_have_them():
+    made = cells.make_cells(request("fig4", flags=("--resize", "64", "--width", "8")))
+    for cell in made:
+        given = cells.read_flags(cell.command[1:])
+        assert given["--width"] == ["8"]
+        assert given.get("--resize") == {"mri": None, "ct": ["64"]}[cell.task]
+    assert {cell.task for cell in made} == {"mri", "ct"}
 
 
 def test_a_cell_stays_done_only_while_nothing_it_depends_on_changes(tmp_path):
