@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 from chromium import Browser
 from PIL import Image
-from running import as_process, call, load
+from running import as_process, call, load, run_folder
 
 import aseqdip_denoising
 from reporting.curves import average, ticks
@@ -220,8 +220,14 @@ def test_the_paper_s_own_setting_differs_in_nothing_but_the_unnamed_images(tmp_p
             },
             "the run has hiar=0.1",
         ),
-        ({"method": "tv_dip", "settings": {"lambda_tv": 0.1}}, "lambda_tv 0.1 in place of 1"),
-        ({"method": "vanilla_dip", "settings": {"steps": 100}}, "100 updates in place of 4000"),
+        (
+            {"method": "tv_dip", "settings": {"hyperparameters": {"lambda_tv": 0.1}}},
+            "lambda_tv 0.1 in place of 1",
+        ),
+        (
+            {"method": "vanilla_dip", "settings": {"hyperparameters": {"steps": 100}}},
+            "100 updates in place of 4000",
+        ),
         ({"task": "ct", "setting": "views=18", "views": 18, "z0_is": "fbp"}, "z_0 is the FBP"),
         ({"task": "ct", "setting": "views=18", "views": 18, "photons": 1e5}, "100000 photons"),
         (
@@ -238,6 +244,23 @@ def test_the_paper_s_own_setting_differs_in_nothing_but_the_unnamed_images(tmp_p
 def test_each_difference_is_told_from_what_the_run_recorded(facts, words, tmp_path):
     found = marks_of(tmp_path, **facts)
     assert any(words in text for text in found), found
+
+
+def test_the_marks_of_a_run_that_a_script_made(tmp_path, monkeypatch):
+    arguments = (
+        "--method", "tv_dip", "--set", "lambda_tv=0.1", "--sample", "face", "--resize", "40",
+        "--sigma", "15", "--K", "3", "--N", "2", "--width", "4", "--device", "cpu",
+    )  # fmt: skip
+    assert call(monkeypatch, aseqdip_denoising, *arguments, "--out", tmp_path / "results") == 0
+    run = read_run(run_folder(tmp_path / "results", "denoising", "face", "tv_dip"), [], tmp_path)
+    assert differences([Cell("c", "sigma=15", "tv_dip", "face", 0, run=run)], 2) == [
+        "other images: the embedded sample, a photograph inside scikit-image, not CBSD68",
+        "40x40 pixels in place of 512x512 (appendix C.6)",
+        "a network of width 4; the default is 64",
+        "6 updates in place of 4000",
+        "lambda_tv 0.1 in place of 1",
+        "1 image in place of 20",
+    ]
 
 
 def test_a_blur_by_bkse_is_the_paper_s(tmp_path):

@@ -116,7 +116,7 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
     metrics, settings = run.metrics, run.settings
     found = []
     if metrics.get("quick"):
-        found.append("--quick: a small network and few updates")
+        found.append("--quick: a small network, few updates, other learning rates")
     iterative = bool(metrics.get("steps"))
     if iterative and run.settings:
         for name, ours in (("width", 64), ("depth", 3)):
@@ -136,10 +136,11 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
         if settings.get("hole_start"):
             found.append(f"the hole of z_0 starts at {settings['hole_start']:g}, not at y's 0")
     elif method in FOUR_THOUSAND:
-        if "steps" in settings and settings["steps"] != UPDATES:
-            found.append(f"{settings['steps']} updates in place of {UPDATES}")
+        own = settings.get("hyperparameters", {})
+        if own.get("steps", UPDATES) != UPDATES:
+            found.append(f"{own['steps']} updates in place of {UPDATES}")
         if method == "tv_dip":
-            found += _other_values(settings, {"lambda_tv": 1.0})
+            found += _other_values(own, {"lambda_tv": 1.0})
     return found
 
 
