@@ -49,7 +49,7 @@ class Args(RunArgs):
     # Data
     data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
     sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
-    resize: int | None = None  # side in pixels of the square that the picture is made (appendix C.6: 512)
+    resize: int | None = None  # side in pixels of the square that the picture is made; the paper does not give it
     measured: bool = False  # the picture is blurred already, there is no truth; --kernel names the file of its kernel
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
     # Blur

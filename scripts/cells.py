@@ -23,6 +23,7 @@ OWN_FLAGS = (  # the launcher's or the table's to set
     "--data", "--out", "--method", "--seed", "--quick", "--run", "--fresh", "--set", "--reference",
     "--bkse-weights",
 )  # fmt: skip
+NAMED = 5  # images that a message lists
 NEEDS = {
     "reference": "needs prior data: --reference names images of others",
     "bkse_weights": "needs the weights of the blur network: --bkse-weights names their file",
@@ -141,8 +142,10 @@ class Plan:
             "note": table.note,
             "quick": self.request.quick,
             "images": self.request.images,
+            "paper_images": table.images,
             "settings": [
-                {"name": s.name, "label": s.label, "task": s.task} for s in self.request.settings
+                {"name": s.name, "label": s.label, "task": s.task, "data": s.data.name}
+                for s in self.request.settings
             ],
             "methods": [{"name": m.name, "label": m.label} for m in table.methods],
             "cells": [asdict(cell) for cell in self.cells],
@@ -263,7 +266,7 @@ def _further_flags(request: Request) -> dict[str, dict[str, list[str]]]:
     for name in further:
         require(
             name not in OWN_FLAGS and name not in own,
-            f"{name}: {request.name} sets it itself; after -- come other flags of its scripts, "
+            f"{name}: not a flag to follow -- in {request.name}; there come settings of all runs, "
             "such as --width 16",
         )
         require(
@@ -299,7 +302,7 @@ def _why_not(request: Request, setting: Setting, method: Method) -> str | None:
 
 
 def choose_files(request: Request, dataset: Dataset) -> list[Path | None] | str:
-    """Choose the images of a data set: those that data/<name>.txt names, or the first by name.
+    """Choose the images of a data set: those that data/<name>.txt names, then others by name.
 
     Returns:
         The files; [None] for the embedded sample; or why there are none.
@@ -326,14 +329,19 @@ def choose_files(request: Request, dataset: Dataset) -> list[Path | None] | str:
     require(bool(files), f"{data}: a folder without {', '.join(dataset.suffixes)} files")
     if not data.is_dir():
         return files
-    ids = _named_ids(dataset)
-    named = [file for name in ids for file in files if name in (file.stem, file.name)]
-    if ids and len(named) < min(request.images, len(ids)):
-        which = "they" if named else "the first by name"
+    ids = _named_ids(dataset)[: request.images]
+    of_id = {name: [file for file in files if name in (file.stem, file.name)] for name in ids}
+    named = [file for found in of_id.values() for file in found]
+    chosen = (named + [file for file in files if file not in named])[: request.images]
+    lacking = [name for name, found in of_id.items() if not found]
+    if lacking:
+        names = ", ".join(lacking[:NAMED]) + (", ..." if len(lacking) > NAMED else "")
         print(
-            f"{data}: it has {len(named)} of the images of data/{dataset.name}.txt; {which} are taken"
-        )
-    return (named or files)[: request.images]
+            f"{data}: {len(lacking)} of the {len(ids)} images that data/{dataset.name}.txt names are "
+            f"not there ({names}); taken are " + ", ".join(file.name for file in chosen[:NAMED])
+            + (", ..." if len(chosen) > NAMED else "")
+        )  # fmt: skip
+    return chosen
 
 
 def _named_ids(dataset: Dataset) -> list[str]:

@@ -34,7 +34,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from figure_files import each, save_figure, save_notes, save_settings, save_table
+from figure_files import circumstances, each, save_figure, save_notes, save_settings, save_table
 from report import write_report
 
 from aseqdip_mri import Args, build_problem, make_net
@@ -227,7 +227,7 @@ def main(options: argparse.Namespace) -> None:
     save_settings(folder, options)
     rows = table(found)
     save_table(folder, "table", rows)
-    save_notes(folder, claims(found))
+    save_notes(folder, [circumstances(found, options.data, options.quick, 8), *claims(found)])
     scans = len({f["item"] for f in found})
     title = f"Vanilla DIP, MRI {args.accel:g}x, {scans} scan(s), {args.K} updates"
     level = float(np.mean([f["psnr_input"] for f in found]))

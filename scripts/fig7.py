@@ -49,7 +49,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from figure_files import each, save_figure, save_notes, save_settings, save_table
+from figure_files import circumstances, each, save_figure, save_notes, save_settings, save_table
 from report import write_report
 
 import aseqdip_ct
@@ -578,7 +578,8 @@ def main(options: argparse.Namespace) -> None:
     trained_on = DEFAULTS[options.task]
     if options.train is not None:
         trained_on = f"{len(learned.files)} image(s) of {options.train}"
-    save_notes(folder, claims(rows, trained_on))
+    about = circumstances(found, options.test, options.quick, 8)
+    save_notes(folder, [about, *claims(rows, trained_on)])
     n = rows[0]["files"]
     title = f"{options.task.upper()}, {n} test image(s), autoencoder's input, {options.steps} steps"
     save_figure(folder, "fig7", draw_figure(rows, title))

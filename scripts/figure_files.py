@@ -77,6 +77,27 @@ def each(
     return found, list(failed)
 
 
+def circumstances(
+    found: list[dict[str, Any]], data: Path | None, quick: bool, scans_of_paper: int
+) -> str:
+    """Write what makes a figure another experiment than the paper's.
+
+    Args:
+        found: metrics of its runs.
+        data: where its files are, None for the embedded sample.
+        quick: whether it was made with --quick.
+        scans_of_paper: how many fastMRI scans the paper has.
+    """
+    items = sorted({figures["item"] for figures in found})
+    what = "the embedded sample" if data is None else ", ".join(items)
+    devices = "; ".join(sorted({figures["device"] for figures in found}))
+    text = f"Of {len(items)} image(s), {what}, on {devices}; the paper's is of {scans_of_paper} "
+    text += "fastMRI scans."
+    if quick:
+        text += " --quick: small images, a small network and few updates."
+    return text
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Write rows that have the same keys as a Markdown table, numbers to four digits."""
 

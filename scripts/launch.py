@@ -52,6 +52,7 @@ except ImportError:  # Windows has none: there, two launchers of one table are n
 POLL_SECONDS = 0.2  # between two looks at the runs
 BUSY_SECONDS = 10.0  # before a run folder that another process holds is tried again
 BUSY = "another process is at work on this run"  # the words of utils.runs.Run
+THERE = "this run is finished already"  # likewise
 FOLDER = re.compile(r"^  pictures, reconstruction and figures: (.+)$", re.MULTILINE)
 COMPARISON = re.compile(r"^  comparison, curves and table: (.+)$", re.MULTILINE)
 
@@ -150,8 +151,10 @@ class Launch:
         if status == 0 and folders and (Path(folders[-1]) / "metrics.json").exists():
             cell.state = "done"
             cell.run = str(Path(folders[-1]).relative_to(self.plan.request.out))
-            self.seconds[cell.task, cell.method].append(seconds)
-            psnr = json.loads((Path(folders[-1]) / "metrics.json").read_text()).get("psnr_final")
+            if THERE not in log:  # which tells nothing of how long a run takes
+                self.seconds[cell.task, cell.method].append(seconds)
+            metrics = json.loads((Path(folders[-1]) / "metrics.json").read_text())
+            psnr = metrics.get("psnr_stopped", metrics.get("psnr_final"))  # what the report shows
             what = f", {psnr:.2f} dB" if psnr is not None else ""
         elif BUSY in log or stopping:
             cell.state = "waiting"

@@ -155,9 +155,10 @@ def main(options: argparse.Namespace) -> None:
         draw(axis, curves, f"{panel['title']}: {number} {plural} of {size}{quick}")
         for label, curve in curves.items():
             best = int(curve.mean.argmax())
+            spread = f" +- {curve.std[-1]:.2f}" if curve.images > 1 else ""
             lines.append(
                 f"| {panel['title']} | {label} | {curve.images} | {curve.steps[-1]}, "
-                f"{curve.mean[-1]:.2f} +- {curve.std[-1]:.2f} | {curve.steps[best]}, "
+                f"{curve.mean[-1]:.2f}{spread} | {curve.steps[best]}, "
                 f"{curve.mean[best]:.2f} |"
             )
     for axis in axes.flat[len(panels) :]:

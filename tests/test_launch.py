@@ -357,6 +357,23 @@ def test_flags_after_the_dashes_go_to_every_run_but_not_those_that_make_the_tabl
         cells.make_cells(request("fig8", flags=("--widht", "8")))
 
 
+def test_the_listed_images_come_first_and_those_that_lack_are_told(tmp_path, capsys):
+    for number in (0, 2, 3, 47):
+        (tmp_path / f"{number:04d}.png").write_text("x")
+    (tmp_path / "aaa.png").write_text("x")
+
+    def names(images):
+        made = cells.make_cells(request("fig8", data=tmp_path, images=images))
+        return list(dict.fromkeys(cell.item for cell in made))
+
+    assert names(1) == ["0000"] and not capsys.readouterr().out
+    assert names(3) == ["0000", "0002", "0003"]
+    said = capsys.readouterr().out
+    assert "1 of the 3 images that data/cbsd68.txt names are not there (0001)" in said
+    assert "taken are 0000.png, 0002.png, 0003.png" in said
+    assert names(30) == ["0000", "0002", "0003", "0047", "aaa"]
+
+
 def test_flags_after_the_dashes_go_to_the_scripts_that_have_them():
     made = cells.make_cells(request("fig4", flags=("--resize", "64", "--width", "8")))
     for cell in made:
@@ -435,7 +452,7 @@ def test_a_figure_is_not_drawn_of_runs_that_share_no_step(tmp_path, capsys):
         (("--workers", "0"), "--workers 0: expected a whole number of at least 1"),
         (("--gpus-per-run", "0.5"), "--gpus-per-run: of use to --executor ray only"),
         (("--executor", "ray", "--workers", "2"), "--workers: of use to --executor local only"),
-        (("--", "--sigma", "1"), "--sigma: fig8 sets it itself"),
+        (("--", "--sigma", "1"), "--sigma: not a flag to follow -- in fig8"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from chromium import Browser
 from PIL import Image
 from running import as_process, call, load, run_folder
 
+import aseqdip_ct
 import aseqdip_denoising
 from reporting.curves import average, ticks
 from reporting.data import Cell, read_material, read_run, summarise
@@ -70,12 +71,16 @@ def write_run(out, task="denoising", method="aseqdip", item="a", name="r", side=
     return folder
 
 
-def write_plan(out, cells, name="table2_denoising", figure=None, settings=("sigma=15",)):
+def write_plan(
+    out, cells, name="table2_denoising", figure=None, settings=("sigma=15",), data="cbsd68",
+    images=20,
+):  # fmt: skip
     """Write a plan of (setting, method, item, state, run folder, why)."""
     (out / "plan").mkdir(exist_ok=True)
     plan = {
         "table": name, "title": "Table 2, denoising", "task": "denoising", "quick": False,
-        "settings": [{"name": s, "label": s} for s in settings],
+        "note": "The noise is <ours>.", "paper_images": images,
+        "settings": [{"name": s, "label": s, "data": data} for s in settings],
         "methods": [{"name": m, "label": m.upper()} for m in dict.fromkeys(c[1] for c in cells)],
         "cells": [
             {
@@ -163,7 +168,7 @@ def test_both_ct_columns_stand_beside_views(tmp_path):
     page, text = page_and_text(tmp_path)
     row = line_of(text, "aseqdip")
     assert row[2:4] == ["34.88 ± 0.36 or 33.09 ± 0.39", "−4.88 or −3.09"]
-    assert "Which is which is not known" in page and "Which is which is not known" in text
+    assert "which more views cannot cause" in page and "which more views cannot cause" in text
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,14 @@ def test_the_paper_s_own_setting_differs_in_nothing_but_the_unnamed_images(tmp_p
             {"method": "vanilla_dip", "settings": {"hyperparameters": {"steps": 100}}},
             "100 updates in place of 4000",
         ),
-        ({"task": "ct", "setting": "views=18", "views": 18, "z0_is": "fbp"}, "z_0 is the FBP"),
+        (
+            {"task": "ct", "setting": "views=18", "views": 18, "settings": {"z0": "fbp"}},
+            "z_0 is the FBP",
+        ),
+        (
+            {"method": "es_dip", "settings": {"hyperparameters": {"steps": 500}}},
+            "500 updates at most",
+        ),
         ({"task": "ct", "setting": "views=18", "views": 18, "photons": 1e5}, "100000 photons"),
         (
             {"task": "deblurring", "setting": "bkse", "blur": "camera blur: no BKSE weights given"},
@@ -261,6 +273,33 @@ def test_the_marks_of_a_run_that_a_script_made(tmp_path, monkeypatch):
         "lambda_tv 0.1 in place of 1",
         "1 image in place of 20",
     ]
+
+
+def test_the_start_of_a_ct_run_is_marked(tmp_path, monkeypatch):
+    arguments = ("--sample", "small", "--resize", "32", *TINY, "--out", tmp_path / "results")
+    marks = {}
+    for z0 in ("fbp", "adjoint"):
+        assert call(monkeypatch, aseqdip_ct, *arguments, "--z0", z0, "--run", z0) == 0
+        folder = tmp_path / "results" / "ct" / "aseqdip" / "small" / z0
+        cell = Cell("c", "views=18", "aseqdip", "a", 0, run=read_run(folder, [], tmp_path))
+        marks[z0] = differences([cell], 2)
+    start = {"z_0 is the FBP, as in the public code; the text has A^T y"}
+    assert set(marks["fbp"]) - set(marks["adjoint"]) == start
+
+
+def test_what_has_no_network_is_not_marked_for_a_quick_one(tmp_path):
+    (text,) = marks_of(tmp_path, method="tv", quick=True, steps=None)
+    assert "not named" in text
+
+
+def test_where_the_paper_gives_no_size_none_is_marked(tmp_path):
+    run = read_run(write_run(tmp_path, side=128), [], tmp_path)
+    cell = Cell("c", "ffhq", "aseqdip", "a", 0, run=run)
+    assert differences([cell], 4, "ffhq", images=1) == [
+        "images of the user's choice: the paper's own 20 of FFHQ are not named"
+    ]
+    found = marks_of(tmp_path / "blur", task="deblurring", setting="bkse", side=64, blur="BKSE")
+    assert not any("pixels" in text for text in found)
 
 
 def test_a_blur_by_bkse_is_the_paper_s(tmp_path):
@@ -395,6 +434,68 @@ def test_runs_of_no_plan_are_counted(tmp_path):
     write_plan(tmp_path, [("sigma=15", "aseqdip", "a", "done", run, None)])
     page, _ = page_and_text(tmp_path)
     assert "1 finished run under results/ belong to none" in page
+
+
+def test_a_figure_over_the_updates_has_the_panels_of_the_paper_s(tmp_path):
+    cells, settings = [], ("denoising N=1", "denoising N=2", "inpainting N=1")
+    for index, setting in enumerate(settings):
+        run = write_run(tmp_path, name=f"r{index}")
+        (run / "log.csv").write_text(f"step,psnr\n1,{20 + index}\n2,{30 + index}\n")
+        cells.append((setting, "aseqdip", "a", "done", run, None))
+    panels = [
+        {
+            "title": f"of {task}",
+            "curves": [
+                {"label": f"N is {s[-1]}", "setting": s, "method": "aseqdip"}
+                for s in settings
+                if s.startswith(task)
+            ],
+        }
+        for task in ("denoising", "inpainting")
+    ]
+    figure = {"kind": "curves", "file": "figures/fig10.png", "panels": panels}
+    write_plan(tmp_path, cells, "fig10", figure, settings)
+    page, text = page_and_text(tmp_path)
+    assert page.count('<figure class="chart">') == 2
+    first, second = page.split('<figure class="chart">')[1:]
+    assert "<figcaption>of denoising</figcaption>" in first and "N is 2</li>" in first
+    assert "<figcaption>of inpainting</figcaption>" in second and "N is 2</li>" not in second
+    assert "The noise is &lt;ours&gt;." in page and "The noise is <ours>." in text
+    assert "fig10.png" not in text  # it was not drawn
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "fig10.png").write_bytes(b"")
+    assert "![Table 2, denoising](../figures/fig10.png)" in page_and_text(tmp_path)[1]
+
+
+def test_prior_data_are_marked_where_no_table_of_the_paper_is_rebuilt(tmp_path):
+    run = write_run(tmp_path)
+    cells = [("sigma=15", "aseqdip", "a", "done", run, None)]
+    cells += [("sigma=15", "dps", "a", "not run", None, "no weights")]
+    figure = {"kind": "pictures", "files": []}
+    write_plan(tmp_path, cells, "visuals_denoising", figure, images=1)
+    text = page_and_text(tmp_path)[1]
+    assert line_of(text, "DPS†")[1:4] == ["", "", ""] and "in place of 20" not in text
+
+
+def test_runs_of_two_seeds_are_one_configuration(tmp_path):
+    for seed, psnr in ((0, 30.0), (1, 32.0)):
+        own = {"steps": 4000, "lambda_tv": 1.0, "seed": seed}
+        write_run(
+            tmp_path, method="tv_dip", name=f"s{seed}", psnr_final=psnr,
+            settings={"seed": seed, "hyperparameters": own},
+        )  # fmt: skip
+    row = line_of(page_and_text(tmp_path)[1], "tv_dip (")
+    assert row[1] == "31.00" and row[7] == "1 x 2 seeds"
+    own = {"steps": 4000, "lambda_tv": 0.5, "seed": 0}
+    write_run(tmp_path, method="tv_dip", name="t", settings={"hyperparameters": own})
+    text = page_and_text(tmp_path)[1]
+    assert "tv_dip (lambda_tv 0.5)" in text and "tv_dip (lambda_tv 1.0)" in text
+
+
+def test_a_folder_that_holds_the_tasks_is_a_folder_of_results(tmp_path):
+    write_run(tmp_path)
+    row = line_of(page_and_text(tmp_path / "results")[1], "aseqdip (")
+    assert row[1] == "30.00"
 
 
 def test_drawn_figures_stand_with_their_notes_and_tables(tmp_path):

@@ -73,8 +73,8 @@ def figures_beside(
         method: its name in --method.
 
     Returns:
-        None, one, or both of CT's columns: Table 1 of the paper names 18 and 30 views, but its
-        PSNR falls from the first column to the second, so which is which is not known.
+        None, one, or both of CT's columns: the paper calls them 18 and 30 views, but every method
+        is worse in the second, which more views cannot cause.
     """
     found = [f for f in figures if f.table == table and f.method == method]
     if setting.startswith(("views=", "column ")):

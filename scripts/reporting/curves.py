@@ -19,9 +19,15 @@ def charts(table: Table) -> list[tuple[str, dict[str, Line]]]:
     """Collect the curves of a table.
 
     Returns:
-        Title and label -> line of each chart: one a setting, or one of all settings where a
-        single method was run, as in an ablation.
+        Title and label -> line of each chart: one a panel of the paper's figure, else one a
+        setting.
     """
+    if table.panels:
+        drawn = []
+        for title, curves in table.panels.items():
+            lines = {label: average(table.at(*of)) for label, of in curves.items()}
+            drawn.append((title, {label: line for label, line in lines.items() if len(line) > 1}))
+        return [(title, lines) for title, lines in drawn if lines]
     # aSeqDIP first, so that its line looks the same in all charts.
     order = sorted(table.methods, key=lambda method: not method.startswith("aseqdip"))
     found = {
@@ -30,12 +36,6 @@ def charts(table: Table) -> list[tuple[str, dict[str, Line]]]:
         for method in order
     }
     found = {key: line for key, line in found.items() if len(line) > 1}
-    methods = {method for _, method in found}
-    if len(methods) == 1 and len(found) > 1:
-        (method,) = methods
-        return [
-            (table.methods[method], {table.settings[s]: line for (s, _), line in found.items()})
-        ]
     by_setting: dict[str, dict[str, Line]] = {}
     for (setting, method), line in found.items():
         by_setting.setdefault(setting, {})[table.methods[method]] = line

@@ -118,6 +118,11 @@ class Table:
         settings, methods: name -> label, columns and rows in their order.
         cells: its runs.
         number: of the paper's table that it rebuilds, None for none.
+        note: what else a reader must know.
+        data_sets: setting -> name of the data set that the paper took.
+        images: how many the paper took, None if it is not known what is rebuilt.
+        panels: charts of a figure over the updates, title -> label -> setting and method.
+        picture: the figure that the launcher drew of them, below the folder of results.
     """
 
     name: str
@@ -126,6 +131,11 @@ class Table:
     methods: dict[str, str]
     cells: list[Cell]
     number: int | None = None
+    note: str = ""
+    data_sets: dict[str, str] = field(default_factory=dict)
+    images: int | None = None
+    panels: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    picture: str | None = None
 
     def at(self, setting: str, method: str) -> list[Cell]:
         """Return the cells of one column and row."""
@@ -351,7 +361,8 @@ def _read_drawing(path: Path, root: Path, problems: list[str]) -> Drawing:
 def _read_plan(path: Path, root: Path, problems: list[str]) -> Table:
     plan = read_json(path)
     try:
-        name, figure = str(plan["table"]), plan.get("figure")
+        name, figure = str(plan["table"]), plan.get("figure") or {}
+        drawn = figure.get("file")
         number = re.match(r"table(\d+)", name)
         table = Table(
             name=name,
@@ -359,7 +370,17 @@ def _read_plan(path: Path, root: Path, problems: list[str]) -> Table:
             settings={str(s["name"]): str(s["label"]) for s in plan["settings"]},
             methods={str(m["name"]): str(m["label"]) for m in plan["methods"]},
             cells=[_read_cell(cell, root, problems) for cell in plan["cells"]],
-            number=int(number[1]) if number and figure is None else None,
+            number=int(number[1]) if number and not figure else None,
+            note=str(plan["note"]),
+            data_sets={str(s["name"]): str(s["data"]) for s in plan["settings"]},
+            images=int(plan["paper_images"]),
+            panels={
+                str(panel["title"]): {
+                    str(c["label"]): (str(c["setting"]), str(c["method"])) for c in panel["curves"]
+                }
+                for panel in figure.get("panels", [])
+            },
+            picture=str(drawn) if drawn and (root / drawn).is_file() else None,
         )
         for cell in table.cells:
             if cell.setting not in table.settings or cell.method not in table.methods:
@@ -399,8 +420,9 @@ def _read_cell(planned: dict[str, Any], root: Path, problems: list[str]) -> Cell
 
 
 def _run_folders(root: Path) -> list[Path]:
-    """List results/<task>/<method>/<item>/<run>/ of reconstructions."""
-    folders = [f for task in TASKS for f in sorted((root / "results" / task).glob("*/*/*"))]
+    """List <task>/<method>/<item>/<run>/ of reconstructions, here or below results/."""
+    tasks = [folder / task for folder in (root / "results", root) for task in TASKS]
+    folders = [f for task in tasks for f in sorted(task.glob("*/*/*"))]
     others = ("comparison", "ugodit_train")
     return [f for f in folders if f.is_dir() and f.parent.parent.name not in others]
 
@@ -438,14 +460,21 @@ def _tell_configurations_apart(cells: list[Cell]) -> dict[str, str]:
     Returns:
         method -> label, aSeqDIP first.
     """
+
+    def decisive(run: Run) -> dict[str, Any]:
+        """Return the settings that make a configuration; a method's own go before the script's."""
+        settings = dict(run.settings)
+        settings |= settings.pop("hyperparameters", {})
+        return {key: value for key, value in settings.items() if key not in NOT_CONFIGURATION}
+
     methods: dict[str, str] = {}
     names = sorted({c.method for c in cells}, key=lambda m: (not m.startswith("aseqdip"), m))
     for name in names:
         mine = [c for c in cells if c.method == name]
-        settings = [c.run.settings for c in mine]
+        settings = [decisive(c.run) for c in mine]
         differing = sorted(
             key
-            for key in {k for s in settings for k in s} - NOT_CONFIGURATION
+            for key in {k for s in settings for k in s}
             if len({json.dumps(s.get(key), sort_keys=True) for s in settings}) > 1
         )
         for cell, own in zip(mine, settings, strict=True):

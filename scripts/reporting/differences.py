@@ -12,21 +12,28 @@ UPDATES = 4000  # K N of aSeqDIP (section 4.1), and the iterations of six baseli
 FOUR_THOUSAND = {
     "vanilla_dip", "self_guided_dip", "ref_guided_dip", "tv_dip", "rethinking_dip", "sgld_dip",
 }  # fmt: skip
-SIDE = {"mri": 320, "ct": 512, "denoising": 512, "inpainting": 512, "deblurring": 512}
+# Of deblurring and of FFHQ the paper gives no size.
+SIDE = {"mri": 320, "ct": 512, "denoising": 512, "inpainting": 512}
 WHERE_SIDE = {"mri": "section 4.1", "ct": "section 4.1"}  # of others appendix C.6
+PICTURES = ("denoising", "inpainting", "deblurring")
 ASEQDIP = {"K": 2000, "N": 2, "lr": 1e-4, "lambda_ae": 1.0, "damping": 1.0}  # section 4.1
 EXPECTED = re.compile(r"(accel|views|sigma|hiar)=([\d.]+)")
-SETS = {"mri": "fastMRI", "ct": "AAPM's low-dose CT"}  # of others CBSD68 (section 4.1)
-FFHQ = 4  # the table whose images are FFHQ's (appendix C.3)
+SETS = {  # section 4.1, appendix C.3
+    "fastmri": "fastMRI", "aapm": "AAPM's low-dose CT", "cbsd68": "CBSD68", "ffhq": "FFHQ",
+}  # fmt: skip
 
 
-def differences(cells: list[Cell], number: int | None) -> list[str]:
+def differences(
+    cells: list[Cell], number: int | None, data_set: str | None = None, images: int = IMAGES
+) -> list[str]:
     """Say in which points the finished runs of a row and column are not the paper's experiment.
 
     Args:
         cells: those of one row and column.
-        number: of the paper's table, None for a figure, whose settings vary by design: then only
-            data, operator and --quick are looked at.
+        number: of the paper's table, None for a figure: the method's settings, which a figure
+            varies by design, are not looked at then.
+        data_set: which the paper took, of SETS; None for that of Table 2.
+        images: how many the paper took.
 
     Returns:
         Sentences without a full stop, in a fixed order, none twice.
@@ -35,13 +42,13 @@ def differences(cells: list[Cell], number: int | None) -> list[str]:
     for cell in cells:
         if cell.run is None:
             continue
-        for text in _of_data(cell.run, number) + _of_operator(cell.run, cell.setting):
+        for text in _of_data(cell.run, data_set) + _of_operator(cell.run, cell.setting):
             found[text] = None
         for text in _of_method(cell.run, number is not None):
             found[text] = None
     n = len({cell.item for cell in cells if cell.run is not None})
-    if 0 < n < IMAGES:
-        found[f"{_images(n)} in place of {IMAGES}"] = None
+    if 0 < n < images:
+        found[f"{_images(n)} in place of {images}"] = None
     return list(found)
 
 
@@ -49,12 +56,13 @@ def _images(n: int) -> str:
     return "1 image" if n == 1 else f"{n} images"
 
 
-def _of_data(run: Run, number: int | None) -> list[str]:
+def _of_data(run: Run, data_set: str | None) -> list[str]:
     task = run.metrics["task"]
-    if task not in SIDE:
+    if task not in ("mri", "ct", *PICTURES):
         return ["a task that the paper does not have"]
     found = []
-    data_set = SETS.get(task, "FFHQ" if number == FFHQ else "CBSD68")
+    sized = data_set != "ffhq"
+    data_set = SETS[data_set or {"mri": "fastmri", "ct": "aapm"}.get(task, "cbsd68")]
     if not run.config:
         found.append("config.json is missing or damaged, so the settings are not known")
     elif run.config["flags"].get("data") is None and run.config["flags"].get("sinogram") is None:
@@ -63,8 +71,8 @@ def _of_data(run: Run, number: int | None) -> list[str]:
             "ct": "a slice inside pydicom",
         }.get(task, "a photograph inside scikit-image")
         found.append(f"other images: the embedded sample, {sample}, not {data_set}")
-    elif task == "mri" and run.metrics.get("rss_difference") is None:
-        found.append(f"other images: k-space that is not of a {data_set} file with its own image")
+    elif task == "mri" and ".h5" not in str(run.metrics.get("source")):
+        found.append(f"other images: k-space that is not of a {data_set} file")
     else:
         found.append(
             f"images of the user's choice: the paper's own {IMAGES} of {data_set} are not named"
@@ -72,8 +80,8 @@ def _of_data(run: Run, number: int | None) -> list[str]:
     if run.metrics.get("measured"):
         found.append("measured data: there is no truth to compare with")
     shape = _shape(run)
-    side = SIDE[task]
-    if shape is not None and shape != (side, side):
+    side = SIDE.get(task) if sized else None
+    if None not in (shape, side) and shape != (side, side):
         where = WHERE_SIDE.get(task, "appendix C.6")
         found.append(f"{shape[0]}x{shape[1]} pixels in place of {side}x{side} ({where})")
     return found
@@ -115,9 +123,9 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
     """Compare the settings of the method; those of a figure vary by design."""
     metrics, settings = run.metrics, run.settings
     found = []
-    if metrics.get("quick"):
-        found.append("--quick: a small network, few updates, other learning rates")
     iterative = bool(metrics.get("steps"))
+    if metrics.get("quick") and iterative:
+        found.append("--quick: a small network, few updates, other learning rates")
     if iterative and run.settings:
         for name, ours in (("width", 64), ("depth", 3)):
             if settings.get(name, ours) != ours:
@@ -131,7 +139,7 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
     method = metrics["method"]
     if method == "aseqdip":
         found += _other_values(settings, ASEQDIP)
-        if metrics.get("z0_is") == "fbp":
+        if metrics["task"] == "ct" and settings.get("z0") == "fbp":
             found.append("z_0 is the FBP, as in the public code; the text has A^T y")
         if settings.get("hole_start"):
             found.append(f"the hole of z_0 starts at {settings['hole_start']:g}, not at y's 0")
@@ -141,6 +149,10 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
             found.append(f"{own['steps']} updates in place of {UPDATES}")
         if method == "tv_dip":
             found += _other_values(own, {"lambda_tv": 1.0})
+    elif method == "es_dip":  # the paper takes the authors' own configuration (appendix C.6)
+        own = settings.get("hyperparameters", {})
+        if own.get("steps", UPDATES) < UPDATES:
+            found.append(f"{own['steps']} updates at most, of which its rule chooses one")
     return found
 
 

@@ -52,6 +52,10 @@ def _section(table: Table, words: Words) -> list[str]:
     parts = [f"## {_cell(table.title)}", f"{words.states}."]
     if words.items:
         parts.append(f"Images: {_cell(', '.join(words.items))}. On {'; '.join(words.devices)}.")
+    if table.note:
+        parts.append(table.note)
+    if table.picture is not None:
+        parts.append(f"![{_cell(table.title)}](../{table.picture})")
     for setting, label in table.settings.items():
         parts.append(f"### {_cell(label)}")
         parts.append(_table(HEAD, [_row(row, row.entries[setting]) for row in words.rows]))
@@ -84,7 +88,8 @@ def _drawing(drawing: Drawing) -> list[str]:
 
 
 def _row(row: Row, entry: Entry) -> tuple[str, ...]:
-    marks = [*row.marks.split(), *entry.marks.split()]
+    marks = sorted([*row.marks.split(), *entry.marks.split()], key=lambda x: (len(x), x))
+    marks = marks if entry.n else []  # without a run there is nothing that differs
     seconds = entry.seconds + (f" on {entry.device}" if entry.device else "")
     label = row.label + ("†" if row.prior else "") + "".join(f" ({x})" for x in marks)
     return (

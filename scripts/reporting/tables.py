@@ -7,11 +7,12 @@ import math
 from dataclasses import dataclass, field
 
 from reporting.data import STATES, Cell, Summary, Table, summarise
-from reporting.differences import differences
+from reporting.differences import IMAGES, differences
 from utils.paper import Figure, figures_beside
 from utils.runs import duration
 
 MINUS = "\N{MINUS SIGN}"
+PRIOR = {"reference", "prior_measurements"}  # what runs record that used prior data
 
 
 @dataclass
@@ -100,7 +101,10 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
     found: dict[tuple[str, str], list[str]] = {}
     for method in table.methods:
         for setting in table.settings:
-            texts_here = differences(table.at(setting, method), table.number)
+            texts_here = differences(
+                table.at(setting, method), table.number, table.data_sets.get(setting),
+                IMAGES if table.images is None else table.images,
+            )  # fmt: skip
             found[setting, method] = texts_here
             texts.update(dict.fromkeys(texts_here))
     letters = {text: _letter(i) for i, text in enumerate(texts)}
@@ -111,14 +115,14 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
         whole_row = [
             text for text in texts if with_runs and all(text in found[s, method] for s in with_runs)
         ]
-        entries, prior = {}, False
+        # Without a plan, `method | what differs` are several rows of one method.
+        name = method.partition(" | ")[0]
+        prior = any(not f.data_independent for f in figures if f.method == name)
+        entries = {}
         for setting in table.settings:
-            # Without a plan, `method | what differs` are several rows of one method.
-            beside = figures_beside(figures, table.number, setting, method.partition(" | ")[0])
-            prior = prior or any(not f.data_independent for f in beside)
+            beside = figures_beside(figures, table.number, setting, name)
             cells = table.at(setting, method)
-            told = any("prior_measurements" in c.run.metrics for c in cells if c.run is not None)
-            prior = prior or told
+            prior = prior or any(PRIOR & set(c.run.metrics) for c in cells if c.run is not None)
             entry = _entry(cells, beside)
             entry.device = "; ".join(_devices(cells)) if len(devices) > 1 else ""
             here = [letters[t] for t in found[setting, method] if t not in whole_row]
