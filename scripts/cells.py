@@ -266,8 +266,8 @@ def _further_flags(request: Request) -> dict[str, dict[str, list[str]]]:
     for name in further:
         require(
             name not in OWN_FLAGS and name not in own,
-            f"{name}: not a flag to follow -- in {request.name}; there come settings of all runs, "
-            "such as --width 16",
+            f"{name}: {request.name} sets it, or it stands before the --; after -- come settings of "
+            "all runs, such as --width 16",
         )
         require(
             any(name in known for known in tasks.values()),

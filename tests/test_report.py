@@ -241,6 +241,12 @@ def test_the_paper_s_own_setting_differs_in_nothing_but_the_unnamed_images(tmp_p
             {"method": "es_dip", "settings": {"hyperparameters": {"steps": 500}}},
             "500 updates at most",
         ),
+        (
+            {"method": "es_dip", "settings": {"lr": 5e-4, "hyperparameters": {"lr": 5e-4}}},
+            "lr 0.0005 in place of 0.0001",
+        ),
+        ({"settings": {"damping": 0.1}}, "damping 0.1 in place of 1"),
+        ({"number": None, "settings": {"damping": 0.1}}, "damping 0.1 in place of 1"),
         ({"task": "ct", "setting": "views=18", "views": 18, "photons": 1e5}, "100000 photons"),
         (
             {"task": "deblurring", "setting": "bkse", "blur": "camera blur: no BKSE weights given"},

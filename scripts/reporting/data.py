@@ -387,7 +387,10 @@ def _read_plan(path: Path, root: Path, problems: list[str]) -> Table:
                 raise ValueError(f"{cell.id}: its setting or method is not among those listed")
         return table
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(f"not a plan ({type(error).__name__}: {reason(error)})") from error
+        raise Unreadable(
+            f"not a plan ({type(error).__name__}: {reason(error)}); the same command of its script "
+            "writes it anew, finished runs are kept"
+        ) from error
 
 
 def _read_cell(planned: dict[str, Any], root: Path, problems: list[str]) -> Cell:

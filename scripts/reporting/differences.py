@@ -125,7 +125,7 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
     found = []
     iterative = bool(metrics.get("steps"))
     if metrics.get("quick") and iterative:
-        found.append("--quick: a small network, few updates, other learning rates")
+        found.append("--quick: a small network and few updates")
     if iterative and run.settings:
         for name, ours in (("width", 64), ("depth", 3)):
             if settings.get(name, ours) != ours:
@@ -134,25 +134,27 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
             found.append(f"a network that computes in {settings['precision']}")
     if settings.get("stop", "fixed") != "fixed":
         found.append(f"stopped by the rule {settings['stop']}, not after {UPDATES} updates")
+    method, own = metrics["method"], settings.get("hyperparameters", {})
+    if method.startswith("aseqdip"):  # which no figure of the paper varies
+        found += _other_values(settings, {"damping": ASEQDIP["damping"]})
     if not of_table:
         return found
-    method = metrics["method"]
     if method == "aseqdip":
-        found += _other_values(settings, ASEQDIP)
+        found += _other_values(settings, {k: v for k, v in ASEQDIP.items() if k != "damping"})
         if metrics["task"] == "ct" and settings.get("z0") == "fbp":
             found.append("z_0 is the FBP, as in the public code; the text has A^T y")
         if settings.get("hole_start"):
             found.append(f"the hole of z_0 starts at {settings['hole_start']:g}, not at y's 0")
     elif method in FOUR_THOUSAND:
-        own = settings.get("hyperparameters", {})
         if own.get("steps", UPDATES) != UPDATES:
             found.append(f"{own['steps']} updates in place of {UPDATES}")
         if method == "tv_dip":
             found += _other_values(own, {"lambda_tv": 1.0})
     elif method == "es_dip":  # the paper takes the authors' own configuration (appendix C.6)
-        own = settings.get("hyperparameters", {})
         if own.get("steps", UPDATES) < UPDATES:
             found.append(f"{own['steps']} updates at most, of which its rule chooses one")
+    if "lr" in own and own["lr"] == settings.get("lr"):  # aSeqDIP's rate, which was changed
+        found += _other_values(own, {"lr": ASEQDIP["lr"]})
     return found
 
 
