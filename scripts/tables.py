@@ -235,7 +235,7 @@ def _schedules() -> tuple[tuple[Setting, ...], tuple[Panel, ...]]:
             name = f"{base.task} N={N}"
             settings.append(
                 Setting(
-                    name, f"{title}, N {N}, K {K}", base.task, base.data,
+                    name, f"{title}, N {N}", base.task, base.data,
                     f"{base.flags} --N {N} --K {K}", base.size,
                     quick=f"{base.flags} --N {N} --K {quick_K}",
                 )
@@ -311,7 +311,7 @@ TABLES = {
         note="The paper does not give the noise; sigma 30, whose runs Table 2 has too.",
     ),
     "fig9": Table(
-        "Figure 9, lambda over 10000 updates", tuple(_lambda(v) for v in (0.5, 1, 2)), (ASEQDIP,),
+        "Figure 9, lambda over the updates", tuple(_lambda(v) for v in (0.5, 1, 2)), (ASEQDIP,),
         panels=(
             Panel("MRI, 4x", tuple(
                 Curve(f"lambda = {v:g}", f"lambda={v:g}", "aseqdip") for v in (0.5, 1, 2)
