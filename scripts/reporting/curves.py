@@ -6,7 +6,7 @@ from html import escape
 from reporting.data import Cell, Table
 
 WIDTH, HEIGHT = 480, 320  # of the viewBox; text of 13 units is legible on a phone
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 22, 12, 44  # room for the half of a tick of five digits
 POINTS = 300  # of a line at most
 FLOOR = 20.0  # dB below the best that are shown
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # lines are told apart without colours, too
