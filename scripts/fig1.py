@@ -3,8 +3,8 @@
     min_phi ||A f_phi(z) - y||^2,    z fixed:    z = x_true + delta    or    z = delta    (1)
 
 for MRI, delta Gaussian of standard deviation sigma. **Every figure here is an oracle's**: the input
-is made of the truth, and of every tenth iterate the one nearest to the truth is taken (section 3.1: "the
-best possible PSNR"). It is a study of the input, not a method.
+is made of the truth, and of every tenth iterate the one nearest to the truth is taken (section
+3.1: "the best possible PSNR"). It is a study of the input, not a method.
 
     python scripts/fig1.py --quick                         the embedded sample at 128x128
     python scripts/fig1.py --data fastmri --images 8       as in the paper: 8 scans at 4x

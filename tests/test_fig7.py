@@ -260,8 +260,8 @@ def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
 
 @pytest.mark.parametrize(
     "flags",
-    [("--patch", 8), ("--patch", 4096), ("--lambdas", -1), ("--images", 0), ("--images", 2), ("--batch", 0),
-     ("--steps", 0), ("--test", "missing"), ("--train", "missing.npy")],
+    [("--patch", 8), ("--patch", 4096), ("--lambdas", -1), ("--images", 0), ("--images", 2),
+     ("--batch", 0), ("--steps", 0), ("--test", "missing"), ("--train", "missing.npy")],
 )  # fmt: skip
 def test_bad_flags_are_one_line(flags, tmp_path, monkeypatch, capsys):
     out = ("--out", tmp_path / "out")

@@ -16,7 +16,8 @@ FOUR_THOUSAND = {
 SIDE = {"mri": 320, "ct": 512, "denoising": 512, "inpainting": 512}
 WHERE_SIDE = {"mri": "section 4.1", "ct": "section 4.1"}  # of others appendix C.6
 PICTURES = ("denoising", "inpainting", "deblurring")
-ASEQDIP = {"K": 2000, "N": 2, "lr": 1e-4, "lambda_ae": 1.0, "damping": 1.0}  # section 4.1
+ASEQDIP = {"K": 2000, "N": 2, "lr": 1e-4, "lambda_ae": 1.0}  # section 4.1
+DAMPING = {"damping": 1.0}  # eq. (4), which no figure of the paper varies
 EXPECTED = re.compile(r"(accel|views|sigma|hiar)=([\d.]+)")
 SETS = {  # section 4.1, appendix C.3
     "fastmri": "fastMRI", "aapm": "AAPM's low-dose CT", "cbsd68": "CBSD68", "ffhq": "FFHQ",
@@ -135,12 +136,12 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
     if settings.get("stop", "fixed") != "fixed":
         found.append(f"stopped by the rule {settings['stop']}, not after {UPDATES} updates")
     method, own = metrics["method"], settings.get("hyperparameters", {})
-    if method.startswith("aseqdip"):  # which no figure of the paper varies
-        found += _other_values(settings, {"damping": ASEQDIP["damping"]})
+    if method.startswith("aseqdip"):
+        found += _other_values(settings, DAMPING)
     if not of_table:
         return found
     if method == "aseqdip":
-        found += _other_values(settings, {k: v for k, v in ASEQDIP.items() if k != "damping"})
+        found += _other_values(settings, ASEQDIP)
         if metrics["task"] == "ct" and settings.get("z0") == "fbp":
             found.append("z_0 is the FBP, as in the public code; the text has A^T y")
         if settings.get("hole_start"):
