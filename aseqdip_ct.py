@@ -111,7 +111,7 @@ def baselines(args: Args) -> dict[str, Baseline]:
 
 def reconstruct(args: Args, path: Path | None) -> None:
     """Run the methods asked for on one slice and fill a run folder for each."""
-    device = set_up_device(args.device, args.deterministic, args.precision)
+    device = set_up_device(args)
     if args.sinogram is not None:
         require(path is None, "--sinogram: it takes the place of --data; give one of them")
         scan = ct_data.load_sinogram(args.sinogram, args.angles)

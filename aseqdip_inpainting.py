@@ -101,7 +101,7 @@ def baselines(args: Args) -> dict[str, Baseline]:
 
 def reconstruct(args: Args, path: Path | None) -> None:
     """Run the methods asked for on one picture and fill a run folder for each."""
-    device = set_up_device(args.device, args.deterministic, args.precision)
+    device = set_up_device(args)
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
     mask = make_mask(args, picture)
     run_methods(

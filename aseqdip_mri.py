@@ -113,7 +113,7 @@ def baselines(args: Args) -> dict[str, Baseline]:
 
 def reconstruct(args: Args, path: Path | None) -> None:
     """Run the methods asked for on one slice and fill a run folder for each."""
-    device = set_up_device(args.device, args.deterministic, args.precision)
+    device = set_up_device(args)
     require(
         args.maps is None or path == args.data,
         "--maps: the maps of one slice do not fit a folder of scans; give --data one file",

@@ -226,7 +226,7 @@ def train(args: Args) -> None:
         f"--out {args.out}: expected a file to write, in a folder that is there and not read-only",
     )
     encoder, args = args.out, replace(args, out=args.results)  # `out` as build_problem means it
-    device = set_up_device(args.device, args.deterministic, args.precision)
+    device = set_up_device(args)
     items = choose_items(args)
     files = [getattr(args, name, None) for name in ("kernel", "bkse_weights")]
     run = Run(

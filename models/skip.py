@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.padding import pad_reflect
+from models.upsampling import upsample
 
 
 class SkipNet(nn.Module):
@@ -98,8 +99,7 @@ class SkipNet(nn.Module):
             joints.append(skip(x))
             x = down(x)
         for skipped, up in zip(reversed(joints), reversed(self.decoder)):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = up(join(skipped, x))
+            x = up(join(skipped, upsample(x, align_corners=False)))
         return self.head(x)
 
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.upsampling import upsample
+
 
 class DoubleConv(nn.Sequential):
     """Apply (3x3 convolution, BatchNorm, ReLU) twice.
@@ -112,8 +114,7 @@ class UNet(nn.Module):
             skips.append(x)
             x = block(F.max_pool2d(x, 2))
         for block, skip in zip(self.decoder, reversed(skips)):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-            x = block(torch.cat((skip, x), dim=1))
+            x = block(torch.cat((skip, upsample(x, align_corners=True)), dim=1))
         return self.head(x)[..., :height, :width]
 
 

@@ -43,11 +43,12 @@ from stopping_study import SCRIPTS, problem_of
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.cli import exit_status, require, set_up_device
+from utils.cli import RunArgs, exit_status, require, set_up_device
 from utils.graphs import WARM_UP, Graphed
 from utils.optim import Output, Update
 from utils.problem import Problem
-from utils.runs import ROOT, Run, device_name, git_state
+from utils.processor import device_name
+from utils.runs import ROOT, Run, git_state
 
 # Dense, without sparsity, from the vendor's data sheets: TFLOP/s.
 PEAKS = {
@@ -272,7 +273,7 @@ def main(options: argparse.Namespace) -> None:
     size = {} if task == "mri" else {"resize": options.size}
     if task == "mri":
         size["crop"] = options.size
-    device = set_up_device(options.device, deterministic=False, precision="fp32")
+    device = set_up_device(RunArgs(device=options.device))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     args = script.Args(
@@ -298,6 +299,7 @@ def main(options: argparse.Namespace) -> None:
         modes["bf16"] = mode("bf16", True)
         modes["bf16, no graph"] = mode("bf16", False)
     else:
+        modes["bf16"] = mode("bf16", False)
         modes["fp32, channels first"] = mode("fp32", False, True)
     public = {}
     if options.against is not None:

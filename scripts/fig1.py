@@ -40,7 +40,7 @@ from report import write_report
 from aseqdip_mri import Args, build_problem, make_net
 from baselines.vanilla_dip import vanilla_dip
 from utils import mri_data
-from utils.cli import check_method, exit_status, files_of, require, set_up_device
+from utils.cli import RunArgs, check_method, exit_status, files_of, require, set_up_device
 from utils.figures import DPI
 from utils.precision import place
 from utils.problem import Problem
@@ -212,7 +212,7 @@ def main(options: argparse.Namespace) -> None:
         all(0 <= sigma < math.inf for sigma in levels),
         f"--levels {' '.join(map(str, options.levels))}: expected numbers of at least 0",
     )
-    device = set_up_device(options.device, options.deterministic, "fp32")
+    device = set_up_device(RunArgs(device=options.device, deterministic=options.deterministic))
     args = Args(
         accel=options.accel, crop=options.crop, K=options.steps, N=1, lr=options.lr,
         width=options.width, seed=options.seed, data_seed=options.data_seed, device=str(device),

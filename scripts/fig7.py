@@ -59,7 +59,7 @@ from baselines.sart import sart
 from operators.base import Operator
 from utils import ct_data, mri_data
 from utils.callback import Callback
-from utils.cli import InputError, check_method, exit_status, files_of, require, set_up_device
+from utils.cli import InputError, RunArgs, check_method, exit_status, files_of, require, set_up_device
 from utils.figures import DPI
 from utils.files import (
     DAMAGED, content_hash, file_hash, load_torch, reason, write_atomically,
@@ -560,7 +560,7 @@ def main(options: argparse.Namespace) -> None:
         options.images is None or options.test is not None,
         "--images: of use with --test FOLDER only",
     )
-    device = set_up_device(options.device, options.deterministic, "fp32")
+    device = set_up_device(RunArgs(device=options.device, deterministic=options.deterministic))
     check_method(task_args(options, device, options.train_steps, options.train_lr))
     check_method(task_args(options, device, options.steps, options.lr))
     task = TASKS[options.task]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 import tyro
 
+from utils import processor
 from utils.precision import Precision
 
 ArgsT = TypeVar("ArgsT")
@@ -30,7 +32,7 @@ class RunArgs:
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
-    precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker
+    precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker; auto: bf16 where it is quicker here
     fast: bool = False  # other defaults: --precision bf16 (docs/performance.md)
     schedule: Literal["paper", "fast"] = "paper"  # fast: other defaults, for a quarter of the updates (docs/performance.md)
     deterministic: bool = False  # the same bits each time on CUDA too, slower
@@ -42,8 +44,9 @@ class RunArgs:
     changed: ClassVar[tuple[str, ...]] = ()  # no flag: the fields that differ from their defaults
 
 
-# What --fast changes: these are then the defaults.
+# What --fast changes, and what --quick and --schedule fast do: these are then the defaults.
 FAST: dict[str, Any] = dict(precision="bf16")
+QUICKEST: dict[str, Any] = dict(precision="auto")
 
 
 class InputError(ValueError):
@@ -65,15 +68,18 @@ def parse_args(
 
     Args:
         args_type: dataclass with every default and a bool field `quick`.
-        quick, schedule: the defaults that `--quick` and `--schedule fast` replace, as --fast does
-            FAST; flags given beside them still win, and --quick over --schedule.
+        quick, schedule: the defaults that `--quick` and `--schedule fast` replace, beside QUICKEST,
+            as --fast does FAST; flags given beside them still win, --fast over --quick, and
+            --quick over --schedule.
         description: what --help prints above the flags.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
     words = " ".join(["", *sys.argv[1:], ""]).replace("=", " ")
-    presets = {"--fast": FAST, "--schedule fast": schedule, "--quick": quick}
+    presets = {
+        "--schedule fast": schedule | QUICKEST, "--quick": quick | QUICKEST, "--fast": FAST
+    }  # fmt: skip
     default = args_type(
         **{k: v for flag in presets if f" {flag} " in words for k, v in presets[flag].items()}
     )
@@ -223,19 +229,21 @@ def check_size(shape: tuple[int, int], depth: int) -> None:
     )
 
 
-def set_up_device(name: str, deterministic: bool, precision: Precision) -> torch.device:
-    """Choose the device and set PyTorch's precision and determinism for it.
+def set_up_device(args: RunArgs) -> torch.device:
+    """Choose the device and set PyTorch's precision, determinism, threads and memory for it.
 
-    Float32 stays float32, but for tf32: then convolutions take it, and nothing else.
+    Float32 stays float32, but for tf32: then convolutions take it, and nothing else. The device
+    and the precision are told in one line.
 
     Args:
-        name: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:INDEX`.
-        deterministic: ask PyTorch for algorithms that give the same bits each time on CUDA.
-        precision: of the networks.
+        args: `device` is `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:INDEX`;
+            `deterministic` asks for algorithms that give the same bits each time on CUDA;
+            a `precision` of `auto` becomes bf16 where that is quicker on this device, else fp32.
 
     Raises:
         InputError: the name is unknown, there is no such device, or it has not that precision.
     """
+    name = args.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     require(
@@ -251,15 +259,32 @@ def set_up_device(name: str, deterministic: bool, precision: Precision) -> torch
             "use --device cpu or install a CUDA build of PyTorch",
         )
     require(
-        precision != "tf32" or kind == "cuda",
+        args.precision != "tf32" or kind == "cuda",
         "--precision tf32: a GPU's; take fp32 on the CPU, or --device cuda",
     )
+    device = torch.device(name)
+    if kind == "cpu":
+        processor.choose_threads()
+        processor.keep_memory()
     torch.backends.cuda.matmul.fp32_precision = "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    if deterministic:
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    why = ""
+    if args.precision == "auto":
+        speedup = processor.bfloat16_speedup(device)
+        args.precision = "bf16" if speedup >= processor.FASTER else "fp32"
+        why = f" (here bf16 is {speedup:.1f} times as fast as fp32)"
+    if args.precision == "tf32":
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+    if args.deterministic:
         # cuBLAS reads this when its first handle is made, which is after this point.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads it
         torch.backends.cudnn.benchmark = False
-    return torch.device(name)
+    _say_once(f"{processor.device_name(device)}, precision {args.precision}{why}")
+    return device
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, flush=True)

@@ -32,23 +32,42 @@ def sqnorm(a: Tensor, b: Tensor) -> Tensor:
     return difference.square().sum()
 
 
+class Adam(torch.optim.Adam):
+    """PyTorch's Adam without copies of weights whose channels lie last in memory.
+
+    The fused step on a CPU copies whatever is not contiguous, there and back. An update is
+    elementwise, so each weight goes through it as a view of the same memory in memory's order.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        has_complex = super()._init_group(group, *lists)
+        parameters = lists[0]
+        last = [p.ndim == 4 and not p.is_contiguous() for p in parameters]
+        for tensors in lists:  # weights, gradients, two moments; steps are scalars
+            tensors[:] = [
+                t.permute(0, 2, 3, 1) if t.ndim == 4 and turned else t
+                for t, turned in zip(tensors, last)
+            ]
+        return has_complex
+
+
 def adam(
     parameters: Iterable[Tensor] | list[dict[str, Any]], lr: float, weight_decay: float = 0.0
-) -> torch.optim.Adam:
-    """Make PyTorch's Adam in its quickest form for the parameters' device.
+) -> Adam:
+    """Make Adam in its quickest form for the parameters' device.
 
     Args:
         parameters: tensors on one device, or PyTorch's groups of them.
         lr: learning rate, where a group has none of its own.
         weight_decay: factor of the parameters that is added to their gradients.
     """
-    optimizer = torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
+    optimizer = Adam(parameters, lr, weight_decay=weight_decay)
     tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     quickest = {
         "fused": None if any(tensor.is_complex() for tensor in tensors) else True,
         "capturable": tensors[0].is_cuda,  # in a CUDA graph
     }
-    return torch.optim.Adam(
+    return Adam(
         [group | quickest for group in optimizer.param_groups], lr, **quickest
     )
 

@@ -6,31 +6,40 @@ import torch
 from torch import Tensor, nn
 
 # fp32: 24 bits of mantissa; tf32: products of 11, on CUDA; bf16: 8 bits for all of the network
-# but its sums and its weights.
-Precision = Literal["fp32", "tf32", "bf16"]
+# but its sums and its weights; auto: bf16 or fp32, as utils.cli.set_up_device finds.
+Precision = Literal["fp32", "tf32", "bf16", "auto"]
 
 
 class Bfloat16(nn.Module):
-    """Run a network under autocast to bfloat16; what comes out is as exact as what came in.
+    """Run a network in bfloat16; what comes out has the dtype of what came in.
 
-    Autocast leaves weights and batch statistics in float32, and with them gradients and the
-    optimizer.
+    All weights and the optimizer's state are float32. Each pass rounds the convolutions' weights
+    to bfloat16, 0.3 % of an update; a rounded copy that is kept would go stale when a method
+    changes the weights itself. The features stay in bfloat16 from end to end. BatchNorm takes its
+    statistics in float32.
 
     Args:
-        net: network that keeps its input's dtype.
+        net: network from (B, net.in_channels, H, W) to (B, C, H, W), both real.
     """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
         self.in_channels = net.in_channels
+        self.rounded = [
+            f"{name}.{parameter}"
+            for name, module in net.named_modules()
+            if isinstance(module, nn.Conv2d)
+            for parameter, _ in module.named_parameters()
+        ]
 
     def forward(self, z: Tensor) -> Tensor:
         """Compute f(z) in z's dtype."""
-        # Without its cache: casts that a CUDA graph has not recorded would not be replayed.
-        with torch.autocast(z.device.type, torch.bfloat16, cache_enabled=False):
-            x = self.net(z)
-        return x if x.is_complex() else x.to(z.dtype)
+        weights = {
+            name: self.net.get_parameter(name).to(torch.bfloat16) for name in self.rounded
+        }
+        x = torch.func.functional_call(self.net, weights, z.to(torch.bfloat16))
+        return x.to(z.dtype)
 
 
 def place(net: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
@@ -39,11 +48,20 @@ def place(net: nn.Module, device: torch.device, precision: Precision) -> nn.Modu
     Channels lie last on a CPU, and for the tensor cores of a GPU (docs/performance.md).
 
     Args:
-        net: network with `in_channels`.
+        net: network with `in_channels`. One that only wraps another, as its `net`, goes on
+            computing in float32: bf16 is for the innermost.
         device: where y is.
         precision: fp32, tf32 (on CUDA set_up_device has allowed it), bf16.
     """
     last = device.type == "cpu" or precision != "fp32"
     layout = torch.channels_last if last else torch.contiguous_format
     net = net.to(device, memory_format=layout)
-    return Bfloat16(net) if precision == "bf16" else net
+    if precision != "bf16":
+        return net
+    if not hasattr(net, "net"):
+        return Bfloat16(net)
+    wrapper = net
+    while hasattr(wrapper.net, "net"):
+        wrapper = wrapper.net
+    wrapper.net = Bfloat16(wrapper.net)
+    return net

@@ -32,6 +32,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from utils import processor
 from utils.callback import Callback
 from utils.cli import InputError, Interrupted, RunFailed, require
 from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, reason, write_atomically
@@ -174,7 +175,7 @@ class Run(Callback):
         self._chosen: dict[str, int] = {}
         problem = (y, *A.parameters(), *A.buffers())
         self._conditions = {  # what else decides the bits of the result
-            "device": device_name(self.device),
+            "device": processor.device_name(self.device),
             "PyTorch": version("torch"),
             "commit": git_state()["commit"],
             "problem": content_hash(*(t.cpu().numpy() for t in problem))[:12],
@@ -205,7 +206,8 @@ class Run(Callback):
 
     def _refuse_other_config(self) -> None:
         try:
-            stored = json.loads(self._path("config.json").read_text())["settings"]
+            config = json.loads(self._path("config.json").read_text())
+            stored, threads = config["settings"], config["threads"]
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -214,6 +216,8 @@ class Run(Callback):
                 "--fresh or take another --run"
             ) from error
         self._refuse_other_settings("config.json", stored)
+        if self._path("checkpoint.pt").exists():
+            processor.choose_threads(threads)  # to go on to the same bits
 
     def _refuse_other_settings(self, file: str, stored: dict[str, Any]) -> None:
         for key in sorted(stored.keys() | self.settings.keys()):
@@ -231,7 +235,7 @@ class Run(Callback):
             "settings": self.settings,
             "flags": flags,
             "command": shlex.join(["python", *sys.argv]),
-            "device": device_name(self.device),
+            "device": processor.device_name(self.device),
             "threads": torch.get_num_threads(),
             "versions": versions(),
             **git_state(),
@@ -525,7 +529,7 @@ class Run(Callback):
             "n_params": sum(p.numel() for p in self.state["net"].parameters())
             if "net" in self.state
             else 0,
-            "device": device_name(self.device),
+            "device": processor.device_name(self.device),
             "quick": self.args.quick,
         }
         if self.device.type == "cuda":
@@ -618,13 +622,6 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def device_name(device: torch.device) -> str:
-    """Name the hardware: the GPU's name, or the processor with the threads in use."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def versions() -> dict[str, str]:

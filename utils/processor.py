@@ -1,0 +1,99 @@
+"""What the machine is good for: its free cores, its memory allocator, its bfloat16."""
+
+import ctypes
+import functools
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import torch
+import torch.nn.functional as F
+
+SAMPLE_SECONDS = 0.2  # so long the load of the cores is watched
+FASTER = 1.3  # bfloat16 is taken where it is so many times as fast; measured: 0.3, or 2 and more
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
+
+
+def choose_threads(count: int | None = None) -> None:
+    """Set how many threads PyTorch computes with; OMP_NUM_THREADS, where it is set, wins.
+
+    Args:
+        count: how many; without it one for each core that nothing else uses, at least one. A
+            thread without a core of its own makes all others wait, so that two threads on one
+            free core are several times slower than one (docs/performance.md).
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(free_cores() if count is None else count)
+
+
+@functools.cache
+def free_cores() -> int:
+    """Count the cores of this process that nothing else uses, at least one."""
+    cores = psutil.cpu_times_percent(SAMPLE_SECONDS, percpu=True)
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    # What runs at a low priority (`nice`) gives way.
+    shares = [cores[c].idle + getattr(cores[c], "nice", 0.0) for c in own if c < len(cores)]
+    return max(1, min(round(sum(shares) / 100), torch.get_num_threads()))
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Let the process keep memory that it frees, for the next update to take.
+
+    By default glibc returns every large block to the system at once, and each update waits for
+    the system to clear some gigabytes of new pages. Does nothing where there is no glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@functools.cache
+def bfloat16_speedup(device: torch.device) -> float:
+    """Measure how many times as fast a convolution with its backward is in bfloat16 as in float32.
+
+    The two take turns, and the median of each counts. On a CPU this takes a quarter of a second.
+
+    Args:
+        device: where the networks will run.
+    """
+    side = 512 if device.type == "cuda" else 96
+
+    def work(dtype: torch.dtype) -> Callable[[], None]:
+        options = dict(device=device, dtype=dtype)
+        x = torch.ones(1, 64, side, side, **options).to(memory_format=torch.channels_last)
+        weight = torch.ones(64, 64, 3, 3, **options).to(memory_format=torch.channels_last)
+        x.requires_grad_()
+        weight.requires_grad_()
+
+        def step() -> None:
+            torch.autograd.grad(F.conv2d(x, weight, padding=1).sum(), (x, weight))
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return step
+
+    steps = {dtype: work(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    times: dict[torch.dtype, list[float]] = {dtype: [] for dtype in steps}
+    for turn in range(6):
+        for dtype, step in steps.items():
+            begun = time.perf_counter()
+            step()
+            if turn:  # the first compiles
+                times[dtype].append(time.perf_counter() - begun)
+    exact, rounded = (statistics.median(found) for found in times.values())
+    return exact / rounded
+
+
+def device_name(device: torch.device) -> str:
+    """Name the hardware: the GPU's name, or the processor with the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
