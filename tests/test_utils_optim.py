@@ -101,6 +101,40 @@ def test_adam_s_state_goes_on_in_another_memory_layout():
     assert state["param_groups"][0]["lr"] == 1e-2  # as it was
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_is_pytorch_s_whatever_the_memory_layout(weight_decay):
+    weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for make in (adam, torch.optim.Adam):
+            net = UNet(2, 2, 4, 2, 0.1, torch.Generator().manual_seed(1)).to(memory_format=layout)
+            optimizer = make(net.parameters(), lr=1e-2, weight_decay=weight_decay)
+            draw = torch.Generator().manual_seed(2)
+            for _ in range(3):
+                for parameter in net.parameters():
+                    # Of another layout than the weight, as some kernels leave it.
+                    parameter.grad = torch.randn(parameter.shape, generator=draw)
+                optimizer.step()
+            weights.append([parameter.detach() for parameter in net.parameters()])
+            for parameter, state in optimizer.state.items():
+                assert state["exp_avg"].shape == parameter.shape
+    for others in weights[1:]:
+        torch.testing.assert_close(others, weights[0], rtol=1e-5, atol=1e-7)
+
+
+def test_adam_makes_no_copies_of_weights_whose_channels_lie_last():
+    """Beside those of scalars, which it makes in any layout."""
+    copies = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        net = UNet(2, 2, 8, 2, 0.1, torch.Generator().manual_seed(1)).to(memory_format=layout)
+        optimizer = adam(net.parameters(), 1e-2)
+        net(torch.ones(1, 2, 16, 16)).sum().backward()
+        optimizer.step()
+        with torch.profiler.profile() as profile:
+            optimizer.step()
+        copies.append({e.key: e.count for e in profile.key_averages() if "copy" in e.key})
+    assert copies[0] == copies[1]
+
+
 def test_adam_takes_groups_and_complex_images():
     z = torch.zeros(2, dtype=torch.complex64, requires_grad=True)
     w = torch.zeros(2, requires_grad=True)

@@ -1,5 +1,7 @@
 """Precision concerns the network and nothing around it."""
 
+import json
+
 import pytest
 import running
 import skimage.data
@@ -9,10 +11,16 @@ from PIL import Image
 import aseqdip_denoising
 import aseqdip_mri
 from models.unet import ComplexNet, OffsetNet, UNet
+from utils import cli
 from utils.optim import Update, adam, sqnorm
 from utils.precision import Bfloat16, place
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def not_yet_said():
+    cli._say_once.cache_clear()
 
 
 def make_net(kind="plain"):
@@ -38,12 +46,50 @@ def test_bf16_rounds_the_network_and_keeps_dtypes(kind):
     assert rounded.dtype == z.dtype and net.in_channels == 2
     error = (rounded - exact).abs().max() / exact.abs().max()
     assert 1e-5 < error < 0.1  # 2^-9 for each of its roundings; float32 would give 1e-6
-    inside = []
-    net.net.register_forward_hook(lambda module, args, output: inside.append(output.dtype))
-    conv = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
-    conv.register_forward_hook(lambda module, args, output: inside.append(output.dtype))
-    net(z)
-    assert torch.bfloat16 in inside
+
+
+def test_features_are_bfloat16_from_end_to_end():
+    net = place(make_net("complex"), CPU, "bf16")
+    inside = {}
+    for name, module in net.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(
+                lambda module, args, output, name=name: inside.update({name: output.dtype})
+            )
+    net(make_input("complex"))
+    assert len(inside) > 20 and set(inside.values()) == {torch.bfloat16}
+
+
+def test_an_offset_is_added_in_float32():
+    """A picture's level in bfloat16 would have steps of 1/512."""
+    net = place(make_net("offset"), CPU, "bf16")
+    with torch.no_grad():
+        for parameter in net.net.net.head.parameters():
+            parameter.zero_()
+    net.level.fill_(0.5003)
+    assert torch.equal(net(make_input()), torch.full((1, 2, 20, 18), 0.5003))
+
+
+@pytest.mark.parametrize("speedup, taken", [(2.0, "bf16"), (0.3, "fp32")])
+def test_auto_takes_what_is_quicker_here(speedup, taken, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("utils.processor.bfloat16_speedup", lambda device: speedup)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(photo)
+    flags = ["--data", photo, "--quick", "--K", "2", "--width", "4", "--device", "cpu"]
+    out = tmp_path / "out"
+    assert running.call(monkeypatch, aseqdip_denoising, *flags, "--out", out) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert f"precision {taken} (here bf16 is {speedup} times as fast" in first
+    folder = running.run_folder(out, "denoising", "photo")
+    assert json.loads((folder / "config.json").read_text())["settings"]["precision"] == taken
+    explicit = ["--precision", taken, "--out", out]
+    assert running.call(monkeypatch, aseqdip_denoising, *flags, *explicit) == 0
+    assert "finished already" in capsys.readouterr().out  # it is the same run
+    for more in (["--fast"], ["--precision", "fp32"]):
+        running.call(monkeypatch, aseqdip_denoising, *flags, *more, "--out", tmp_path / more[0])
+        folder = running.run_folder(tmp_path / more[0], "denoising", "photo")
+        precision = json.loads((folder / "config.json").read_text())["settings"]["precision"]
+        assert precision == ("bf16" if more == ["--fast"] else "fp32")
 
 
 def test_losses_weights_and_their_gradients_stay_in_float32():

@@ -33,19 +33,23 @@ def sqnorm(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Adam(torch.optim.Adam):
-    """PyTorch's Adam without copies of weights whose channels lie last in memory.
+    """PyTorch's Adam, for weights of any memory layout, without copies of them.
 
-    The fused step on a CPU copies whatever is not contiguous, there and back. An update is
-    elementwise, so each weight goes through it as a view of the same memory in memory's order.
+    The fused step on a CPU goes through memory whatever the shapes are: it mixes up a weight and
+    a gradient of another layout, and copies whatever is not contiguous, there and back. So each
+    weight goes through it as a contiguous view, with a gradient in the same order.
     """
 
     def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
         has_complex = super()._init_group(group, *lists)
-        parameters = lists[0]
-        last = [p.ndim == 4 and not p.is_contiguous() for p in parameters]
-        for tensors in lists:  # weights, gradients, two moments; steps are scalars
+        weights, gradients, *moments = lists
+        for i, (w, g) in enumerate(zip(weights, gradients)):
+            if g.stride() != w.stride():
+                gradients[i] = torch.empty_like(w).copy_(g)
+        last = [w.ndim == 4 and not w.is_contiguous() for w in weights]  # channels lie last
+        for tensors in (weights, gradients, *moments):  # and counts of steps, which are scalars
             tensors[:] = [
-                t.permute(0, 2, 3, 1) if t.ndim == 4 and turned else t
+                t.permute(0, 2, 3, 1) if turned and t.ndim == 4 else t
                 for t, turned in zip(tensors, last)
             ]
         return has_complex
@@ -67,9 +71,7 @@ def adam(
         "fused": None if any(tensor.is_complex() for tensor in tensors) else True,
         "capturable": tensors[0].is_cuda,  # in a CUDA graph
     }
-    return Adam(
-        [group | quickest for group in optimizer.param_groups], lr, **quickest
-    )
+    return Adam([group | quickest for group in optimizer.param_groups], lr, **quickest)
 
 
 class Update:

@@ -35,9 +35,8 @@ def free_cores() -> int:
     """Count the cores of this process that nothing else uses, at least one."""
     cores = psutil.cpu_times_percent(SAMPLE_SECONDS, percpu=True)
     own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
-    # What runs at a low priority (`nice`) gives way.
-    shares = [cores[c].idle + getattr(cores[c], "nice", 0.0) for c in own if c < len(cores)]
-    return max(1, min(round(sum(shares) / 100), torch.get_num_threads()))
+    free = sum(cores[core].idle for core in own if core < len(cores)) / 100
+    return max(1, min(round(free), torch.get_num_threads()))
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from reporting.page import (
     number,
     unplanned_note,
 )
-from reporting.tables import Entry, Row, Words
+from reporting.tables import Entry, Row, Words, made_on
 
 HEAD = (
     "Method", "PSNR, dB", "paper", "difference", "SSIM", "paper", "difference", "n", "time",
@@ -51,7 +51,7 @@ def write_markdown(material: Material, words: list[Words]) -> str:
 def _section(table: Table, words: Words) -> list[str]:
     parts = [f"## {_cell(table.title)}", f"{words.states}."]
     if words.items:
-        parts.append(f"Images: {_cell(', '.join(words.items))}. On {'; '.join(words.devices)}.")
+        parts.append(f"Images: {_cell(', '.join(words.items))}. On {made_on(words)}.")
     if table.note:
         parts.append(table.note)
     if table.picture is not None:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from reporting.curves import COLOURS, charts, dash, draw
 from reporting.data import Cell, Drawing, Material, Run, Table
-from reporting.tables import Entry, Measure, Row, Words
+from reporting.tables import Entry, Measure, Row, Words, made_on
 from utils.runs import duration
 
 HERE = Path(__file__).resolve().parent
@@ -120,7 +120,7 @@ def _section(table: Table, words: Words, side: int) -> str:
     if words.items:
         facts.append(f"Images: {', '.join(words.items)}")
     if words.devices:
-        facts.append(f"Made on {'; '.join(words.devices)}")
+        facts.append(f"Made on {made_on(words)}")
     parts = [
         f'<section id="{_id(table)}"><h2>{escape(table.title)}</h2>',
         f'<p class="facts">{escape(". ".join(facts))}.</p>',

@@ -78,6 +78,7 @@ class Words:
         legend: letter -> what differs from the paper.
         direct: setting -> PSNR of the direct reconstruction.
         devices: where its runs were made.
+        precisions: how exactly their networks computed.
         items: the images.
         states: how many cells are done, failed, left, not run.
     """
@@ -86,6 +87,7 @@ class Words:
     legend: dict[str, str]
     direct: dict[str, str]
     devices: list[str]
+    precisions: list[str]
     items: list[str]
     states: str
 
@@ -138,9 +140,19 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
         legend={letter: text for text, letter in letters.items()},
         direct=direct,
         devices=devices,
+        precisions=sorted(
+            {run.settings["precision"] for run in table.runs()
+             if run.metrics.get("steps") and "precision" in run.settings}
+        ),
         items=sorted({cell.item for cell in table.cells if cell.run}),
         states=_states(table),
     )
+
+
+def made_on(words: Words) -> str:
+    """Tell where a table's runs were made, and how exactly their networks computed."""
+    networks = f", networks in {' and '.join(words.precisions)}" if words.precisions else ""
+    return "; ".join(words.devices) + networks
 
 
 def _devices(cells: list[Cell]) -> list[str]:

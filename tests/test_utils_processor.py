@@ -1,0 +1,72 @@
+"""Threads, memory and the probe of bfloat16."""
+
+import json
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import running
+import skimage.data
+import torch
+from PIL import Image
+
+import aseqdip_denoising
+from utils import processor
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Pretend a machine with the given idle shares of its cores, in percent."""
+    before = torch.get_num_threads()
+
+    def pretend(*idle):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        torch.set_num_threads(len(idle))
+        monkeypatch.setattr(
+            psutil, "cpu_times_percent",
+            lambda interval, percpu: [SimpleNamespace(idle=share) for share in idle],
+        )  # fmt: skip
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(len(idle))))
+        processor.free_cores.cache_clear()
+
+    yield pretend
+    processor.free_cores.cache_clear()
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "idle, threads", [((100, 99), 2), ((100, 10), 1), ((0, 0), 1), ((60, 60, 100, 0), 2)]
+)
+def test_a_thread_for_each_free_core(cores, idle, threads):
+    cores(*idle)
+    processor.choose_threads()
+    assert torch.get_num_threads() == threads
+
+
+def test_the_user_s_number_of_threads_wins(cores, monkeypatch):
+    cores(0, 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    processor.choose_threads()
+    processor.choose_threads(1)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_resumed_run_takes_the_threads_that_it_began_with(cores, tmp_path, monkeypatch, capsys):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(photo)
+    flags = ["--data", photo, "--K", "8", "--width", "4", "--device", "cpu", "--out", tmp_path]
+    cores(100, 0)
+    running.stop_half_way(monkeypatch, aseqdip_denoising, flags, k_stop=3)
+    cores(100, 100)
+    assert running.call(monkeypatch, aseqdip_denoising, *flags) == 0
+    assert torch.get_num_threads() == 1
+    out = capsys.readouterr().out
+    assert "resumed after outer step 3" in out and "note:" not in out
+    folder = running.run_folder(tmp_path, "denoising", "photo")
+    assert json.loads((folder / "config.json").read_text())["threads"] == 1
+    assert "1 threads" in running.metrics(folder)["device"]
+
+
+def test_the_probe_measures_a_ratio():
+    processor.bfloat16_speedup.cache_clear()
+    assert 0.01 < processor.bfloat16_speedup(torch.device("cpu")) < 100
