@@ -1,8 +1,9 @@
 # make demo: install and reconstruct the embedded sample; make test: install and run the tests.
+# make gpu DATA=FOLDER OUT=FOLDER: measure what needs a GPU, FLAGS being those of scripts/gpu.sh.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test gpu clean
 
 demo: .venv/installed
 	$(BIN)/python aseqdip_mri.py --accel 4 --quick
@@ -10,6 +11,10 @@ demo: .venv/installed
 
 test: .venv/tested
 	$(BIN)/python -m pytest -n 2 tests
+
+gpu:
+	@test -n "$(DATA)" -a -n "$(OUT)" || { echo 'error: say make gpu DATA=FOLDER OUT=FOLDER' >&2; exit 2; }
+	PYTHON="$(or $(wildcard $(BIN)/python),$(PYTHON))" bash scripts/gpu.sh "$(DATA)" "$(OUT)" $(FLAGS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, got " + sys.version.split()[0] + "; say make PYTHON=python3.12")'

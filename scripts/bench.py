@@ -346,9 +346,10 @@ def main(options: argparse.Namespace) -> None:
         }
     Graphed.enabled = True
     torch.backends.cudnn.conv.fp32_precision = "ieee"
-    K = options.logged or (args.K if cuda else 100)
-    found["log and checkpoints, share of a run"] = logging_share(script, args, problem, K)
-    found["set-up, seconds"] = setup_times(task, options)
+    if not options.steps_only:
+        K = options.logged or (args.K if cuda else 100)
+        found["log and checkpoints, share of a run"] = logging_share(script, args, problem, K)
+        found["set-up, seconds"] = setup_times(task, options)
     report(found)
     path = options.out / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -384,6 +385,8 @@ def report(found: dict[str, Any]) -> None:
             "matrix product's rate" + ("" if share is None else f", {share:.1%} of the peak")
         )
     print(f"peak memory {found['peak memory, GiB']:.2f} GiB")
+    if "set-up, seconds" not in found:
+        return
     print(
         f"log and checkpoints: {found['log and checkpoints, share of a run']:.2%} of a run"
     )
@@ -414,6 +417,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.5, help="at least so long a turn")
     parser.add_argument(
         "--logged", type=positive, help="outer steps of a logged run, on a CPU 100"
+    )
+    parser.add_argument(
+        "--steps-only", action="store_true", help="leave out set-up, log and checkpoints"
     )
     parser.add_argument("--against", type=Path, help="checkout of the authors' Aseq_DIP")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
