@@ -56,6 +56,17 @@ PEAKS = {
     "H200": {"fp32": 66.9, "tf32": 494.7, "bf16": 989.4},
     "A100": {"fp32": 19.5, "tf32": 156.0, "bf16": 312.0},
 }
+# What an update is made of: words in the names of PyTorch's operations, the first that fits.
+GROUPS = {
+    "convolution": ("conv",),
+    "BatchNorm": ("batch_norm",),
+    "ReLU": ("relu", "threshold", "clamp_min"),
+    "upsampling": ("upsample", "addcmul"),
+    "max pooling": ("max_pool",),
+    "Adam": ("adam",),
+    "copies and casts": ("copy",),
+    "all else": ("",),
+}
 
 
 class Parts(Callback):
@@ -177,6 +188,22 @@ def operators(problem: Problem) -> dict[str, Callable[[], object]]:
     if hasattr(A, "adjoint"):
         work["adjoint"] = lambda: A.adjoint(y)
     return work
+
+
+def shares(mode: Mode, device: torch.device) -> dict[str, float]:
+    """Return which share of an update's time each of GROUPS takes, without CUDA graphs."""
+    with torch.profiler.profile() as profile:
+        for _ in range(3):
+            mode.update()
+        wait(device)
+    kind = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    times = dict.fromkeys(GROUPS, 0.0)
+    for event in profile.key_averages():
+        name = event.key.lower()
+        group = next(g for g, words in GROUPS.items() if any(word in name for word in words))
+        times[group] += getattr(event, kind)
+    whole = sum(times.values())
+    return {group: t / whole for group, t in times.items()}
 
 
 def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
@@ -325,6 +352,9 @@ def main(options: argparse.Namespace) -> None:
         },
         "update": race({n: m.update for n, m in all_modes.items()}, **timed),
         "operator": race(operators(problem), **timed),
+        "shares of an update": {
+            name: shares(m, device) for name, m in modes.items() if not m.graph
+        },
         "flops of an outer step": flops,
         "peak memory, GiB": peak / 2**30,
     }
@@ -377,6 +407,10 @@ def report(found: dict[str, Any]) -> None:
             if reference:
                 row += f" {reference['median'] / t['median']:.2f} |"
             print(row)
+    parts = found["shares of an update"]
+    print(f"\n| share of an update | {' | '.join(parts)} |\n| --- |{' --- |' * len(parts)}")
+    for group in GROUPS:
+        print(f"| {group} | {' | '.join(f'{part[group]:.1%}' for part in parts.values())} |")
     print(f"\n{found['flops of an outer step'] / 1e9:.1f} GFLOP in an outer step")
     for name, r in found["roofline"].items():
         share = r["share of the published peak"]

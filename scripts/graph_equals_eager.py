@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench import Mode
 from stopping_study import SCRIPTS, problem_of
 
-from utils.cli import RunFailed, exit_status, require, set_up_device
+from utils.cli import RunArgs, RunFailed, exit_status, require, set_up_device
 from utils.graphs import Graphed
 
 
@@ -54,7 +54,7 @@ def compare(task: str, size: int, width: int, steps: int, device: torch.device) 
 
 def main(options: argparse.Namespace) -> None:
     require(options.steps >= 1, f"--steps {options.steps}: expected at least 1")
-    device = set_up_device(options.device, options.deterministic, "fp32")
+    device = set_up_device(RunArgs(device=options.device, deterministic=options.deterministic))
     found = compare(options.task, options.size, options.width, options.steps, device)
     print(json.dumps(found))
     if device.type == "cuda" and not found["graphs"]:

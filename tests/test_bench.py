@@ -53,6 +53,11 @@ def test_bench_reports_what_it_timed(picture, tmp_path, monkeypatch, capsys):
         for name, times in found[part].items():
             assert 0 < times["low"] <= times["median"] <= times["high"]
             assert f"| {name} | {1e3 * times['median']:.2f} |" in table
+    assert list(found["update"]) == ["fp32", "bf16", "fp32, channels first"]
+    for parts in found["shares of an update"].values():
+        assert sum(parts.values()) == pytest.approx(1)
+        assert min(parts[name] for name in ("convolution", "BatchNorm", "Adam")) > 0
+    assert "| convolution |" in table
     assert 0 < found["log and checkpoints, share of a run"] < 1
     # An outer step has N = 2 updates, each a forward pass and two for its gradients, and the
     # input update; the first convolution needs no gradient of its input.
