@@ -16,7 +16,9 @@ the same precision on the same device, and of the published peak where the GPU's
 """
 
 import argparse
+import functools
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -41,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from public_loop import public_loop, public_radon
 from stopping_study import SCRIPTS, problem_of
 
+from models.upsampling import upsample
 from operators.base import Operator
 from utils.callback import Callback
 from utils.cli import RunArgs, exit_status, require, set_up_device
@@ -56,6 +60,9 @@ PEAKS = {
     "H200": {"fp32": 66.9, "tf32": 494.7, "bf16": 989.4},
     "A100": {"fp32": 19.5, "tf32": 156.0, "bf16": 312.0},
 }
+TIMED = (
+    "outer step, for each update", "update", "operator", "Radon", "backward of upsampling"
+)  # fmt: skip
 # What an update is made of: words in the names of PyTorch's operations, the first that fits.
 GROUPS = {
     "convolution": ("conv",),
@@ -190,6 +197,25 @@ def operators(problem: Problem) -> dict[str, Callable[[], object]]:
     return work
 
 
+def upsampling(device: torch.device) -> dict[str, Callable[[], object]]:
+    """Return the backward of upsampling 128 channels to 128x128, ours and PyTorch's, to time."""
+    work = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(1, 128, 64, 64, device=device, dtype=dtype, requires_grad=True)
+        x = x.to(memory_format=torch.channels_last)
+        for name, form in (
+            ("ours", lambda x: upsample(x, True)),
+            ("PyTorch's", lambda x: F.interpolate(
+                x, scale_factor=2, mode="bilinear", align_corners=True)),
+        ):  # fmt: skip
+            made = form(x)
+            v = torch.ones_like(made)
+            work[f"{name}, {str(dtype).removeprefix('torch.')}"] = functools.partial(
+                torch.autograd.grad, made, x, v, retain_graph=True
+            )
+    return work
+
+
 def shares(mode: Mode, device: torch.device) -> dict[str, float]:
     """Return which share of an update's time each of GROUPS takes, without CUDA graphs."""
     with torch.profiler.profile() as profile:
@@ -300,9 +326,10 @@ def main(options: argparse.Namespace) -> None:
     size = {} if task == "mri" else {"resize": options.size}
     if task == "mri":
         size["crop"] = options.size
-    device = set_up_device(RunArgs(device=options.device))
     if options.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # so that set_up_device keeps it
         torch.set_num_threads(options.threads)
+    device = set_up_device(RunArgs(device=options.device))
     args = script.Args(
         data=options.data, width=options.width, out=options.out, device=str(device), **size
     )
@@ -352,6 +379,7 @@ def main(options: argparse.Namespace) -> None:
         },
         "update": race({n: m.update for n, m in all_modes.items()}, **timed),
         "operator": race(operators(problem), **timed),
+        "backward of upsampling": race(upsampling(device), **timed),
         "shares of an update": {
             name: shares(m, device) for name, m in modes.items() if not m.graph
         },
@@ -393,7 +421,7 @@ def report(found: dict[str, Any]) -> None:
         f"{found['task']}, {found['item']}: {found['shape']} from {found['measurements']}, width "
         f"{found['width']}, on {found['device']}, PyTorch {found['torch']}"
     )
-    for part in ("outer step, for each update", "update", "operator", "Radon"):
+    for part in TIMED:
         if part not in found:
             continue
         times = found[part]

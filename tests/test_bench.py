@@ -49,7 +49,7 @@ def test_bench_reports_what_it_timed(picture, tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "out" / "denoising.json").read_text())
     table = capsys.readouterr().out
     assert found["shape"] == [3, 32, 32] and list(found["update"])[0] == "fp32"
-    for part in ("outer step, for each update", "update", "operator"):
+    for part in ("outer step, for each update", "update", "operator", "backward of upsampling"):
         for name, times in found[part].items():
             assert 0 < times["low"] <= times["median"] <= times["high"]
             assert f"| {name} | {1e3 * times['median']:.2f} |" in table

@@ -64,7 +64,7 @@ def test_a_resumed_run_takes_the_threads_that_it_began_with(cores, tmp_path, mon
     assert "resumed after outer step 3" in out and "note:" not in out
     folder = running.run_folder(tmp_path, "denoising", "photo")
     assert json.loads((folder / "config.json").read_text())["threads"] == 1
-    assert "1 threads" in running.metrics(folder)["device"]
+    assert "1 thread)" in running.metrics(folder)["device"]
 
 
 def test_the_probe_measures_a_ratio():

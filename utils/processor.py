@@ -95,4 +95,5 @@ def device_name(device: torch.device) -> str:
     """Name the hardware: the GPU's name, or the processor with the threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
