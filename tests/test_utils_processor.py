@@ -1,7 +1,6 @@
 """Threads, memory and the probe of bfloat16."""
 
 import json
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,9 +22,8 @@ def cores(monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         torch.set_num_threads(len(idle))
         monkeypatch.setattr(
-            psutil, "cpu_times_percent",
-            lambda interval, percpu: [SimpleNamespace(idle=share) for share in idle],
-        )  # fmt: skip
+            psutil, "cpu_percent", lambda interval, percpu: [100 - share for share in idle]
+        )
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(len(idle))))
         processor.free_cores.cache_clear()
 

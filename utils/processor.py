@@ -32,9 +32,9 @@ def choose_threads(count: int | None = None) -> None:
 @functools.cache
 def free_cores() -> int:
     """Count the cores of this process that nothing else uses, at least one."""
-    cores = psutil.cpu_times_percent(SAMPLE_SECONDS, percpu=True)
-    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
-    free = sum(cores[core].idle for core in own if core < len(cores)) / 100
+    busy = psutil.cpu_percent(SAMPLE_SECONDS, percpu=True)
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(busy))
+    free = sum(1 - busy[core] / 100 for core in own if core < len(busy))
     return max(1, min(round(free), torch.get_num_threads()))
 
 
