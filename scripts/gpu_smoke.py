@@ -14,8 +14,9 @@ from utils.methods import ASEQDIP, Baseline
 
 MOST_AT_A_TIME = 12  # each takes half a GiB of the GPU before it begins
 STEPS = 8  # outer steps of two updates; a CUDA graph is recorded at the fourth call
-NO_GRAPH = re.compile(r"^note: no CUDA graph can be made \((.+)\); each kernel", re.MULTILINE)
-FAILED = re.compile(r"^(\w+) failed: (.+)$", re.MULTILINE)
+# Either can stand behind a progress bar that has no end of line yet.
+NO_GRAPH = re.compile(r"note: no CUDA graph can be made \((.+)\); each kernel")
+FAILED = re.compile(r"(?:^|\])(\w+) failed: (.+)$", re.MULTILINE)
 UNDISTURBED = re.compile(r"^undisturbed: .* sha256 (\w+)$", re.MULTILINE)
 TRIAL = re.compile(r"^ *\d+: .*, (resumed after|from the start).* sha256 (\w+)$", re.MULTILINE)
 
