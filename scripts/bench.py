@@ -114,7 +114,7 @@ class Mode:
     @contextmanager
     def on(self) -> Iterator[None]:
         """Set what is PyTorch's and not the network's."""
-        Graphed.enabled = self.graph
+        Graphed.enabled = self.graph and not Graphed.failed  # one failure is enough
         torch.backends.cudnn.conv.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
         yield
 
@@ -340,7 +340,8 @@ def main(options: argparse.Namespace) -> None:
         return Mode(script, replace(args, precision=precision), y, A, graph, first)
 
     cuda = device.type == "cuda"
-    modes = {"fp32": mode("fp32", graph=cuda)}
+    graphs = cuda and not options.no_graphs
+    modes = {"fp32": mode("fp32", graph=graphs)}
     with FlopCounterMode(display=False) as counter:
         modes["fp32"].outer()
     flops = counter.get_total_flops()
@@ -348,11 +349,12 @@ def main(options: argparse.Namespace) -> None:
         modes["fp32"].outer()
     peak = torch.cuda.max_memory_reserved(device) if cuda else maximum_resident()
     if cuda:
+        modes["tf32"] = mode("tf32", graphs)
+        modes["bf16"] = mode("bf16", graphs)
+    if graphs:
         modes["fp32, no graph"] = mode("fp32", False)
-        modes["tf32"] = mode("tf32", True)
-        modes["bf16"] = mode("bf16", True)
         modes["bf16, no graph"] = mode("bf16", False)
-    else:
+    if not cuda:
         modes["bf16"] = mode("bf16", False)
         modes["fp32, channels first"] = mode("fp32", False, True)
     public = {}
@@ -370,6 +372,7 @@ def main(options: argparse.Namespace) -> None:
         "measurements": list(A.out_shape),
         "width": options.width,
         "N": args.N,
+        "CUDA graphs": graphs,
         "device": device_name(device),
         "torch": torch.__version__,
         **git_state(),
@@ -483,6 +486,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--steps-only", action="store_true", help="leave out set-up, log and checkpoints"
     )
+    parser.add_argument("--no-graphs", action="store_true", help="launch each kernel on its own")
     parser.add_argument("--against", type=Path, help="checkout of the authors' Aseq_DIP")
     parser.add_argument("--out", type=Path, default=Path("results/bench"))
     return parser.parse_args()

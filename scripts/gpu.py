@@ -14,9 +14,9 @@ Three parts follow each other, each within its share of --minutes:
 
 A step that fails does not stop the next. OUT/gpu.json holds every figure and OUT/gpu.md a summary;
 both are replaced after each step, so that a kill leaves what was measured. OUT/results holds the
-campaign's runs: the same command goes on where the last one ended. OUT/runs.tar.gz holds what is
-small of them, and brings it back on a machine where OUT/results is not there. DATA holds folders
-mri, ct and cbsd68; of what is not there the embedded samples are taken.
+campaign's runs: the same command goes on where the last one ended. OUT/runs.tar.gz holds the logs
+and what is small of the runs, and brings it back on a machine where OUT/results is not there. DATA
+holds folders mri, ct and cbsd68; settings whose file is not there are left out.
 """
 
 import time

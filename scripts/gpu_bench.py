@@ -33,26 +33,32 @@ def bench(work: Work, deadline: float, against: Path | None) -> None:
 
 
 def bench_task(work: Work, task: str, against: Path | None, until: float) -> dict[str, Any]:
-    """Return what bench.py measures of a task.
+    """Return what bench.py measures of a task; where it fails beside the public code, without it.
 
     Raises:
         RunFailed: it did not end, or not in time.
     """
-    outcomes: list[Ended] = []
-    with tempfile.TemporaryDirectory() as folder:
-        command = (
-            "scripts/bench.py", task, "--size", str(work.scale.bench_sides[task]), "--steps-only",
-            "--device", work.scale.device, *work.scale.bench_flags, *work.scale.flags,
-            *(() if against is None else ("--against", str(against))), "--out", folder,
-        )  # fmt: skip
-        work.say(f"bench of {task}")
-        work.processes.run(
-            {f"bench {task}": command}, 1, until, lambda name, ended: outcomes.append(ended)
-        )
-        path = Path(folder) / f"{task}.json"
-        if path.exists():
-            return json.loads(path.read_text())
-    raise RunFailed(outcomes[0].why or "nothing was written" if outcomes else "the time was up")
+    why = "the time was up"
+    no_graph = work.record["smoke"].get(f"{task} fp32", {}).get("no graph")
+    for public in ([] if against is None else [against]) + [None]:
+        outcomes: list[Ended] = []
+        with tempfile.TemporaryDirectory() as folder:
+            command = (
+                "scripts/bench.py", task, "--size", str(work.scale.bench_sides[task]),
+                "--steps-only", *(("--no-graphs",) if no_graph else ()),
+                "--device", work.scale.device, *work.scale.bench_flags, *work.scale.flags,
+                *(() if public is None else ("--against", str(public))), "--out", folder,
+            )  # fmt: skip
+            work.say(f"bench of {task}" + (" beside the public loop" if public else ""))
+            work.processes.run(
+                {f"bench {task}": command}, 1, until, lambda name, ended: outcomes.append(ended)
+            )
+            path = Path(folder) / f"{task}.json"
+            if path.exists():
+                lost = against is not None and public is None
+                return json.loads(path.read_text()) | {"no public loop": why if lost else None}
+        why = outcomes[0].why or "nothing was written" if outcomes else why
+    raise RunFailed(why)
 
 
 def throughput(work: Work, until: float) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def read_run(ended: Ended, out: Path) -> dict[str, Any]:
 
 
 def pack(out: Path) -> dict[str, Any]:
-    """Write OUT/runs.tar.gz: small files of finished runs, and unfinished runs where they fit.
+    """Write OUT/runs.tar.gz: logs, small files of finished runs, unfinished runs where they fit.
 
     Returns:
         How much it holds, and what was left out, relative to OUT.
@@ -184,7 +184,8 @@ def pack(out: Path) -> dict[str, Any]:
     folders = sorted(path.parent for path in (out / "results").glob("*/*/*/*/config.json"))
     finished = [folder for folder in folders if (folder / "metrics.json").exists()]
     begun = [f for f in folders if f not in finished and (f / "checkpoint.pt").exists()]
-    groups = [[folder / name] for name in PACKED for folder in finished]
+    groups = [[log] for log in sorted((out / "logs").glob("*.log"))]
+    groups += [[folder / name] for name in PACKED for folder in finished]
     groups += [[f / name for name in ("config.json", "log.csv", "checkpoint.pt")] for f in begun]
     taken: list[Path] = []
     left_out: list[Path] = []

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ class Processes:
 
     def __init__(self, logs: Path, stop: Stop) -> None:
         self.logs, self.stop = logs, stop
-        self.cores = os.cpu_count() or 1
+        affinity = sys.platform == "linux"
+        self.cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
         self._running: dict[str, tuple[subprocess.Popen, float, Path]] = {}
 
     def start(self, name: str, command: tuple[str, ...], at_a_time: int) -> None:

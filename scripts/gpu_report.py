@@ -150,6 +150,8 @@ def bench_lines(record: dict[str, Any]) -> list[str]:
                   f"{figures['peak memory, GiB']:.2f} GiB", "",
                   *table("mode", "ms an update", "with input update", "TFLOP/s",
                          "of a matrix product", "of the peak", "public loop / this")]  # fmt: skip
+        if figures.get("no public loop") is not None:
+            lines += ["", f"**No public loop: {figures['no public loop']}**"]
         public = median(figures, "public loop")
         for mode, times in figures[OUTER].items():
             update = figures["update"].get(mode)

@@ -12,9 +12,11 @@ from stopping_study import SCRIPTS
 
 from utils.methods import ASEQDIP, Baseline
 
+MOST_AT_A_TIME = 12  # each takes half a GiB of the GPU before it begins
 STEPS = 8  # outer steps of two updates; a CUDA graph is recorded at the fourth call
-NO_GRAPH = re.compile(r"^note: no CUDA graph can be made \((.+)\); each kernel", re.MULTILINE)
-FAILED = re.compile(r"^(\w+) failed: (.+)$", re.MULTILINE)
+# Either can stand behind a progress bar that has no end of line yet.
+NO_GRAPH = re.compile(r"note: no CUDA graph can be made \((.+)\); each kernel")
+FAILED = re.compile(r"(?:^|\])(\w+) failed: (.+)$", re.MULTILINE)
 UNDISTURBED = re.compile(r"^undisturbed: .* sha256 (\w+)$", re.MULTILINE)
 TRIAL = re.compile(r"^ *\d+: .*, (resumed after|from the start).* sha256 (\w+)$", re.MULTILINE)
 
@@ -28,7 +30,7 @@ def smoke(work: Work, deadline: float) -> None:
         if importlib.util.find_spec("pytest") is None:
             del commands["tests"]
             record["tests"] = {"ok": None, "why": "skipped: no pytest"}
-        at_a_time = max(work.processes.cores * 3 // 4, 1)
+        at_a_time = min(max(work.processes.cores * 3 // 4, 1), MOST_AT_A_TIME)
         work.say(f"smoke: {len(commands)} processes, {at_a_time} at a time")
 
         def report(name: str, ended: Ended) -> None:

@@ -112,14 +112,14 @@ def test_a_failure_stops_nothing_that_comes_after_it(toys, tmp_path, capsys, mon
 def test_when_the_time_is_up_runs_are_cut_and_go_on_with_the_next_call(
     toys, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("TOY_SLOW", "yes")
-    status, record, page = measured(tmp_path, parts=("campaign",), minutes=0.5 / 60)
+    monkeypatch.setenv("TOY_STEPS", "100000")
+    status, record, page = measured(tmp_path, parts=("campaign",), minutes=3 / 60)
     assert status == 0 and record["parts"]["campaign"]["state"] == "cut, the time was up"
     states = [run["state"] for run in record["campaign"]["runs"]]
     assert states == ["interrupted", *["waiting"] * 4] and "cut, the time was up" in page
     with tarfile.open(tmp_path / "out" / "runs.tar.gz") as archive:
         assert any(name.endswith("checkpoint.pt") for name in archive.getnames())
-    monkeypatch.delenv("TOY_SLOW")
+    monkeypatch.delenv("TOY_STEPS")
     monkeypatch.setattr(gpu, "BEGUN", time.monotonic())
     status, record, _ = measured(tmp_path, parts=("campaign",))
     assert {run["state"] for run in record["campaign"]["runs"]} == {"done"}
@@ -138,6 +138,24 @@ def test_a_process_and_its_child_end_with_the_time_or_a_signal(toys, tmp_path):
     with pytest.raises(Interrupted, match="SIGTERM"):
         work.run({"b": ("sleep",)}, 1, time.monotonic() + 60, found.__setitem__)
     assert "b" not in found
+
+
+def test_what_fails_beside_the_public_code_is_timed_without_it(toys, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_FAILS", "--against")
+    work = gpu_jobs.Work(
+        tmp_path, tmp_path, gpu_jobs.DRY, processes(tmp_path)[0], time.monotonic() + 60,
+        {part: {} for part in gpu.PARTS},
+    )  # fmt: skip
+    found = gpu_bench.bench_task(work, "mri", tmp_path, time.monotonic() + 60)
+    assert found["no public loop"] == "as it was told" and "update" in found
+
+
+def test_failures_and_notes_are_found_behind_a_progress_bar(tmp_path):
+    log = "  0%|   | 3/8 [00:00<?, ?step/s]note: no CUDA graph can be made (not permitted); each kernel\n"
+    log += " 50%|   | 4/8 [00:01<?, ?step/s]tv_dip failed: wrong shape\nerror: tv_dip failed, as said\n"
+    found = gpu_smoke.read_task(gpu_jobs.Ended(2, 1.0, log), tmp_path)
+    assert found["failed"] == {"tv_dip": "wrong shape"} and found["no graph"] == "not permitted"
+    assert found["why"] == "tv_dip failed, as said" and not found["ok"]
 
 
 def test_without_cuda_it_is_refused_in_one_line(tmp_path, capsys):
@@ -181,7 +199,7 @@ def test_a_run_of_the_campaign_for_real(tmp_path, monkeypatch):
     assert status == 0 and run["state"] == "done" and run["steps"] == 60 and run["psnr_final"] > 0
     with tarfile.open(tmp_path / "out" / "runs.tar.gz") as archive:
         packed = {name.rpartition("/")[2] for name in archive.getnames()}
-    assert packed == set(gpu_campaign.PACKED)
+    assert packed == {*gpu_campaign.PACKED, "denoising_15_0010_aseqdip.log"}
 
 
 def test_graphs_and_kernels_are_compared_for_real(capsys):
@@ -207,7 +225,7 @@ def test_the_bench_of_steps_alone_for_real(tmp_path, monkeypatch, capsys):
 
 
 def test_an_interrupted_run_resumes_a_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setenv("TOY_SLOW", "yes")
+    monkeypatch.setenv("TOY_STEPS", "150")
     script = str(ROOT / "scripts" / "kill_and_resume.py")
     flags = ["--interrupt", "--kills", "1", str(TOY), "aseqdip_mri.py"]
     done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True)

@@ -1,7 +1,8 @@
 """The processes of scripts/gpu.py in miniature: same files and words, no torch.
 
 It is called with the command that it stands for, and fails if that holds one of the words in
-TOY_FAILS, which have semicolons between them; with TOY_SLOW its runs take their time.
+TOY_FAILS, which have semicolons between them; with TOY_STEPS its runs take so many
+steps, of a hundredth of a second each.
 """
 
 import json
@@ -12,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-SLOW = "TOY_SLOW" in os.environ
-STEPS = 150 if SLOW else 20
+STEPS = int(os.environ.get("TOY_STEPS", 20))
 command = sys.argv[1:]
 
 
@@ -60,7 +60,7 @@ def task_run(task):
         for step in range(first + 1, steps + 1):
             rows.append(f"{2 * step},1,{0.01 * step}")
             (folder / "log.csv").write_text("\n".join([*rows, ""]))
-            if steps > STEPS or SLOW:
+            if steps > STEPS or "TOY_STEPS" in os.environ:
                 time.sleep(0.01)
             if stopped:
                 checkpoint.write_text(str(step))
