@@ -348,15 +348,14 @@ def main(options: argparse.Namespace) -> None:
     for _ in range(WARM_UP + 1):
         modes["fp32"].outer()
     peak = torch.cuda.max_memory_reserved(device) if cuda else maximum_resident()
+    modes["bf16"] = mode("bf16", graphs)
     if cuda:
         modes["tf32"] = mode("tf32", graphs)
-        modes["bf16"] = mode("bf16", graphs)
+    else:
+        modes["fp32, channels first"] = mode("fp32", False, first=True)
     if graphs:
         modes["fp32, no graph"] = mode("fp32", False)
         modes["bf16, no graph"] = mode("bf16", False)
-    if not cuda:
-        modes["bf16"] = mode("bf16", False)
-        modes["fp32, channels first"] = mode("fp32", False, True)
     public = {}
     if options.against is not None:
         public["public loop"] = public_loop(options.against, task, args, problem)
