@@ -19,6 +19,10 @@ from typing import Annotated
 import tyro
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run from anywhere: our modules can be imported only after this
+
+from utils.cli import exit_status, require
+
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -49,9 +53,22 @@ def mean_and_error(values: list[float]) -> str:
     return f"{statistics.mean(values):+.2f} ({error:.2f})"
 
 
+def check(args: Args) -> None:
+    """Raise InputError for a command line that cannot be."""
+    require(
+        len(set(args.seeds)) == len(args.seeds) >= 2,
+        f"--seeds {' '.join(map(str, args.seeds))}: expected at least two, all different",
+    )
+    for problem in args.problems:
+        task, _, file = problem.partition("=")
+        require(
+            (ROOT / f"aseqdip_{task}.py").is_file() and Path(file).is_file(),
+            f"{problem}: expected TASK=FILE, as denoising=photo.png",
+        )
+
+
 def main(args: Args) -> None:
-    if len(args.problems) * len(args.seeds) < 2 or len(args.seeds) < 2:
-        sys.exit("error: expected TASK=FILE and at least two --seeds")
+    check(args)
     differences, of_seeds = [], []
     print("| | seed | fp32 | bf16 | difference |\n| --- | --- | --- | --- | --- |")
     for problem in args.problems:
@@ -61,13 +78,16 @@ def main(args: Args) -> None:
             found = [psnr(task, file, precision, seed, args.out) for precision in PRECISIONS]
             exact.append(found[0])
             differences.append(found[1] - found[0])
-            print(f"| {task}, {Path(file).stem} | {seed} | {found[0]:.2f} | {found[1]:.2f} | "
-                  f"{differences[-1]:+.2f} |", flush=True)  # fmt: skip
-        of_seeds.append(exact[1] - exact[0])
+            print(
+                f"| {task}, {Path(file).stem} | {seed} | {found[0]:.2f} | {found[1]:.2f} | "
+                f"{differences[-1]:+.2f} |",
+                flush=True,
+            )
+        of_seeds.append(abs(exact[1] - exact[0]))
     print(f"\nbf16 minus fp32: {mean_and_error(differences)} dB over {len(differences)} pairs")
-    spread = statistics.mean(map(abs, of_seeds))
-    print(f"another seed, in fp32: {spread:.2f} dB in the mean, up or down")
+    print(f"another seed, in fp32: {statistics.mean(of_seeds):.2f} dB in the mean, up or down")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    chosen = tyro.cli(Args, description=__doc__)
+    sys.exit(exit_status(lambda: main(chosen)))

@@ -14,6 +14,7 @@ from PIL import Image
 import aseqdip_denoising
 import bench
 import bench_memory
+import precision_study
 import public_loop
 import schedule_study
 
@@ -163,3 +164,35 @@ def test_the_scan_whose_memory_is_measured_is_the_sample_s(tmp_path):
     assert kspace.shape == (3, 320, 320) and kspace.dtype == np.complex64
     whole = np.linalg.norm(mri_data.load_scan(None, None).kspace)
     assert np.linalg.norm(kspace) == pytest.approx(whole, rel=1e-4)  # birdcage maps have RSS 1
+
+
+def test_the_study_of_precisions_pairs_problems_and_seeds(picture, tmp_path, monkeypatch, capsys):
+    found = {("fp32", 0): 20.0, ("fp32", 1): 23.0, ("bf16", 0): 20.5, ("bf16", 1): 22.5}
+    monkeypatch.setattr(
+        precision_study, "psnr", lambda task, file, precision, seed, out: found[precision, seed]
+    )
+    problem = f"denoising={picture}"
+    precision_study.main(precision_study.Args((problem,), out=tmp_path))
+    told = capsys.readouterr().out
+    assert "| denoising, face | 0 | 20.00 | 20.50 | +0.50 |" in told
+    assert "bf16 minus fp32: +0.00 (0.50) dB over 2 pairs" in told
+    assert "another seed, in fp32: 3.00 dB" in told
+    for problems, seeds in (((problem,), (0,)), (("denoise=x.png",), (0, 1))):
+        wrong = precision_study.Args(problems, seeds)
+        assert exit_status(lambda wrong=wrong: precision_study.main(wrong)) == 2
+
+
+def test_the_study_of_precisions_reads_the_run_that_it_made(picture, tmp_path, monkeypatch):
+    """With a script that takes no time in place of the task's."""
+    calls = []
+
+    def run(command, **options):
+        calls.append(command)
+        folder = tmp_path / "denoising" / "aseqdip" / "face" / command[command.index("--run") + 1]
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"psnr_final": 21.0}))
+
+    monkeypatch.setattr(precision_study.subprocess, "run", run)
+    assert precision_study.psnr("denoising", str(picture), "bf16", 1, tmp_path) == 21.0
+    (command,) = calls
+    assert command[command.index("--precision") + 1] == "bf16" and "--resize" in command
