@@ -10,9 +10,10 @@ from torch import Tensor
 def upsample(x: Tensor, align_corners: bool) -> Tensor:
     """Enlarge an image to twice its height and width by bilinear interpolation.
 
-    The forward pass is PyTorch's. PyTorch's backward pass is slow on a CPU, and on CUDA it adds in
-    an order that changes from call to call. Here the backward pass is a weighted sum of slices
-    along each axis, which is several times as fast (docs/performance.md) and in a fixed order.
+    The forward pass is PyTorch's. PyTorch's backward pass is slow on a CPU for the gradient of a
+    concatenation, which is a slice of the channels, and on CUDA it adds in an order that changes
+    from call to call. Here it is a weighted sum of slices along each axis: fast for any memory
+    layout (docs/performance.md), and in a fixed order.
 
     Args:
         x: (B, C, H, W) float.
