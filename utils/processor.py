@@ -58,7 +58,7 @@ def bfloat16_speedup(device: torch.device) -> float:
     """Measure how many times as fast a convolution with its backward is in bfloat16 as in float32.
 
     The two take turns, and the quickest of each counts, which other work on the machine disturbs
-    least. On a CPU this takes a quarter of a second.
+    least. On a CPU this takes about half a second.
 
     Args:
         device: where the networks will run.
