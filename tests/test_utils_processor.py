@@ -49,6 +49,12 @@ def test_the_user_s_number_of_threads_wins(cores, monkeypatch):
     assert torch.get_num_threads() == 2
 
 
+def test_no_more_threads_than_cores_where_another_machine_began(cores):
+    cores(100, 100)
+    processor.choose_threads(64)
+    assert torch.get_num_threads() == 2
+
+
 def test_a_resumed_run_takes_the_threads_that_it_began_with(cores, tmp_path, monkeypatch, capsys):
     photo = tmp_path / "photo.png"
     Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(photo)

@@ -21,20 +21,27 @@ def choose_threads(count: int | None = None) -> None:
     """Set how many threads PyTorch computes with; OMP_NUM_THREADS, where it is set, wins.
 
     Args:
-        count: how many; without it one for each core that nothing else uses, at least one. A
-            thread without a core of its own makes all others wait, so that two threads on one
-            free core are several times slower than one (docs/performance.md).
+        count: how many, at most one for each core of this process; without it one for each core
+            that nothing else uses, at least one. A thread without a core of its own makes all
+            others wait, so that two threads on one free core are several times slower than one
+            (docs/performance.md).
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(free_cores() if count is None else count)
+        torch.set_num_threads(free_cores() if count is None else min(count, len(own_cores())))
+
+
+def own_cores() -> set[int]:
+    """Return the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 @functools.cache
 def free_cores() -> int:
     """Count the cores of this process that nothing else uses, at least one."""
     busy = psutil.cpu_percent(SAMPLE_SECONDS, percpu=True)
-    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(busy))
-    free = sum(1 - busy[core] / 100 for core in own if core < len(busy))
+    free = sum(1 - busy[core] / 100 for core in own_cores() if core < len(busy))
     return max(1, min(round(free), torch.get_num_threads()))
 
 

@@ -207,7 +207,7 @@ class Run(Callback):
     def _refuse_other_config(self) -> None:
         try:
             config = json.loads(self._path("config.json").read_text())
-            stored, threads = config["settings"], config["threads"]
+            stored, threads = config["settings"], config.get("threads")
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError, OSError) as error:
