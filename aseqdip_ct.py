@@ -37,7 +37,8 @@ from models.unet import UNet
 from operators.radon import Radon, equispaced_angles
 from utils import ct_data
 from utils.callback import Callback
-from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
+from utils.errors import InputError, require
 from utils.methods import Baseline, choose, run_methods
 from utils.metrics import attenuation_metrics, hu_metrics
 from utils.optim import Output, Update, adam, sqnorm

@@ -34,7 +34,8 @@ from operators.base import Operator
 from operators.blur import BKSEBlur, CameraBlur, LinearBlur
 from utils import blur_data, image_data
 from utils.callback import Callback
-from utils.cli import InputError, RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
+from utils.errors import InputError, require
 from utils.figures import side_by_side
 from utils.files import file_hash
 from utils.methods import Baseline, choose, run_methods

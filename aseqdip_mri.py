@@ -39,7 +39,8 @@ from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
 from utils import mri_data
 from utils.callback import Callback
-from utils.cli import RunArgs, check_size, parse_args, require, run_items, set_up_device
+from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
+from utils.errors import require
 from utils.methods import Baseline, choose, run_methods
 from utils.metrics import magnitude_metrics
 from utils.optim import Output, Update, adam, sqnorm

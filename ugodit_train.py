@@ -39,9 +39,8 @@ from models.group import Group, pack, unpack, unwrapped
 from operators.stacked import Stacked
 from utils import encoders, image_data, mri_data
 from utils.callback import Callback
-from utils.cli import (
-    check_method, exit_status, files_of, parse_args, require, set_up_device,
-)  # fmt: skip
+from utils.cli import check_method, files_of, parse_args, set_up_device
+from utils.errors import exit_status, require
 from utils.figures import curves
 from utils.files import content_hash, file_hash, write_atomically
 from utils.optim import Output, Update, adam, sqnorm

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
-from utils.cli import InputError
+from utils.errors import InputError
 
 
 def bm3d(

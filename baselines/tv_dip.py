@@ -1,6 +1,5 @@
 """TV-DIP: the deep image prior with the total variation of its image as a penalty."""
 
-import torch
 from torch import Tensor, nn
 
 from baselines.vanilla_dip import fixed_noise, perturbed

@@ -47,9 +47,10 @@ from stopping_study import SCRIPTS, problem_of
 from models.upsampling import upsample
 from operators.base import Operator
 from utils.callback import Callback
-from utils.cli import RunArgs, exit_status, require, set_up_device
+from utils.cli import RunArgs, set_up_device
+from utils.errors import exit_status, require
 from utils.graphs import WARM_UP, Graphed
-from utils.optim import Output, Update
+from utils.optim import Output
 from utils.problem import Problem
 from utils.processor import device_name
 from utils.runs import ROOT, Run, git_state

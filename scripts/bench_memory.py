@@ -26,7 +26,7 @@ from skimage.transform import resize
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import mri_data
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.runs import ROOT
 
 

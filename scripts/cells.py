@@ -15,7 +15,8 @@ from typing import Any
 
 from tables import DATASETS, QUICK_SIZE, Dataset, Method, Setting, Table
 
-from utils.cli import InputError, files_of, require
+from utils.cli import files_of
+from utils.errors import InputError, require
 from utils.files import content_hash, reason, write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -26,7 +26,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import ct_data, image_data, mri_data
-from utils.cli import InputError, exit_status, require
+from utils.errors import InputError, exit_status, require
 from utils.files import load_numpy, reason
 
 TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}

@@ -40,7 +40,8 @@ from report import write_report
 from aseqdip_mri import Args, build_problem, make_net
 from baselines.vanilla_dip import vanilla_dip
 from utils import mri_data
-from utils.cli import RunArgs, check_method, exit_status, files_of, require, set_up_device
+from utils.cli import RunArgs, check_method, files_of, set_up_device
+from utils.errors import exit_status, require
 from utils.figures import DPI
 from utils.precision import place
 from utils.problem import Problem

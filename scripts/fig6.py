@@ -57,7 +57,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from figure_files import kept, save_figure, save_notes, save_settings, save_table
 from report import write_report
 
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.figures import DPI
 from utils.randomness import stream
 

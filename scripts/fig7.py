@@ -59,10 +59,16 @@ from baselines.sart import sart
 from operators.base import Operator
 from utils import ct_data, mri_data
 from utils.callback import Callback
-from utils.cli import InputError, RunArgs, check_method, exit_status, files_of, require, set_up_device
+from utils.cli import RunArgs, check_method, files_of, set_up_device
+from utils.errors import InputError, exit_status, require
 from utils.figures import DPI
 from utils.files import (
-    DAMAGED, content_hash, file_hash, load_torch, reason, write_atomically,
+    DAMAGED,
+    content_hash,
+    file_hash,
+    load_torch,
+    reason,
+    write_atomically,
 )  # fmt: skip
 from utils.optim import Update, adam, sqnorm
 from utils.precision import place

@@ -16,7 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from utils.cli import InputError, RunFailed
+from utils.errors import InputError, RunFailed
 from utils.files import content_hash, reason, write_atomically
 from utils.runs import git_state, versions
 

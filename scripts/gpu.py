@@ -45,7 +45,7 @@ from gpu_report import failures
 from gpu_smoke import smoke
 from launch import Stop, alone
 
-from utils.cli import InputError, Interrupted, RunFailed, exit_status, require
+from utils.errors import InputError, Interrupted, RunFailed, exit_status, require
 from utils.files import reason
 from utils.precision import Precision
 from utils.runs import git_state

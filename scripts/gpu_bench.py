@@ -9,7 +9,7 @@ from typing import Any
 
 from gpu_jobs import Ended, Work
 
-from utils.cli import RunFailed
+from utils.errors import RunFailed
 
 AT_A_TIME = (1, 2, 4)  # runs, whose updates are counted
 WORTH = 1.03  # by how much more runs at a time must be quicker to be chosen

@@ -17,7 +17,7 @@ from gpu_report import summary, targets
 from launch import POLL_SECONDS, Stop, why_failed
 from stopping_study import SCRIPTS
 
-from utils.cli import Interrupted
+from utils.errors import Interrupted
 from utils.files import reason, write_atomically
 from utils.precision import Precision
 

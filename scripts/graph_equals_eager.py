@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench import Mode
 from stopping_study import SCRIPTS, problem_of
 
-from utils.cli import RunArgs, RunFailed, exit_status, require, set_up_device
+from utils.cli import RunArgs, set_up_device
+from utils.errors import RunFailed, exit_status, require
 from utils.graphs import Graphed
 
 

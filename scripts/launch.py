@@ -40,7 +40,7 @@ from cells import ROOT, Cell, Plan, Request, command_of
 from executors import Executor, Job, LocalExecutor, RayExecutor
 from tables import TABLES
 
-from utils.cli import InputError, Interrupted, RunFailed, exit_status, require
+from utils.errors import InputError, Interrupted, RunFailed, exit_status, require
 from utils.files import PARTIAL
 from utils.runs import duration
 

@@ -22,7 +22,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import mri_data
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.files import write_atomically
 
 

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from aseqdip_mri import Args, build_problem
 from baselines.cg_sense import cg_sense
 from utils import mri_data
-from utils.cli import exit_status, parse_args, require
+from utils.cli import parse_args
+from utils.errors import exit_status, require
 
 LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 # Run from anywhere: the repository's modules can be imported only after this.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.cli import InputError, exit_status, require
+from utils.errors import InputError, exit_status, require
 from utils.figures import DPI, STYLES
 from utils.files import write_atomically
 

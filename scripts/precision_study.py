@@ -21,7 +21,7 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from anywhere: our modules can be imported only after this
 
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 
 PRECISIONS = ("fp32", "bf16")
 

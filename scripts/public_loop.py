@@ -17,7 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
 from operators.radon import Radon
-from utils.cli import require
+from utils.errors import require
 from utils.problem import Problem
 
 UPDATES = {"mri": 10, "ct": 10, "denoising": 2}  # in an outer step of theirs

@@ -19,7 +19,8 @@ from reporting.data import read_material
 from reporting.markdown import write_markdown
 from reporting.page import write_page
 from reporting.tables import write_words
-from utils.cli import exit_status, require
+
+from utils.errors import exit_status, require
 from utils.files import write_atomically
 from utils.paper import paper_figures
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench import Parts
 from stopping_study import SCRIPTS, problem_of
 
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.graphs import Graphed
 from utils.optim import Output
 

@@ -31,7 +31,7 @@ import aseqdip_mri
 import aseqdip_superresolution
 from utils import ct_data, image_data, mri_data
 from utils.callback import Callback
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.methods import running_variance
 from utils.precision import place
 from utils.problem import Problem

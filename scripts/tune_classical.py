@@ -46,7 +46,7 @@ from baselines.sart import sart
 from baselines.tv import tv
 from baselines.wavelet import wavelet
 from utils import ct_data, image_data, mri_data
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.problem import Problem
 
 CPU = torch.device("cpu")

@@ -40,7 +40,7 @@ import ugodit_train
 from models.group import encoder_of
 from utils import encoders, image_data, mri_data
 from utils.callback import Callback
-from utils.cli import exit_status, require
+from utils.errors import exit_status, require
 from utils.figures import methods_curves
 from utils.files import file_hash, tree_hash, write_atomically
 from utils.methods import choose

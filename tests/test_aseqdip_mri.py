@@ -13,8 +13,8 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-import torch
 import running
+import torch
 from conftest import ROOT, small_kspace, write_fastmri
 from running import digest, log_of, metrics, stop_half_way
 

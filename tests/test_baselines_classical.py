@@ -30,7 +30,7 @@ from operators.mri import MultiCoilMRI, fft2c
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon, equispaced_angles, fourier_filter
 from utils import ct_data
-from utils.cli import InputError
+from utils.errors import InputError
 from utils.mri_data import normalise_maps
 
 SIGMA = 25 / 255

@@ -5,21 +5,20 @@ import json
 import sys
 from dataclasses import replace
 
+import bench
+import bench_memory
 import numpy as np
+import precision_study
+import public_loop
 import pytest
+import schedule_study
 import skimage.data
 import torch
 from PIL import Image
 
 import aseqdip_denoising
-import bench
-import bench_memory
-import precision_study
-import public_loop
-import schedule_study
-
 from utils import mri_data
-from utils.cli import InputError, exit_status
+from utils.errors import InputError, exit_status
 from utils.graphs import Graphed
 
 

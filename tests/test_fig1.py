@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import fig1
 import figure_files
 
-from utils.cli import InputError, exit_status
+from utils.errors import InputError, exit_status
 
 TINY = ["--device", "cpu", "--accel", 2, "--width", 4, "--steps", 20, "--levels", 0, 0.5]
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import fig6
 
-from utils.cli import exit_status
+from utils.errors import exit_status
 
 
 def run(monkeypatch, *flags):

@@ -20,7 +20,7 @@ from models.unet import UNet
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity
 from utils.callback import Callback
-from utils.cli import exit_status
+from utils.errors import exit_status
 from utils.runs import Run
 
 TINY = ["--device", "cpu", "--width", 4, "--patch", 32, "--batch", 2, "--train-steps", 12]

@@ -9,13 +9,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
-import skimage.data
-import torch
-from conftest import ROOT
-from PIL import Image
-
 import bench
 import gpu
 import gpu_bench
@@ -24,10 +17,17 @@ import gpu_jobs
 import gpu_report
 import gpu_smoke
 import graph_equals_eager
-
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from conftest import ROOT
 from executors import Job, spawn
+from PIL import Image
 from stopping_study import SCRIPTS
-from utils.cli import Interrupted, check_method, exit_status, parse_args
+
+from utils.cli import check_method, parse_args
+from utils.errors import Interrupted, exit_status
 from utils.graphs import Graphed
 from utils.methods import choose
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from bench import Parts
+from stopping_study import SCRIPTS, problem_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench import Parts
 from baselines.tv_dip import total_variation
-from stopping_study import SCRIPTS, problem_of
 from utils.optim import Output
 
 # Operations that bring a number to the host, whose result's shape depends on values, or that

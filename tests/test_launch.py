@@ -25,7 +25,8 @@ import launch
 import plot_steps
 from tables import TABLES
 
-from utils.cli import InputError, parse_args
+from utils.cli import parse_args
+from utils.errors import InputError
 from utils.methods import choose
 
 FIG8 = [

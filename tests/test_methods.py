@@ -20,7 +20,7 @@ import aseqdip_mri
 import aseqdip_superresolution
 from baselines.nlm import nlm
 from utils import encoders, runs
-from utils.cli import InputError
+from utils.errors import InputError
 from utils.methods import converted
 
 SCRIPTS = {

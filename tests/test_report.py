@@ -9,15 +9,15 @@ import pytest
 import skimage.data
 from chromium import Browser
 from PIL import Image
-from running import as_process, call, load, run_folder
-
-import aseqdip_ct
-import aseqdip_denoising
 from reporting.curves import average, ticks
 from reporting.data import Cell, read_material, read_run, summarise
 from reporting.differences import differences
 from reporting.page import embed, picture_side
 from reporting.tables import signed
+from running import as_process, call, load, run_folder
+
+import aseqdip_ct
+import aseqdip_denoising
 
 TINY = ["--width", "4", "--K", "10", "--log-every", "2", "--device", "cpu"]
 

@@ -27,7 +27,7 @@ from operators.pixels import Identity, PixelMask
 from operators.stacked import Stacked
 from utils import encoders
 from utils.callback import Callback
-from utils.cli import InputError
+from utils.errors import InputError
 from utils.randomness import stream
 
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -11,7 +11,7 @@ from skimage import data, transform
 from test_models_bkse import public_shapes, random_state
 
 from utils import blur_data
-from utils.cli import InputError
+from utils.errors import InputError
 
 
 def generator(seed=0):

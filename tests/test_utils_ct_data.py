@@ -9,11 +9,17 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from utils import ct_data
-from utils.cli import InputError
 from utils.ct_data import (
-    Units, attenuation, load_sinogram, load_slice, make_physical, make_units, photon_noise,
+    Units,
+    attenuation,
+    load_sinogram,
+    load_slice,
+    make_physical,
+    make_units,
+    photon_noise,
     pixel_size,
 )  # fmt: skip
+from utils.errors import InputError
 
 
 def small():

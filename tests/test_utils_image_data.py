@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from utils import image_data
-from utils.cli import InputError
+from utils.errors import InputError
 from utils.image_data import box_mask, load_mask, load_picture, random_mask
 
 

@@ -5,10 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from skimage import data, metrics as skimage_metrics
+from skimage import data
+from skimage import metrics as skimage_metrics
 
 from utils.metrics import (
-    attenuation_metrics, hu_metrics, image_metrics, magnitude_metrics, nmse, psnr, ssim,
+    attenuation_metrics,
+    hu_metrics,
+    image_metrics,
+    magnitude_metrics,
+    nmse,
+    psnr,
+    ssim,
 )  # fmt: skip
 
 

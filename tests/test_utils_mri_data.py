@@ -7,7 +7,7 @@ import torch
 from conftest import small_kspace, write_fastmri
 
 from utils import mri_data
-from utils.cli import InputError
+from utils.errors import InputError
 
 
 def generator(seed=0):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from utils import runs
-from utils.cli import InputError
+from utils.errors import InputError
 from utils.runs import Run, duration
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.bkse import KERNEL_CHANNELS, BlurNet, kernel_shape
 from operators.blur import CameraBlur
-from utils.cli import InputError, require
+from utils.errors import InputError, require
 from utils.files import file_hash, load_numpy, reason
 from utils.image_data import read_grey
 

@@ -1,7 +1,6 @@
 """The door of every script: flags, device, and errors as one line."""
 
 import dataclasses
-import errno
 import functools
 import math
 import os
@@ -16,6 +15,7 @@ import torch
 import tyro
 
 from utils import processor
+from utils.errors import exit_status, require
 from utils.precision import Precision
 
 ArgsT = TypeVar("ArgsT")
@@ -47,18 +47,6 @@ class RunArgs:
 # What --fast changes, and what --quick and --schedule fast do: these are then the defaults.
 FAST: dict[str, Any] = dict(precision="bf16")
 QUICKEST: dict[str, Any] = dict(precision="auto")
-
-
-class InputError(ValueError):
-    """A user's mistake: the message says what was got, what was expected and what to do."""
-
-
-class RunFailed(RuntimeError):
-    """A run that cannot go on, such as a loss that became NaN."""
-
-
-class Interrupted(RuntimeError):
-    """A run that was stopped by Ctrl-C or SIGTERM after saving its state."""
 
 
 def parse_args(
@@ -151,50 +139,6 @@ def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes or also(p))
     require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
     return found
-
-
-def exit_status(action: Callable[[], None]) -> int:
-    """Run an action and turn its failure into one line on stderr and an exit status.
-
-    Args:
-        action: what is run.
-
-    Returns:
-        0; 2 for an InputError or a file system that refuses; 1 for a RunFailed, a full disk or a
-        device out of memory; 130 if interrupted. Any other exception is a defect and passes
-        through with its traceback.
-    """
-    try:
-        action()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        print(str(error), file=sys.stderr)
-        return 130
-    except (MemoryError, RuntimeError) as error:
-        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not memory and "allocate memory" not in str(error):  # what PyTorch says on a CPU
-            raise
-        advice = "out of memory; lower --width, take a smaller image or another --device"
-        print(f"error: {advice} ({str(error).splitlines()[0]})", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; a checkpoint, if one was written, was kept", file=sys.stderr)
-        return 130
-    except OSError as error:
-        print(f"error: {error.filename or 'file system'}: {error.strerror}", file=sys.stderr)
-        return 1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else 2
-    return 0
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise InputError with the message unless the condition holds."""
-    if not condition:
-        raise InputError(message)
 
 
 def check_method(args: Any) -> None:

@@ -15,7 +15,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from utils import image_data
-from utils.cli import InputError, require
+from utils.errors import InputError, require
 from utils.files import load_numpy, reason
 
 MIN_SIDE = image_data.MIN_SIDE

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.group import encoder_of, unwrapped
-from utils.cli import InputError, require
+from utils.errors import InputError, require
 from utils.files import DAMAGED, file_hash, load_torch, reason, write_atomically
 
 KIND = "UGoDIT encoder 1"

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from utils.cli import InputError, require
+from utils.errors import InputError, require
 
 PARTIAL = ".partial"
 DAMAGED = (  # what reading a damaged file of torch.save, and looking into it, can raise

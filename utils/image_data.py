@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage.transform import resize
 from torch import Tensor
 
-from utils.cli import InputError, require
+from utils.errors import InputError, require
 from utils.files import load_numpy, reason
 
 MIN_SIDE = 32  # pixels; three poolings leave 4

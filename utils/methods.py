@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from operators.base import Operator
 from utils import encoders
 from utils.callback import Callback
-from utils.cli import InputError, Interrupted, require
 from utils.comparison import Outcome, compare
+from utils.errors import InputError, Interrupted, require
 from utils.files import tree_hash
 from utils.precision import place
 from utils.problem import Problem

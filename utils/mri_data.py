@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from skimage.transform import resize
 
 from operators import mri
-from utils.cli import InputError, require
+from utils.errors import InputError, require
 from utils.files import content_hash, load_numpy, write_atomically
 
 MIN_SIDE = 32  # pixels; three poolings leave 4

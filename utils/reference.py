@@ -11,7 +11,8 @@ from torch import Tensor
 
 from baselines.ref_guided_dip import nearest_reference
 from operators.base import Operator
-from utils.cli import files_of, require
+from utils.cli import files_of
+from utils.errors import require
 from utils.files import file_hash
 
 

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from utils import processor
 from utils.callback import Callback
-from utils.cli import InputError, Interrupted, RunFailed, require
+from utils.errors import InputError, Interrupted, RunFailed, require
 from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, reason, write_atomically
 
 try:
