@@ -40,7 +40,5 @@ def biharmonic(
         nothing.
     """
     check_problem("biharmonic", y, A, PixelMask)
-    x_hat = inpaint_biharmonic(
-        y[0].double().cpu().numpy(), ~A.mask.cpu().numpy(), channel_axis=0
-    )
+    x_hat = inpaint_biharmonic(y[0].double().cpu().numpy(), ~A.mask.cpu().numpy(), channel_axis=0)
     return torch.from_numpy(x_hat)[None].to(y)

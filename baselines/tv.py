@@ -143,7 +143,5 @@ class _LengthSum(sigpy.prox.Prox):
     def _prox(self, alpha: float, input: np.ndarray) -> np.ndarray:
         length = np.sqrt((np.abs(input) ** 2).sum(axis=0))
         threshold = alpha * self.lamda
-        removed = np.divide(
-            threshold, length, out=np.ones_like(length), where=length > threshold
-        )
+        removed = np.divide(threshold, length, out=np.ones_like(length), where=length > threshold)
         return (1 - removed) * input

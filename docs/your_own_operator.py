@@ -1,6 +1,6 @@
 """aSeqDIP on an operator of your own; docs/your_own_operator.md walks through it.
 
-    python docs/your_own_operator.py
+python docs/your_own_operator.py
 """
 
 import sys

@@ -70,9 +70,7 @@ class AdapterLevel(nn.Module):
         super().__init__()
         # The order and number of modules make the parameters' names, such as down.1.weight.
         down: list[nn.Module] = [] if outermost else [nn.LeakyReLU(0.2)]
-        down.append(
-            nn.Conv2d(outer_channels, inner_channels, 4, stride=2, padding=1, bias=False)
-        )
+        down.append(nn.Conv2d(outer_channels, inner_channels, 4, stride=2, padding=1, bias=False))
         up: list[nn.Module] = [
             nn.ReLU(),
             nn.ConvTranspose2d(

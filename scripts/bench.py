@@ -455,9 +455,7 @@ def report(found: dict[str, Any]) -> None:
     print(f"peak memory {found['peak memory, GiB']:.2f} GiB")
     if "set-up, seconds" not in found:
         return
-    print(
-        f"log and checkpoints: {found['log and checkpoints, share of a run']:.2%} of a run"
-    )
+    print(f"log and checkpoints: {found['log and checkpoints, share of a run']:.2%} of a run")
     for name, seconds in found["set-up, seconds"].items():
         print(f"from start to the first update, {name}: {seconds:.1f} s"
               if name != "imports alone" else f"imports: {seconds:.1f} s")  # fmt: skip
@@ -483,9 +481,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, help="threads of PyTorch on a CPU")
     parser.add_argument("--rounds", type=positive, default=9, help="turns of each mode")
     parser.add_argument("--seconds", type=float, default=0.5, help="at least so long a turn")
-    parser.add_argument(
-        "--logged", type=positive, help="outer steps of a logged run, on a CPU 100"
-    )
+    parser.add_argument("--logged", type=positive, help="outer steps of a logged run, on a CPU 100")
     parser.add_argument(
         "--steps-only", action="store_true", help="leave out set-up, log and checkpoints"
     )

@@ -91,9 +91,7 @@ def measure(
         run.open(problem.score, y, A)
         net = place(make_net(args, "unet", y, A), y.device, args.precision)
         print(f"{scan.item}: input {KINDS[kind]}, sigma {sigma:g}")
-        x_hat = vanilla_dip(
-            y, A, net, z0=z, steps=args.K, lr=args.lr, seed=args.seed, callback=run
-        )
+        x_hat = vanilla_dip(y, A, net, z0=z, steps=args.K, lr=args.lr, seed=args.seed, callback=run)
         run.close()
         distance = (z - problem.x_true).norm() / problem.x_true.norm()
         run.finish(

@@ -369,9 +369,7 @@ def claims(found: dict[str, list[dict[str, Any]]], noise: list[float]) -> list[s
     ]
 
 
-def draw_figure(
-    setting: Setting, found: dict[str, list[dict[str, Any]]], seeds: int
-) -> Figure:
+def draw_figure(setting: Setting, found: dict[str, list[dict[str, Any]]], seeds: int) -> Figure:
     """Draw the signal, its reconstructions, the error over iterations, and the closed forms."""
     figure = Figure(figsize=(13, 7.5), dpi=DPI)
     FigureCanvasAgg(figure)
@@ -449,9 +447,7 @@ def run(setting: Setting, seeds: int, folder: Path) -> dict[str, list[dict[str, 
 
 def main(options: argparse.Namespace) -> None:
     require(options.seeds >= 1, f"--seeds {options.seeds}: expected at least 1")
-    require(
-        options.iterations >= 10, f"--iterations {options.iterations}: expected at least 10"
-    )
+    require(options.iterations >= 10, f"--iterations {options.iterations}: expected at least 10")
     require(options.width >= 1, f"--width {options.width}: expected at least 1")
     require(0 < options.lr < math.inf, f"--lr {options.lr}: expected a number above 0")
     setting = Setting(

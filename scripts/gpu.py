@@ -61,9 +61,13 @@ class Args:
     data: tyro.conf.Positional[Path]  # folder that holds mri, ct and cbsd68
     out: tyro.conf.Positional[Path]  # folder for everything that is made
     minutes: float = 9.0  # for the whole command
-    parts: tuple[Literal["smoke", "bench", "campaign"], ...] = PARTS  # which; of others, what an earlier call measured is kept
+    parts: tuple[Literal["smoke", "bench", "campaign"], ...] = (
+        PARTS  # which; of others, what an earlier call measured is kept
+    )
     precision: Precision = "bf16"  # of the campaign's networks
-    at_a_time: int | None = None  # runs of the campaign at the same time; without it what bench found best
+    at_a_time: int | None = (
+        None  # runs of the campaign at the same time; without it what bench found best
+    )
     against: Path | None = None  # checkout of the authors' Aseq_DIP, for bench
     dry_run: bool = False  # tiny sizes on the CPU, to try the command itself
 
@@ -189,7 +193,9 @@ def main(args: Args) -> None:
             work.say(f"written: {out / 'gpu.md'}")
     failed = failures(record)
     if failed:
-        raise RunFailed(f"{len(failed)} steps failed: {', '.join(failed)}; {out / 'gpu.md'} says why")
+        raise RunFailed(
+            f"{len(failed)} steps failed: {', '.join(failed)}; {out / 'gpu.md'} says why"
+        )
 
 
 if __name__ == "__main__":

@@ -147,7 +147,9 @@ def campaign_commands(
             if method not in methods_of(setting.task):
                 continue
             flags = read_flags(shlex.split(setting.flags))
-            flags |= read_flags([*work.scale.flags, *work.scale.campaign_flags.get(setting.task, ())])
+            flags |= read_flags(
+                [*work.scale.flags, *work.scale.campaign_flags.get(setting.task, ())]
+            )
             file = () if setting.file is None else ("--data", str(work.data / setting.file))
             commands[f"{setting.name}: {method}"] = (
                 f"aseqdip_{setting.task}.py", *file,

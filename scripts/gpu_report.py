@@ -81,7 +81,9 @@ def failures(record: dict[str, Any]) -> list[str]:
     failed = [name for name, found in record["smoke"].items()
               if not found["ok"] and found.get("status") is not None]  # fmt: skip
     failed += [f"bench {name}" for name, found in record["bench"].items() if "failed" in found]
-    failed += [run["name"] for run in record["campaign"].get("runs", []) if run["state"] == "failed"]
+    failed += [
+        run["name"] for run in record["campaign"].get("runs", []) if run["state"] == "failed"
+    ]
     failed += [part for part, p in record["parts"].items() if p["state"].startswith("failed")]
     return failed
 
@@ -93,7 +95,8 @@ def summary(record: dict[str, Any]) -> str:
         "",
         f"{record['device']}, driver {record['driver']}, CUDA {record['cuda']}, PyTorch "
         f"{record['torch']}, {record['cores']} cores; commit {record['commit']}"
-        + (" with changes" if record["dirty"] else "") + ".",
+        + (" with changes" if record["dirty"] else "")
+        + ".",
         "",
         *table("part", "state", "seconds"),
         *(row(part, p["state"], f"{p['seconds']:.0f}") for part, p in record["parts"].items()),

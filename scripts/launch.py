@@ -60,13 +60,19 @@ COMPARISON = re.compile(r"^  comparison, curves and table: (.+)$", re.MULTILINE)
 @dataclass
 class Args:
     table: tyro.conf.Positional[Literal[tuple(TABLES)]]  # which table or figure
-    data: Path | None = None  # folder of images, or of the folders fastmri, aapm, cbsd68, ffhq; or one file
+    data: Path | None = (
+        None  # folder of images, or of the folders fastmri, aapm, cbsd68, ffhq; or one file
+    )
     images: int | None = None  # how many of a folder; without it as many as the paper took
     seeds: tuple[int, ...] = (0,)  # of the weights; every image is run with each
     out: Path = Path("results")  # folder for everything that is made
     quick: bool = False  # the task scripts' --quick, and pictures of 128x128
-    reference: Path | None = None  # prior data for Ref-Guided DIP: an image of someone else, or a folder
-    bkse_weights: Path | None = None  # of the paper's blur, GOPRO_wVAE.pth; without it a stand-in is used
+    reference: Path | None = (
+        None  # prior data for Ref-Guided DIP: an image of someone else, or a folder
+    )
+    bkse_weights: Path | None = (
+        None  # of the paper's blur, GOPRO_wVAE.pth; without it a stand-in is used
+    )
     executor: Literal["local", "ray"] = "local"  # this machine, or a Ray cluster
     workers: int = 1  # local: runs at a time on each GPU, or on the CPU
     gpus_per_run: float = 1.0  # ray: share of a GPU that each run takes
@@ -347,9 +353,7 @@ def launch(args: Args, flags: tuple[str, ...]) -> None:
     if any(statuses):
         raise RunFailed("the runs are kept, but what is made of them is not complete")
     if plan.count("failed"):
-        raise RunFailed(
-            f"{plan.count('failed')} cells failed; the same command tries them again"
-        )
+        raise RunFailed(f"{plan.count('failed')} cells failed; the same command tries them again")
 
 
 def run_cells(args: Args, plan: Plan) -> None:
@@ -372,9 +376,7 @@ def main() -> int:
     if "--" in own:
         split = own.index("--")
         own, flags = own[:split], own[split + 1 :]
-    args = tyro.cli(
-        Args, args=own, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    args = tyro.cli(Args, args=own, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: launch(args, tuple(flags)))
 
 

@@ -109,6 +109,7 @@ def public_loop(folder: Path, task: str, args: Any, problem: Problem) -> PublicL
     channels = 2 if task == "mri" else y.shape[1]
     net = MediumUNet(n_channels=channels, n_classes=channels).to(y.device)
     if task == "denoising":
+
         def loss(z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
             mse = torch.nn.functional.mse_loss
             return mse(x, y) + mse(z, x), x

@@ -56,11 +56,15 @@ AIR = 16  # pixels around MR_small, which shows tissue up to its borders
 
 @dataclass
 class Args:
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # for denoising and inpainting; none that a table scores
+    pictures: Annotated[
+        tuple[Path, ...], tyro.conf.Positional
+    ] = ()  # for denoising and inpainting; none that a table scores
     tasks: tuple[Literal["mri", "ct", "denoising", "inpainting"], ...] = (
         "mri", "ct", "denoising", "inpainting",
     )  # fmt: skip
-    crop: int = 160  # side in pixels of a picture's centre; smaller than that pictures stay as they are
+    crop: int = (
+        160  # side in pixels of a picture's centre; smaller than that pictures stay as they are
+    )
     cache: Path = Path("results")  # folder for cache/, the sensitivity maps
 
 

@@ -348,9 +348,7 @@ def test_a_damaged_or_foreign_checkpoint_is_said_so(scan, tmp_path, monkeypatch,
     assert metrics(checkpoint.parent)["steps"] == 24
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(
-    scan, tmp_path, monkeypatch, capsys
-):
+def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(scan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(runs, "CHECKPOINT_SHARE", 1e9)
     sqnorm, calls = aseqdip_mri.sqnorm, []

@@ -243,9 +243,7 @@ def test_l1_wavelet_of_one_coil_is_soft_thresholding():
     assert relative_error(x_hat[0, 0], torch.from_numpy(expected)) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "method", [cg_sense, l1_wavelet, tv], ids=lambda method: method.__name__
-)
+@pytest.mark.parametrize("method", [cg_sense, l1_wavelet, tv], ids=lambda method: method.__name__)
 def test_mri_methods_beat_zero_filling_and_keep_the_phase(method):
     A = make_mri((64, 60), n_coils=8, sampled=0.45)
     x_true = complex_blocks(64, 60) * A.support

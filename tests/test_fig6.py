@@ -190,7 +190,8 @@ def test_the_script_writes_what_it_measured_and_measures_once(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "flags", [("--seeds", 0), ("--iterations", 1), ("--lr", -1), ("--sensitivity", "--lr", 1e-3)],
+    "flags",
+    [("--seeds", 0), ("--iterations", 1), ("--lr", -1), ("--sensitivity", "--lr", 1e-3)],
 )
 def test_bad_flags_are_one_line(flags, tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, *flags, "--out", tmp_path / "out") == 2

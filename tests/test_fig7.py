@@ -69,9 +69,7 @@ def test_the_weights_stay_and_only_z_moves():
             images.append(x)
 
     z0 = y.clone()
-    fig7.autoencoder_reconstruction(
-        y, Identity((1, 16, 16)), net, z0=z0, steps=3, callback=Watch()
-    )
+    fig7.autoencoder_reconstruction(y, Identity((1, 16, 16)), net, z0=z0, steps=3, callback=Watch())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     assert all(weight.grad is None for weight in net.parameters())
     assert torch.equal(z0, y) and not torch.equal(images[0], images[2])

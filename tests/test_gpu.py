@@ -74,7 +74,9 @@ def test_all_parts_and_then_only_what_is_left(toys, tmp_path, capsys, monkeypatc
     assert record["bench"]["throughput"]["best"] == 2
     runs = record["campaign"]["runs"]
     assert [run["state"] for run in runs] == ["done"] * 5 and record["campaign"]["at a time"] == 2
-    assert len(record["campaign"]["notes"]) == sum(s.file is not None for s in gpu_campaign.SETTINGS)
+    assert len(record["campaign"]["notes"]) == sum(
+        s.file is not None for s in gpu_campaign.SETTINGS
+    )
     assert "| MRI 4x, sample: aseqdip | done | 20.00 | 30.00 |" in page
     assert len(page.splitlines()) <= gpu_report.MAX_LINES
 
@@ -109,9 +111,7 @@ def test_a_failure_stops_nothing_that_comes_after_it(toys, tmp_path, capsys, mon
     assert record["parts"]["campaign"]["state"] == "done"
 
 
-def test_when_the_time_is_up_runs_are_cut_and_go_on_with_the_next_call(
-    toys, tmp_path, monkeypatch
-):
+def test_when_the_time_is_up_runs_are_cut_and_go_on_with_the_next_call(toys, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_STEPS", "100000")
     status, record, page = measured(tmp_path, parts=("campaign",), minutes=3 / 60)
     assert status == 0 and record["parts"]["campaign"]["state"] == "cut, the time was up"
@@ -189,7 +189,9 @@ def test_the_scripts_take_every_command(tmp_path, monkeypatch):
 def test_a_run_of_the_campaign_for_real(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "BEGUN", time.monotonic())
     monkeypatch.setattr(
-        gpu_campaign, "SETTINGS", [s for s in gpu_campaign.SETTINGS if s.name == "denoising 15, 0010"]
+        gpu_campaign,
+        "SETTINGS",
+        [s for s in gpu_campaign.SETTINGS if s.name == "denoising 15, 0010"],
     )
     picture = tmp_path / "data" / "cbsd68" / "0010.png"
     picture.parent.mkdir(parents=True)
@@ -203,7 +205,9 @@ def test_a_run_of_the_campaign_for_real(tmp_path, monkeypatch):
 
 
 def test_graphs_and_kernels_are_compared_for_real(capsys):
-    options = SimpleNamespace(task="ct", size=32, width=4, steps=2, device="cpu", deterministic=False)
+    options = SimpleNamespace(
+        task="ct", size=32, width=4, steps=2, device="cpu", deterministic=False
+    )
     graph_equals_eager.main(options)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["graph equals eager"] and found["eager equals eager"] and found["finite"]

@@ -325,9 +325,7 @@ def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatc
         monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, *arguments], "no reference for itself"
     )
     arguments[-1] = tmp_path / "nothing"
-    running.refused(
-        monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, *arguments], "no such file"
-    )
+    running.refused(monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, *arguments], "no such file")
     # Of two it takes the one whose own reconstruction is nearer, whatever its scale.
     reference = tmp_path / "reference"
     np.save(reference / "far.npy", 1000 * np.random.default_rng(0).random((48, 44)) - 1000)

@@ -241,7 +241,7 @@ def test_of_points_single_ones_outside_the_calibration_square_are_held_out(shape
 def test_rows_of_samples_are_not_columns():
     A = make_mri(line_mask((64, 40)).T.contiguous())
     held = A.hold_out(0.2, generator())[0]
-    assert 1 < held.any(dim=0).sum() and not torch.equal(held, held.any(dim=0) & A.mask)
+    assert held.any(dim=0).sum() > 1 and not torch.equal(held, held.any(dim=0) & A.mask)
     assert not (held & central_square(A.mask)).any()
 
 

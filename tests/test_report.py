@@ -515,7 +515,7 @@ def test_drawn_figures_stand_with_their_notes_and_tables(tmp_path):
     page, text = page_and_text(tmp_path)
     assert "There is no finished run" not in page + text
     assert '<h3>Figure 7 (mri)</h3><figure class="drawn"><img alt="Figure 7 (mri)" ' in page
-    assert "src=\"data:image/jpeg;base64," in page
+    assert 'src="data:image/jpeg;base64,' in page
     assert "<td>&lt;b&gt;</td><td>20.12</td>" in page and "<td>y</td><td>7</td>" in page
     assert "It is &lt;below&gt; the direct one." in page
     assert "<code>python fig7.py --quick</code>, commit 0123456789<" in page

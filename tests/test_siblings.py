@@ -346,9 +346,7 @@ def test_the_composite_keeps_known_pixels_and_the_hole_is_scored(
     folder = run_folder(tmp_path / "out", task, "item")
     found, mask = metrics(folder), np.load(folder / "mask.npy")
     x_true = image_data.read_pixels(item)
-    raw, composite = (
-        np.load(folder / f"reconstruction{name}.npy") for name in ("", "_composite")
-    )
+    raw, composite = (np.load(folder / f"reconstruction{name}.npy") for name in ("", "_composite"))
     np.testing.assert_allclose(composite[mask], x_true[mask], atol=1e-6)
     np.testing.assert_array_equal(composite[~mask], raw[~mask])
     mse = ((raw.clip(0, 1) - x_true)[~mask] ** 2).mean()
@@ -362,9 +360,7 @@ def test_the_composite_keeps_known_pixels_and_the_hole_is_scored(
 
 
 @pytest.mark.parametrize("task", ["inpainting"])
-def test_a_mask_may_move_without_making_another_run(
-    task, arguments, tmp_path, monkeypatch, capsys
-):
+def test_a_mask_may_move_without_making_another_run(task, arguments, tmp_path, monkeypatch, capsys):
     mask = np.random.default_rng(0).random((48, 40)) < 0.7
     (tmp_path / "sub").mkdir()
     for path in (tmp_path / "m.npy", tmp_path / "sub" / "other.npy"):

@@ -118,9 +118,7 @@ def test_stacked_operators_are_a_block_diagonal_matrix():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 102, dtype=torch.float64, generator=generator)
     v = torch.randn(2, 84, dtype=torch.float64, generator=generator)
-    blocks = [
-        torch.func.jacrev(P)(torch.zeros(1, *P.in_shape, dtype=torch.float64)) for P in parts
-    ]
+    blocks = [torch.func.jacrev(P)(torch.zeros(1, *P.in_shape, dtype=torch.float64)) for P in parts]
     matrix = torch.block_diag(
         *(b.reshape(np.prod(P.out_shape), -1) for b, P in zip(blocks, parts, strict=True))
     )

@@ -84,7 +84,9 @@ def test_only_the_calls_after_the_warm_up_are_replayed(monkeypatch):
     calls, captures = [], []
     monkeypatch.setattr(Replayed, "_call_aside", lambda self, z: calls.append(z) or (z,))
     capture = Replayed._capture
-    monkeypatch.setattr(Replayed, "_capture", lambda self, z: captures.append(z) or capture(self, z))
+    monkeypatch.setattr(
+        Replayed, "_capture", lambda self, z: captures.append(z) or capture(self, z)
+    )
     graphed = Replayed(lambda z: (2 * z,))
     for z in images(WARM_UP + 3):
         assert torch.equal(*graphed(z)[:1], 2 * z)  # on the CPU

@@ -65,9 +65,7 @@ def compare(parent: Path, problem: Problem, outcomes: list[Outcome]) -> None:
     metrics = {o.name: o.metrics() for o in outcomes}
     _save_pictures(folder, problem, outcomes, metrics)
     _save_curves(folder, problem, outcomes, metrics)
-    rows = [
-        {"method": o.name, "failure": o.failure, **metrics[o.name]} for o in outcomes
-    ]
+    rows = [{"method": o.name, "failure": o.failure, **metrics[o.name]} for o in outcomes]
     direct = next((m for m in metrics.values() if "psnr_input" in m), None)
     if direct is not None:
         rows.insert(
@@ -100,7 +98,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         lines.append(
             (
                 row["method"],
-                _figures(row, "final") + (f" at {row['step_final']}" if "step_final" in row else ""),
+                _figures(row, "final")
+                + (f" at {row['step_final']}" if "step_final" in row else ""),
                 _figures(row, "ema"),
                 f"{_db(row, 'psnr_stopped')} at {row['step_stopped']}"
                 if "psnr_stopped" in row

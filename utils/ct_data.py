@@ -110,7 +110,8 @@ def load_slice(path: Path | None, sample: str, side: int | None) -> Slice:
         name = SAMPLES[sample]
         file = get_testdata_file(name, download=False)
         require(
-            file is not None, f"the installed pydicom lacks its test file {name}; reinstall it: "
+            file is not None,
+            f"the installed pydicom lacks its test file {name}; reinstall it: "
             "pip install --force-reinstall pydicom",
         )
         scan = _load_dicom(Path(file), sample, f"pydicom's {name}")
@@ -206,9 +207,7 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
         raise InputError(
             f"{path}: this DICOM file cannot be decoded, damaged or cut short ({reason(error)})"
         ) from error
-    require(
-        values.ndim == 2, f"{path}: expected a grey slice (H, W), got pixels of {values.shape}"
-    )
+    require(values.ndim == 2, f"{path}: expected a grey slice (H, W), got pixels of {values.shape}")
     return Slice(item, source, values, is_hu=True, pixel_mm=pixel_mm)
 
 
@@ -302,7 +301,8 @@ def load_sinogram(path: Path, angles: str | None) -> Sinogram:
     require(bool(np.isfinite(y).all()), f"{path}: the sinogram holds NaN or Inf; repair it")
     require(bool((y > 0).any()), f"{path}: no positive line integral in it; was the log taken?")
     require(
-        angles is not None, "--angles: say how many views over 180 degrees --sinogram holds, or "
+        angles is not None,
+        "--angles: say how many views over 180 degrees --sinogram holds, or "
         "give a file of angles in degrees",
     )
     if angles.isdecimal():
@@ -390,9 +390,7 @@ def photon_noise(p: Tensor, photons: float, generator: torch.Generator) -> tuple
     Reference:
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 4.1: y_i = I0 exp(-[A x]_i).
     """
-    require(
-        0 < photons < math.inf, f"--photons {photons:g}: expected a number of photons above 0"
-    )
+    require(0 < photons < math.inf, f"--photons {photons:g}: expected a number of photons above 0")
     counts = torch.poisson(photons * torch.exp(-p.double().cpu()), generator=generator)
     noisy = torch.log(photons / counts.clamp(min=1))
     return noisy.to(p), int((counts == 0).sum())

@@ -76,7 +76,7 @@ def read(path: Path, task: str) -> dict[str, Any]:
     require(path.is_file(), f"{path}: no such file; ugodit_train.py makes encoders")
     try:
         encoder = load_torch(path)
-        if not isinstance(encoder, dict) or not KEYS <= encoder.keys():
+        if not isinstance(encoder, dict) or not encoder.keys() >= KEYS:
             raise ValueError("it holds something else")
         if encoder["kind"] != KIND:
             raise ValueError(f"expected {KIND}, got {encoder['kind']}")

@@ -69,8 +69,7 @@ class Baseline:
         self.settings = {
             name: settings.get(name, parameter.default)
             for name, parameter in parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY
-            and name not in {"z0", "callback", *takes}
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in {"z0", "callback", *takes}
         }
         unknown = settings.keys() - self.settings.keys()
         if unknown:

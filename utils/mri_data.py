@@ -78,7 +78,8 @@ def load_sample() -> Scan:
     """
     path = get_testdata_file("examples_overlay.dcm", download=False)
     require(
-        path is not None, "the installed pydicom lacks its test file examples_overlay.dcm; "
+        path is not None,
+        "the installed pydicom lacks its test file examples_overlay.dcm; "
         "reinstall it: pip install --force-reinstall pydicom",
     )
     pixels = pydicom.dcmread(path).pixel_array  # (300, 484)
@@ -103,7 +104,8 @@ def training_scans() -> list[Scan]:
     """
     path = get_testdata_file("MR_small.dcm", download=False)
     require(
-        path is not None, "the installed pydicom lacks its test file MR_small.dcm; reinstall it: "
+        path is not None,
+        "the installed pydicom lacks its test file MR_small.dcm; reinstall it: "
         "pip install --force-reinstall pydicom",
     )
     pixels = pydicom.dcmread(path).pixel_array  # (64, 64)

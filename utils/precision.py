@@ -35,9 +35,7 @@ class Bfloat16(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Compute f(z) in z's dtype."""
-        weights = {
-            name: self.net.get_parameter(name).to(torch.bfloat16) for name in self.rounded
-        }
+        weights = {name: self.net.get_parameter(name).to(torch.bfloat16) for name in self.rounded}
         x = torch.func.functional_call(self.net, weights, z.to(torch.bfloat16))
         return x.to(z.dtype)
 

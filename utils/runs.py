@@ -106,8 +106,7 @@ class Run(Callback):
         self.settings = {
             field.name: getattr(args, field.name)
             for field in fields(args)
-            if field.name not in {*RUN_FLAGS, *ignored}
-            and field.type not in (Path, Path | None)
+            if field.name not in {*RUN_FLAGS, *ignored} and field.type not in (Path, Path | None)
         }
         self.settings["hyperparameters"] = hyperparameters or {}
         self.settings["data_sha256"] = [None if a is None else content_hash(a) for a in data]
@@ -611,8 +610,7 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
             )
     work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
     print(
-        f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} "
-        f"on {metrics['device']}"
+        f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"
     )
     print(f"  pictures, reconstruction and figures: {folder}")
 

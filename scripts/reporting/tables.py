@@ -141,8 +141,11 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
         direct=direct,
         devices=devices,
         precisions=sorted(
-            {run.settings["precision"] for run in table.runs()
-             if run.metrics.get("steps") and "precision" in run.settings}
+            {
+                run.settings["precision"]
+                for run in table.runs()
+                if run.metrics.get("steps") and "precision" in run.settings
+            }
         ),
         items=sorted({cell.item for cell in table.cells if cell.run}),
         states=_states(table),
