@@ -24,29 +24,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.es_dip import es_dip
-from baselines.fbp import fbp
-from baselines.ref_guided_dip import ref_guided_dip
-from baselines.sart import sart
-from baselines.self_guided_dip import self_guided_dip
-from baselines.sgld_dip import sgld_dip
-from baselines.tv import LAMBDA_TV, tv
-from baselines.tv_dip import tv_dip
-from baselines.vanilla_dip import vanilla_dip
+from baselines import chosen
+from baselines.tv import LAMBDA_TV
 from models.unet import UNet
 from operators.radon import Radon, equispaced_angles
 from utils import ct_data
 from utils.callback import Callback
-from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
-from utils.errors import InputError, require
-from utils.methods import Baseline, choose, run_methods
+from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
+from utils.comparison import compare
+from utils.errors import InputError, Status, require
+from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
 from utils.optim import Output, Update, adam, sqnorm
 from utils.precision import place
 from utils.problem import Problem
 from utils.reference import choose_reference
+from utils.runs import Run, unfinished
 
 
+# fmt: off
 @dataclass
 class Args(RunArgs):
     # Data
@@ -71,73 +67,25 @@ class Args(RunArgs):
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
-    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4), --schedule fast takes less
+    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+    only_aseqdip = ("lambda_ae", "damping", "z0")
+# fmt: on
 
 
-# What --schedule fast changes: these are then the defaults (docs/performance.md).
-FAST_SCHEDULE = dict(K=500, lr=7e-4, damping=0.1)
-# What --quick changes.
-QUICK = FAST_SCHEDULE | dict(sample="small", K=250, width=16, ema_decay=0.95, log_every=5)
-
-
-# Fields above that --method does not use for the methods below.
-ONLY_ASEQDIP = ("lambda_ae", "damping", "z0")
-
-
-def baselines(args: Args) -> dict[str, Baseline]:
-    """Name the other methods of this task, with what differs here from their own defaults.
-
-    Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
-    """
-    dip = {"net": "noise", "lr": args.lr}
-    return {
-        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
-        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", **dip),
-        "tv_dip": Baseline(tv_dip, "TV-DIP", **dip),
-        "es_dip": Baseline(es_dip, "ES-DIP", output="iterate at the stop", own_stop=True, **dip),
-        "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", output="posterior mean", **dip),
-        "ref_guided_dip": Baseline(
-            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr,
-            needs="reference",
-        ),
-        "fbp": Baseline(fbp, "FBP, tuned window"),
-        "sart": Baseline(sart, "SART"),
-        "tv": Baseline(tv, "TV", lambda_tv=LAMBDA_TV[Radon]),
-    }  # fmt: skip
-
-
-def reconstruct(args: Args, path: Path | None) -> None:
-    """Run the methods asked for on one slice and fill a run folder for each."""
-    device = set_up_device(args)
-    if args.sinogram is not None:
-        require(path is None, "--sinogram: it takes the place of --data; give one of them")
-        scan = ct_data.load_sinogram(args.sinogram, args.angles)
-    else:
-        require(not args.measured, "--measured: give the measured line integrals with --sinogram")
-        require(args.angles is None and args.size is None, "--angles, --size: they describe a "
-                "--sinogram; the views of a simulated one are --views")  # fmt: skip
-        scan = ct_data.load_slice(path, args.sample, args.resize)
-    run_methods(
-        args, "ct", scan.item, scan.content, path,
-        build=lambda: build_problem(args, scan, device), make_net=make_net, aseqdip=aseqdip,
-        baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP, ignored={"angles", "measured"},
-    )  # fmt: skip
-
-
-def make_net(args: Args, kind: str, y: Tensor, A: Radon) -> nn.Module:
-    """Build the network, fed with an image (`unet`) or with 32 channels of noise (`noise`)."""
-    weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = 1 if kind == "unet" else 32
-    return UNet(channels, 1, args.width, args.depth, args.init_std, weights_rng)
+# What --preset fast changes: these are then the defaults (docs/performance.md).
+FAST = dict(K=500, lr=7e-4, damping=0.1)
+# What --preset quick changes.
+QUICK = FAST | dict(sample="small", K=250, width=16, ema_decay=0.95, log_every=5)
+PRESETS = {"fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Radon, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = place(make_net(args, "unet", y, A), y.device, args.precision)
+    net = make_net(args, "unet", y, A)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
@@ -148,15 +96,39 @@ def aseqdip(args: Args, y: Tensor, A: Radon, run: Callback) -> Tensor:
         return x, terms
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
-    net_output = Output(net)
+    net_output = Output(net, args.damping)
     z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
     z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
-        z = torch.lerp(z, net_output(z), args.damping)  # eq. (4), with the updated weights
+        z = net_output(z)  # eq. (4), with the updated weights
         run.record(k, z, update.terms)
     return z
+
+
+def make_net(args: Args, kind: str, y: Tensor, A: Radon) -> nn.Module:
+    """Build a network of a kind: fed with an image, with 32 channels of `noise`."""
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = 32 if kind == "noise" else 1
+    net = UNet(channels, 1, args.width, args.depth, args.init_std, weights_rng)
+    return place(net, y.device, args.precision)
+
+
+def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
+    """Read a CT slice, or the measured line integrals."""
+    if args.sinogram is not None:
+        require(path is None, "--sinogram: it takes the place of --data; give one of them")
+        scan = ct_data.load_sinogram(args.sinogram, args.angles)
+    else:
+        require(not args.measured, "--measured: give the measured line integrals with --sinogram")
+        require(
+            args.angles is None and args.size is None,
+            "--angles, --size: they describe a --sinogram; the views of a simulated one are --views",
+        )
+        scan = ct_data.load_slice(path, args.sample, args.resize)
+    scan.named = frozenset({"angles", "measured"})
+    return scan
 
 
 def build_problem(
@@ -217,10 +189,10 @@ def build_problem(
 
     y = scale * sinogram
 
-    def reference(own: Path | None) -> tuple[Tensor, dict[str, Any]]:
+    def reference() -> tuple[Tensor, dict[str, Any]]:
         return choose_reference(
             args.reference, ct_data.SUFFIXES, lambda file: ct_data.load_relative(file, units),
-            own, y, A, also=ct_data.is_dicom,
+            scan.path, y, A, also=ct_data.is_dicom,
         )  # fmt: skip
 
     def in_units(x: Tensor) -> Tensor:
@@ -261,12 +233,40 @@ def build_problem(
     )
 
 
+def baselines(args: Args) -> dict[str, dict[str, Any]]:
+    """Name the other methods of this task, with what differs here from their own defaults.
+
+    Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
+    """
+    lr = {"lr": args.lr}
+    return {
+        "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
+        "ref_guided_dip": lr, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
+    }  # fmt: skip
+
+
 def main() -> int:
-    args = parse_args(Args, QUICK, FAST_SCHEDULE, description=__doc__)
-    return run_items(
-        args, ct_data.SUFFIXES, reconstruct, also=ct_data.is_dicom,
-        check=lambda a: choose(a, baselines(a)),
-    )  # fmt: skip
+    args = parse_args(Args, PRESETS, description=__doc__)
+    with Status() as status:
+        methods, device = chosen(args, baselines(args)), set_up_device(args)
+        for path in inputs(args, ct_data.SUFFIXES, also=ct_data.is_dicom):
+            with status.each():  # a file that fails does not stop the others
+                item, problem = load(args, path), None
+                runs = [Run(args, "ct", method, item) for method in methods]
+                for run in unfinished(runs):
+                    problem = problem or build_problem(args, item, device)
+                    with run:  # nor does a method that fails, if there are others
+                        y, A, callback = run.open(problem)
+                        if run.method.name in ASEQDIP:
+                            x_hat = aseqdip(run.args, y, A, callback)
+                        else:
+                            kind = run.method.net
+                            net = make_net(args, kind, y, A) if kind else None
+                            x_hat = run.method(y, A, net, callback, **run.given)
+                        run.save(x_hat)
+                if len(runs) > 1:
+                    compare(args, runs, problem or build_problem(args, item, device))
+    return status.code
 
 
 if __name__ == "__main__":

@@ -18,37 +18,31 @@ and takes up noise again. --quick shows the method in two minutes on two CPU cor
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from skimage.restoration import estimate_sigma
 from torch import Tensor, nn
 
-from baselines.bm3d import bm3d
-from baselines.es_dip import es_dip
-from baselines.nlm import nlm
-from baselines.rethinking_dip import rethinking_dip
-from baselines.self_guided_dip import self_guided_dip
-from baselines.sgld_dip import sgld_dip
-from baselines.tv import tv
-from baselines.tv_dip import tv_dip
-from baselines.vanilla_dip import vanilla_dip
-from baselines.wavelet import wavelet
+from baselines import chosen
 from models.s2snet import S2SNet
 from models.skip import SkipNet
 from models.unet import UNet
 from operators.pixels import Identity
 from utils import image_data
 from utils.callback import Callback
-from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
-from utils.errors import require
-from utils.methods import Baseline, choose, run_methods
+from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
+from utils.comparison import compare
+from utils.errors import Status, require
+from utils.methods import ASEQDIP
 from utils.metrics import image_metrics
 from utils.optim import Output, Update, adam, sqnorm
 from utils.precision import place
 from utils.problem import Problem
+from utils.runs import Run, unfinished
 
 
+# fmt: off
 @dataclass
 class Args(RunArgs):
     # Data
@@ -64,73 +58,25 @@ class Args(RunArgs):
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
-    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4), --schedule fast takes less
+    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+    only_aseqdip = ("lr", "lambda_ae", "damping")
+# fmt: on
 
 
-# What --schedule fast changes: these are then the defaults (docs/performance.md).
-FAST_SCHEDULE = dict(K=500, lr=7e-4, damping=0.1)
-# What --quick changes.
-QUICK = FAST_SCHEDULE | dict(sample="face", K=250, width=16, ema_decay=0.95, log_every=5)
-
-
-# Fields above that --method does not use for the methods below.
-ONLY_ASEQDIP = ("lr", "lambda_ae", "damping")
-
-
-def baselines(args: Args) -> dict[str, Baseline]:
-    """Name the other methods of this task, with what differs here from their own defaults."""
-    noise = 1 / 30  # on the input, of Ulyanov's code for denoising
-    return {
-        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
-        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip", input_noise=noise),
-        "tv_dip": Baseline(tv_dip, "TV-DIP", net="skip", input_noise=noise),
-        "es_dip": Baseline(
-            es_dip, "ES-DIP", net="skip", input_noise=noise, output="iterate at the stop",
-            own_stop=True,
-        ),
-        "sgld_dip": Baseline(
-            sgld_dip, "SGLD-DIP", net="skip", input_noise=noise, output="posterior mean"
-        ),
-        "rethinking_dip": Baseline(
-            rethinking_dip, "Rethinking DIP", net="s2s", takes=("sigma",),
-            output="average at the stop", own_stop=True,
-        ),
-        "tv": Baseline(tv, "TV", takes=("sigma",)),
-        "nlm": Baseline(nlm, "non-local means", takes=("sigma",)),
-        "wavelet": Baseline(wavelet, "wavelet", takes=("sigma",)),
-        "bm3d": Baseline(bm3d, "BM3D", takes=("sigma",)),
-    }  # fmt: skip
-
-
-def reconstruct(args: Args, path: Path | None) -> None:
-    """Run the methods asked for on one picture and fill a run folder for each."""
-    device = set_up_device(args)
-    picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
-    run_methods(
-        args, "denoising", picture.item, (picture.pixels,), path,
-        build=lambda: build_problem(args, picture, device), make_net=make_net, aseqdip=aseqdip,
-        baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
-    )  # fmt: skip
-
-
-def make_net(args: Args, kind: str, y: Tensor, A: Identity) -> nn.Module:
-    """Build aSeqDIP's network, `unet`, or one of those that other methods bring: `skip`, `s2s`."""
-    weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = y.shape[1]
-    if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
-        return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
-    if kind == "s2s":  # 48 channels in its paper
-        return S2SNet(channels, 3 * max(args.width // 4, 1), weights_rng)
-    return UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+# What --preset fast changes: these are then the defaults (docs/performance.md).
+FAST = dict(K=500, lr=7e-4, damping=0.1)
+# What --preset quick changes.
+QUICK = FAST | dict(sample="face", K=250, width=16, ema_decay=0.95, log_every=5)
+PRESETS = {"fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = place(make_net(args, "unet", y, A), y.device, args.precision)
+    net = make_net(args, "unet", y, A)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
@@ -141,14 +87,32 @@ def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
         return x, terms
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
-    net_output = Output(net)
+    net_output = Output(net, args.damping)
     z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
-        z = torch.lerp(z, net_output(z), args.damping)  # eq. (4), with the updated weights
+        z = net_output(z)  # eq. (4), with the updated weights
         run.record(k, z, update.terms)
     return z
+
+
+def make_net(args: Args, kind: str, y: Tensor, A: Identity) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, or one that other methods bring."""
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = y.shape[1]
+    if kind == "noise":  # 128 channels, fed with 32 of noise, in its paper
+        net = SkipNet(32, channels, 2 * args.width, generator=weights_rng)
+    elif kind == "s2s":  # 48 channels in its paper
+        net = S2SNet(channels, 3 * max(args.width // 4, 1), weights_rng)
+    else:
+        net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+    return place(net, y.device, args.precision)
+
+
+def load(args: Args, path: Path | None) -> image_data.Picture:
+    """Read a picture."""
+    return image_data.load_picture(path, args.sample, args.resize, args.measured)
 
 
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
@@ -199,11 +163,37 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     )
 
 
+def baselines(args: Args) -> dict[str, dict[str, Any]]:
+    """Name the other methods of this task, with what differs here from their own defaults."""
+    noise = {"input_noise": 1 / 30}  # of Ulyanov's code for denoising
+    return {
+        "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
+        "sgld_dip": noise, "rethinking_dip": {}, "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
+    }  # fmt: skip
+
+
 def main() -> int:
-    args = parse_args(Args, QUICK, FAST_SCHEDULE, description=__doc__)
-    return run_items(
-        args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
-    )
+    args = parse_args(Args, PRESETS, description=__doc__)
+    with Status() as status:
+        methods, device = chosen(args, baselines(args)), set_up_device(args)
+        for path in inputs(args, image_data.SUFFIXES):
+            with status.each():  # a file that fails does not stop the others
+                item, problem = load(args, path), None
+                runs = [Run(args, "denoising", method, item) for method in methods]
+                for run in unfinished(runs):
+                    problem = problem or build_problem(args, item, device)
+                    with run:  # nor does a method that fails, if there are others
+                        y, A, callback = run.open(problem)
+                        if run.method.name in ASEQDIP:
+                            x_hat = aseqdip(run.args, y, A, callback)
+                        else:
+                            kind = run.method.net
+                            net = make_net(args, kind, y, A) if kind else None
+                            x_hat = run.method(y, A, net, callback, **run.given)
+                        run.save(x_hat)
+                if len(runs) > 1:
+                    compare(args, runs, problem or build_problem(args, item, device))
+    return status.code
 
 
 if __name__ == "__main__":

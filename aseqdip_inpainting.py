@@ -19,33 +19,31 @@ minutes on two CPU cores.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.biharmonic import biharmonic
-from baselines.es_dip import es_dip
-from baselines.self_guided_dip import self_guided_dip
-from baselines.sgld_dip import sgld_dip
-from baselines.tv import LAMBDA_TV, tv
-from baselines.tv_dip import tv_dip
-from baselines.vanilla_dip import vanilla_dip
+from baselines import chosen
+from baselines.tv import LAMBDA_TV
 from models.skip import SkipNet
 from models.unet import OffsetNet, UNet
 from operators.pixels import PixelMask
 from utils import image_data
 from utils.callback import Callback
-from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
-from utils.errors import require
-from utils.methods import Baseline, choose, run_methods
+from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
+from utils.comparison import compare
+from utils.errors import Status, require
+from utils.methods import ASEQDIP
 from utils.metrics import hole_psnr, image_metrics
 from utils.optim import Output, Update, adam, sqnorm
 from utils.precision import place
 from utils.problem import Problem
+from utils.runs import Run, unfinished
 
 
+# fmt: off
 @dataclass
 class Args(RunArgs):
     # Data
@@ -68,65 +66,21 @@ class Args(RunArgs):
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+    only_aseqdip = ("lr", "lambda_ae", "damping", "hole_start")
+# fmt: on
 
 
-# What --schedule fast changes: these are then the defaults (docs/performance.md). The damping of CT
+# What --preset fast changes: these are then the defaults (docs/performance.md). The damping of CT
 # and denoising would hold the hole where it starts, at a flat grey.
-FAST_SCHEDULE = dict(K=500, lr=1e-3)
-# What --quick changes.
-QUICK = FAST_SCHEDULE | dict(sample="face", width=16)
-
-
-# Fields above that --method does not use for the methods below.
-ONLY_ASEQDIP = ("lr", "lambda_ae", "damping", "hole_start")
-
-
-def baselines(args: Args) -> dict[str, Baseline]:
-    """Name the other methods of this task, with what differs here from their own defaults."""
-    noise = 0.03  # on the input, of Ulyanov's code for inpainting
-    return {
-        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
-        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", net="skip", input_noise=noise),
-        "tv_dip": Baseline(tv_dip, "TV-DIP", net="skip", input_noise=noise),
-        "es_dip": Baseline(
-            es_dip, "ES-DIP", net="skip", input_noise=noise, output="iterate at the stop",
-            own_stop=True,
-        ),
-        "sgld_dip": Baseline(
-            sgld_dip, "SGLD-DIP", net="skip", input_noise=noise, output="posterior mean"
-        ),
-        "biharmonic": Baseline(biharmonic, "biharmonic"),
-        "tv": Baseline(tv, "TV", lambda_tv=LAMBDA_TV[PixelMask]),
-    }  # fmt: skip
-
-
-def reconstruct(args: Args, path: Path | None) -> None:
-    """Run the methods asked for on one picture and fill a run folder for each."""
-    device = set_up_device(args)
-    picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
-    mask = make_mask(args, picture)
-    run_methods(
-        args, "inpainting", picture.item, (picture.pixels, mask), path,
-        build=lambda: build_problem(args, picture, mask, device), make_net=make_net,
-        aseqdip=aseqdip, baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
-        ignored=set() if args.mask in ("box", "random") else {"mask"},
-    )  # fmt: skip
-
-
-def make_net(args: Args, kind: str, y: Tensor, A: PixelMask) -> nn.Module:
-    """Build aSeqDIP's network, `unet`, or `skip` of the methods that start from noise."""
-    weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = y.shape[1]
-    if kind == "skip":  # 128 channels, fed with 32 of noise, in its paper
-        return SkipNet(32, channels, 2 * args.width, generator=weights_rng)
-    unet = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
-    # Around the mean of y: from an image near 0 a hole would stay black (docs/images.md).
-    return OffsetNet(unet, y[..., A.mask].mean())
+FAST = dict(K=500, lr=1e-3)
+# What --preset quick changes.
+QUICK = FAST | dict(sample="face", width=16)
+PRESETS = {"fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: PixelMask, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = place(make_net(args, "unet", y, A), y.device, args.precision)
+    net = make_net(args, "unet", y, A)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
@@ -137,15 +91,38 @@ def aseqdip(args: Args, y: Tensor, A: PixelMask, run: Callback) -> Tensor:
         return x, terms
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
-    net_output = Output(net)
+    net_output = Output(net, args.damping)
     z0 = torch.where(A.mask, y, args.hole_start)
     z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
-        z = torch.lerp(z, net_output(z), args.damping)  # eq. (4), with the updated weights
+        z = net_output(z)  # eq. (4), with the updated weights
         run.record(k, z, update.terms)
     return z
+
+
+def make_net(args: Args, kind: str, y: Tensor, A: PixelMask) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, or `noise` of other methods."""
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = y.shape[1]
+    if kind == "noise":  # 128 channels, fed with 32 of noise, in its paper
+        net = SkipNet(32, channels, 2 * args.width, generator=weights_rng)
+    else:
+        net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+        # Around the mean of y: from an image near 0 a hole would stay black (docs/images.md).
+        net = OffsetNet(net, y[..., A.mask].mean())
+    return place(net, y.device, args.precision)
+
+
+def load(args: Args, path: Path | None) -> image_data.Picture:
+    """Read a picture, and draw or read its mask."""
+    picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
+    picture.known = make_mask(args, picture)
+    picture.beside = (picture.known,)
+    if args.mask not in ("box", "random"):
+        picture.named = frozenset({"mask"})
+    return picture
 
 
 def make_mask(args: Args, picture: image_data.Picture) -> np.ndarray:
@@ -165,9 +142,7 @@ def make_mask(args: Args, picture: image_data.Picture) -> np.ndarray:
     return mask
 
 
-def build_problem(
-    args: Args, picture: image_data.Picture, mask: np.ndarray, device: torch.device
-) -> Problem:
+def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
     """Take missing pixels away: y (1, C, H, W) float32; x_true is None for a measured picture."""
     pixels = torch.from_numpy(picture.pixels)[None].to(device)
     check_size(pixels.shape[-2:], args.depth)
@@ -175,6 +150,7 @@ def build_problem(
         0 <= args.hole_start <= 1,
         f"--hole-start {args.hole_start:g}: expected a grey value from 0 to 1",
     )
+    mask = picture.known
     A = PixelMask(torch.from_numpy(mask), pixels.shape[1]).to(device)
     missing = 1 - mask.mean()
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
@@ -209,11 +185,37 @@ def build_problem(
     )
 
 
+def baselines(args: Args) -> dict[str, dict[str, Any]]:
+    """Name the other methods of this task, with what differs here from their own defaults."""
+    noise = {"input_noise": 0.03}  # of Ulyanov's code for inpainting
+    return {
+        "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
+        "sgld_dip": noise, "biharmonic": {}, "tv": {"lambda_tv": LAMBDA_TV[PixelMask]},
+    }  # fmt: skip
+
+
 def main() -> int:
-    args = parse_args(Args, QUICK, FAST_SCHEDULE, description=__doc__)
-    return run_items(
-        args, image_data.SUFFIXES, reconstruct, check=lambda a: choose(a, baselines(a))
-    )
+    args = parse_args(Args, PRESETS, description=__doc__)
+    with Status() as status:
+        methods, device = chosen(args, baselines(args)), set_up_device(args)
+        for path in inputs(args, image_data.SUFFIXES):
+            with status.each():  # a file that fails does not stop the others
+                item, problem = load(args, path), None
+                runs = [Run(args, "inpainting", method, item) for method in methods]
+                for run in unfinished(runs):
+                    problem = problem or build_problem(args, item, device)
+                    with run:  # nor does a method that fails, if there are others
+                        y, A, callback = run.open(problem)
+                        if run.method.name in ASEQDIP:
+                            x_hat = aseqdip(run.args, y, A, callback)
+                        else:
+                            kind = run.method.net
+                            net = make_net(args, kind, y, A) if kind else None
+                            x_hat = run.method(y, A, net, callback, **run.given)
+                        run.save(x_hat)
+                if len(runs) > 1:
+                    compare(args, runs, problem or build_problem(args, item, device))
+    return status.code
 
 
 if __name__ == "__main__":

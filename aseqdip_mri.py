@@ -24,31 +24,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.cg_sense import cg_sense
-from baselines.es_dip import es_dip
-from baselines.l1_wavelet import l1_wavelet
-from baselines.ref_guided_dip import ref_guided_dip
-from baselines.self_guided_dip import self_guided_dip
-from baselines.sgld_dip import sgld_dip
-from baselines.tv import LAMBDA_TV, tv
-from baselines.tv_dip import tv_dip
-from baselines.ugodit import ugodit
-from baselines.vanilla_dip import vanilla_dip
-from baselines.zero_filled import zero_filled
+from baselines import chosen
+from baselines.tv import LAMBDA_TV
 from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
-from utils import mri_data
+from utils import encoders, mri_data
 from utils.callback import Callback
-from utils.cli import RunArgs, check_size, parse_args, run_items, set_up_device
-from utils.errors import require
-from utils.methods import Baseline, choose, run_methods
+from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
+from utils.comparison import compare
+from utils.errors import Status, require
+from utils.methods import ASEQDIP
 from utils.metrics import magnitude_metrics
 from utils.optim import Output, Update, adam, sqnorm
 from utils.precision import place
 from utils.problem import Problem
 from utils.reference import choose_reference
+from utils.runs import Run, unfinished
 
 
+# fmt: off
 @dataclass
 class Args(RunArgs):
     # Data
@@ -73,71 +67,19 @@ class Args(RunArgs):
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+# fmt: on
 
 
-# What --schedule fast changes: these are then the defaults (docs/performance.md).
-FAST_SCHEDULE = dict(K=100, N=10, lr=5e-4, ema_decay=0.8)
-# What --quick changes.
-QUICK = FAST_SCHEDULE | dict(K=50, width=16, log_every=1)
-
-
-# Fields above that --method does not use for the methods below.
-ONLY_ASEQDIP = ("lambda_ae", "damping")
-
-
-def baselines(args: Args) -> dict[str, Baseline]:
-    """Name the other methods of this task, with what differs here from their own defaults.
-
-    Those of other papers than MRI's run on aSeqDIP's network here, so at its learning rate.
-    """
-    dip = {"net": "noise", "lr": args.lr}
-    return {
-        "self_guided_dip": Baseline(self_guided_dip, "Self-Guided DIP", net="unet"),
-        "vanilla_dip": Baseline(vanilla_dip, "Vanilla DIP", **dip),
-        "tv_dip": Baseline(tv_dip, "TV-DIP", **dip),
-        "es_dip": Baseline(es_dip, "ES-DIP", output="iterate at the stop", own_stop=True, **dip),
-        "sgld_dip": Baseline(sgld_dip, "SGLD-DIP", output="posterior mean", **dip),
-        "ref_guided_dip": Baseline(
-            ref_guided_dip, "Ref-Guided DIP (prior data)", net="unet", lr=args.lr,
-            needs="reference",
-        ),
-        "ugodit": Baseline(
-            ugodit, "UGoDIT (prior measurements)", net="ugodit", needs="encoder", N=args.N,
-            lr=args.lr if "lr" in args.changed else 4e-4, lambda_ae=1.0,
-        ),
-        "zero_filled": Baseline(zero_filled, "zero-filled"),
-        "cg_sense": Baseline(cg_sense, "CG-SENSE"),
-        "l1_wavelet": Baseline(l1_wavelet, "l1-wavelet"),
-        "tv": Baseline(tv, "TV", lambda_tv=LAMBDA_TV[MultiCoilMRI]),
-    }  # fmt: skip
-
-
-def reconstruct(args: Args, path: Path | None) -> None:
-    """Run the methods asked for on one slice and fill a run folder for each."""
-    device = set_up_device(args)
-    require(
-        args.maps is None or path == args.data,
-        "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
-    )
-    scan = mri_data.load_scan(path, args.slice)
-    maps = None if args.maps is None else mri_data.load_maps(args.maps)
-    run_methods(
-        args, "mri", scan.item, (*scan.content, maps), path,
-        build=lambda: build_problem(args, scan, maps, device), make_net=make_net,
-        aseqdip=aseqdip, baselines=baselines(args), only_aseqdip=ONLY_ASEQDIP,
-    )  # fmt: skip
-
-
-def make_net(args: Args, kind: str, y: Tensor, A: MultiCoilMRI) -> nn.Module:
-    """Build the network, fed with 32 channels of noise (`noise`) or an image (other kinds)."""
-    weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = 32 if kind == "noise" else 2
-    return ComplexNet(UNet(channels, 2, args.width, args.depth, args.init_std, weights_rng))
+# What --preset fast changes: these are then the defaults (docs/performance.md).
+FAST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8)
+# What --preset quick changes.
+QUICK = FAST | dict(K=50, width=16, log_every=1)
+PRESETS = {"fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: MultiCoilMRI, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = place(make_net(args, "unet", y, A), y.device, args.precision)
+    net = make_net(args, "unet", y, A)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
@@ -148,19 +90,38 @@ def aseqdip(args: Args, y: Tensor, A: MultiCoilMRI, run: Callback) -> Tensor:
         return x, terms
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
-    net_output = Output(net)
+    net_output = Output(net, args.damping)
     z = run.start(A.adjoint(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed
-        z = torch.lerp(z, net_output(z), args.damping)  # eq. (4), with the updated weights
+        z = net_output(z)  # eq. (4), with the updated weights
         run.record(k, z, update.terms)
     return z
 
 
-def build_problem(
-    args: Args, scan: mri_data.Scan, maps: np.ndarray | None, device: torch.device
-) -> Problem:
+def make_net(args: Args, kind: str, y: Tensor, A: MultiCoilMRI) -> nn.Module:
+    """Build a network of a kind: fed with an image, with 32 channels of `noise`."""
+    weights_rng = torch.Generator().manual_seed(args.seed)
+    channels = 32 if kind == "noise" else 2
+    net = ComplexNet(UNet(channels, 2, args.width, args.depth, args.init_std, weights_rng))
+    if kind == "ugodit" and args.encoder is not None:
+        encoders.fit(net, args.encoder, "mri")
+    return place(net, y.device, args.precision)
+
+
+def load(args: Args, path: Path | None) -> mri_data.Scan:
+    """Read one slice of k-space, and the maps if there are any."""
+    require(
+        args.maps is None or path == args.data,
+        "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
+    )
+    scan = mri_data.load_scan(path, args.slice)
+    scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps),)
+    return scan
+
+
+def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Problem:
     """Make the measurements, scaled so that max|A^H y| = 1; x_true is None for a measured scan."""
     kspace, acquired = mri_data.crop_scan(scan, args.crop, args.measured)
     check_size(acquired.shape, args.depth)
@@ -180,6 +141,7 @@ def build_problem(
         f"acceleration {requested}, true {acceleration:.3f}x; samples in "
         f"{np.count_nonzero(mask.any(axis=0))} of {mask.shape[1]} columns"
     )
+    (maps,) = scan.beside
     if maps is None:
         print("sensitivity maps by ESPIRiT from the calibration lines ...", flush=True)
         maps = mri_data.espirit_maps(y, mask, cache=args.out / "cache")
@@ -195,10 +157,10 @@ def build_problem(
     y = scale * y
     x_true = None if x_true is None else scale * x_true
 
-    def reference(own: Path | None) -> tuple[Tensor, dict[str, Any]]:
+    def reference() -> tuple[Tensor, dict[str, Any]]:
         return choose_reference(
-            args.reference, (".h5", ".npy", ".npz"),
-            lambda file: mri_data.load_magnitude(file, args.slice, args.crop), own, y, A,
+            args.reference, mri_data.SUFFIXES,
+            lambda file: mri_data.load_magnitude(file, args.slice, args.crop), scan.path, y, A,
         )  # fmt: skip
 
     def score(x: Tensor) -> dict[str, float]:
@@ -230,9 +192,42 @@ def build_problem(
     )
 
 
+def baselines(args: Args) -> dict[str, dict[str, Any]]:
+    """Name the other methods of this task, with what differs here from their own defaults.
+
+    Those of other papers than MRI's run on aSeqDIP's network here, so at its learning rate.
+    """
+    lr = {"lr": args.lr}
+    ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}
+    return {
+        "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
+        "ref_guided_dip": lr, "ugodit": ugodit, "zero_filled": {}, "cg_sense": {},
+        "l1_wavelet": {}, "tv": {"lambda_tv": LAMBDA_TV[MultiCoilMRI]},
+    }  # fmt: skip
+
+
 def main() -> int:
-    args = parse_args(Args, QUICK, FAST_SCHEDULE, description=__doc__)
-    return run_items(args, (".h5",), reconstruct, check=lambda a: choose(a, baselines(a)))
+    args = parse_args(Args, PRESETS, description=__doc__)
+    with Status() as status:
+        methods, device = chosen(args, baselines(args)), set_up_device(args)
+        for path in inputs(args, mri_data.SUFFIXES):
+            with status.each():  # a file that fails does not stop the others
+                item, problem = load(args, path), None
+                runs = [Run(args, "mri", method, item) for method in methods]
+                for run in unfinished(runs):
+                    problem = problem or build_problem(args, item, device)
+                    with run:  # nor does a method that fails, if there are others
+                        y, A, callback = run.open(problem)
+                        if run.method.name in ASEQDIP:
+                            x_hat = aseqdip(run.args, y, A, callback)
+                        else:
+                            kind = run.method.net
+                            net = make_net(args, kind, y, A) if kind else None
+                            x_hat = run.method(y, A, net, callback, **run.given)
+                        run.save(x_hat)
+                if len(runs) > 1:
+                    compare(args, runs, problem or build_problem(args, item, device))
+    return status.code
 
 
 if __name__ == "__main__":

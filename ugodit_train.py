@@ -22,7 +22,6 @@ two CPU cores.
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,12 +42,13 @@ from utils.cli import check_method, files_of, parse_args, set_up_device
 from utils.errors import exit_status, require
 from utils.figures import curves
 from utils.files import content_hash, file_hash, write_atomically
+from utils.folder import RunFolder, git_state, versions
+from utils.item import Item
+from utils.loop import Loop
 from utils.optim import Output, Update, adam, sqnorm
-from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
-from utils.results import grey_limits
-from utils.runs import Run, git_state, versions
+from utils.results import grey_limits, print_report
 
 
 @dataclass
@@ -65,7 +65,9 @@ class Training:
     stop: Suppress[Fixed[str]] = "fixed"
     hold_out: Suppress[Fixed[float]] = 0.05
     encoder: Suppress[Fixed[None]] = None
-    schedule: Suppress[Fixed[str]] = "paper"
+    images: Suppress[Fixed[None]] = None
+    list: Suppress[Fixed[None]] = None
+    preset: Literal["paper", "quick"] = "paper"  # quick: other defaults, for a minute on a CPU
     damping: Suppress[Fixed[float]] = 1.0
 
 
@@ -102,25 +104,17 @@ class Deblurring(Training, aseqdip_deblurring.Args):
 
 Args = MRI | Superresolution | Deblurring
 TASKS = {"mri": MRI, "superresolution": Superresolution, "deblurring": Deblurring}
-# What --quick changes: these are then the defaults.
+SCRIPTS = {
+    "mri": aseqdip_mri,
+    "superresolution": aseqdip_superresolution,
+    "deblurring": aseqdip_deblurring,
+}
+# What --preset quick changes: these are then the defaults.
 QUICK = dict(K=50, N=10, width=16, ema_decay=0.8, log_every=1)
 SMALL = dict(resize=96)
 QUICK_TASK: dict[str, dict[str, Any]] = {
     "mri": dict(lr=5e-4), "superresolution": SMALL, "deblurring": SMALL,
 }  # fmt: skip
-
-
-@dataclass
-class Item:
-    """A measurement to learn from.
-
-    Attributes:
-        facts: its name, where it comes from, and the SHA-256 of its content and its file.
-        build: makes the problem.
-    """
-
-    facts: dict[str, str | None]
-    build: Callable[[torch.device], Problem]
 
 
 def learn(args: Args, y: Tensor, A: Stacked, net: Group, run: Callback) -> Tensor:
@@ -147,72 +141,53 @@ def learn(args: Args, y: Tensor, A: Stacked, net: Group, run: Callback) -> Tenso
 
 def make_net(args: Args, problems: list[Problem]) -> Group:
     """Build a network for each measurement, of weights of its own, with one encoder."""
-    script = {
-        "mri": aseqdip_mri, "superresolution": aseqdip_superresolution,
-        "deblurring": aseqdip_deblurring,
-    }[args.task]  # fmt: skip
     nets = []
     for number, problem in enumerate(problems):
         # Not --seed itself: a decoder at test starts from that.
         seed = stream(args.seed, f"network {number}").initial_seed()
-        net = script.make_net(replace(args, seed=seed), "ugodit", problem.y, problem.A)
-        nets.append(place(net, problem.y.device, args.precision))
+        own = replace(args, seed=seed)
+        nets.append(SCRIPTS[args.task].make_net(own, "ugodit", problem.y, problem.A))
     return Group(nets, [problem.A.in_shape for problem in problems])
 
 
 def choose_items(args: Args) -> list[Item]:
     """Read the measurements to learn from, or what they are simulated of."""
-    suffixes = (".h5", ".npy", ".npz") if args.task == "mri" else image_data.SUFFIXES
-    if args.data is None:
-        embedded = mri_data.training_scans() if args.task == "mri" else image_data.TRAINING
-        files: list[Any] = [*embedded]
-    else:
-        require(args.data.exists(), f"{args.data}: no such file or folder")
-        files = [*files_of(args.data, suffixes, also=lambda path: False)]
-    where = args.data or "the embedded data"
+    mri = args.task == "mri"
     require(args.M >= 1, f"--M {args.M}: expected a whole number of at least 1")
-    require(len(files) >= args.M, f"--M {args.M}: {where} holds only {len(files)}")
-    read = read_scan if args.task == "mri" else read_picture
-    return [read(args, file, number) for number, file in enumerate(files[: args.M])]
+    where = args.data or "the embedded data"
+    if args.data is not None:
+        require(args.data.exists(), f"{args.data}: no such file or folder")
+        suffixes = mri_data.SUFFIXES if mri else image_data.SUFFIXES
+        found: list[Any] = files_of(args.data, suffixes, also=lambda path: False)
+    else:
+        found = mri_data.training_scans() if mri else [*image_data.TRAINING]
+    require(len(found) >= args.M, f"--M {args.M}: {where} holds only {len(found)}")
+    load = SCRIPTS[args.task].load
+    if args.data is not None:
+        return [load(args, file) for file in found[: args.M]]
+    if mri:
+        return found[: args.M]
+    return [load(replace(args, sample=name), None) for name in found[: args.M]]
 
 
-def read_scan(args: MRI, file: Path | mri_data.Scan, number: int) -> Item:
-    """Read a scan; each is simulated with a mask and noise of its own."""
-    path = file if isinstance(file, Path) else None
-    scan = mri_data.load_scan(path, args.slice) if path else file
-    own = replace(args, data_seed=args.data_seed + 1 + number)  # not that of the test: the noise
-    return Item(
-        facts_of(scan.item, scan.source, scan.content[0], path),
-        lambda device: aseqdip_mri.build_problem(own, scan, None, device),
-    )
+def build_problem(args: Args, item: Item, number: int, device: torch.device) -> Problem:
+    """Make the problem of a measurement.
+
+    Each scan is simulated with a mask and noise of its own, other ones than the test's with the
+    same --data-seed; all pictures are blurred alike, as the test's is.
+    """
+    if args.task == "mri":
+        args = replace(args, data_seed=args.data_seed + 1 + number)
+    return SCRIPTS[args.task].build_problem(args, item, device)
 
 
-def read_picture(args: Superresolution | Deblurring, file: Path | str, number: int) -> Item:
-    """Read a picture; all are blurred alike, as the test's is with the same --data-seed."""
-    path, sample = (file, "") if isinstance(file, Path) else (None, file)
-    min_side = image_data.MIN_SIDE
-    if args.task == "superresolution" and args.measured:
-        min_side //= args.factor
-    picture = image_data.load_picture(path, sample, args.resize, args.measured, min_side)
-
-    def build(device: torch.device) -> Problem:
-        if args.task == "superresolution":
-            return aseqdip_superresolution.build_problem(args, picture, device)
-        A, blur = aseqdip_deblurring.make_blur(args, picture)
-        return aseqdip_deblurring.build_problem(args, picture, A.to(device), blur, device)
-
-    return Item(facts_of(picture.item, picture.source, picture.pixels, path), build)
-
-
-def facts_of(
-    item: str, source: str, content: np.ndarray | str, path: Path | None
-) -> dict[str, str | None]:
+def facts_of(item: Item) -> dict[str, str | None]:
     """Return what the encoder's file tells of a measurement."""
     return {
-        "item": item,
-        "source": source,
-        "sha256": content_hash(content),
-        "file_sha256": None if path is None else file_hash(path),
+        "item": item.item,
+        "source": item.source,
+        "sha256": content_hash(item.content[0]),
+        "file_sha256": None if item.path is None else file_hash(item.path),
     }
 
 
@@ -227,23 +202,34 @@ def train(args: Args) -> None:
     encoder, args = args.out, replace(args, out=args.results)  # `out` as build_problem means it
     device = set_up_device(args)
     items = choose_items(args)
+    facts = [facts_of(item) for item in items]
     files = [getattr(args, name, None) for name in ("kernel", "bkse_weights")]
-    run = Run(
+    hashes = (file_hash(file) for file in files if isinstance(file, Path))
+    run = RunFolder(
         args, args.task, "ugodit_train", args.data.name if args.data else "embedded",
-        (*(item.facts["sha256"] for item in items),
-         *(file_hash(file) for file in files if isinstance(file, Path))),
-        ignored={"bkse_sha256", *(f.name for f in fields(Training))} - {"M"}, inner=args.N,
+        (*(fact["sha256"] for fact in facts), *hashes),
+        ignored={"bkse_sha256", *(f.name for f in fields(Training))} - {"M"},
     )  # fmt: skip
-    if not run.finished():
-        fill(args, run, items, device)
-    trained = (run.folder / "encoder.pt").read_bytes()
+    metrics = run.finished()
+    if metrics is None:
+        problems = [build_problem(args, item, n, device) for n, item in enumerate(items)]
+        metrics = fill(args, run, problems, facts)
+    else:
+        print("this run is finished already (--fresh repeats it)")
+    print_report(metrics, run.path)
+    trained = (run.path / "encoder.pt").read_bytes()
     write_atomically(encoder, lambda file: file.write(trained))
     print(f"  encoder, learned from {args.M} measurements: {encoder}")
 
 
-def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
-    """Train, and write the encoder and what else there is into the run's folder."""
-    problems = [item.build(device) for item in items]
+def fill(
+    args: Args, run: RunFolder, problems: list[Problem], facts: list[dict[str, str | None]]
+) -> dict[str, Any]:
+    """Train, and write the encoder and what else there is into the run's folder.
+
+    Returns:
+        What metrics.json holds.
+    """
     channels = {problem.A.in_shape[0] for problem in problems}
     require(
         len(channels) == 1,
@@ -265,12 +251,11 @@ def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
         figures = [problem.score(image) for problem, image in zip(problems, images, strict=True)]
         return {name: float(np.mean([f[name] for f in figures])) for name in min(figures, key=len)}
 
-    run.open(score, y, A)
-    last = learn(args, y, A, net, run)
-    run.close()
-    facts = [item.facts for item in items]
+    loop = Loop(run, args, score, y, A, inner=args.N)
+    last = learn(args, y, A, net, loop)
+    loop.close()
     encoders.save(
-        run.folder / "encoder.pt", net.nets[0], args.task, facts, run.settings,
+        run.path / "encoder.pt", net.nets[0], args.task, facts, run.settings,
         versions=versions(), commit=git_state()["commit"],
     )  # fmt: skip
     images = unpack(last, net.shapes)
@@ -280,10 +265,14 @@ def fill(args: Args, run: Run, items: list[Item], device: torch.device) -> None:
         name = f"reconstruction_{number}_{item['item']}"  # photo.png and photo.jpg are both photo
         run.save_array(f"{name}.npy", array)
         run.save_picture(f"{name}.png", picture, problem.limits or grey_limits({"final": picture}))
-    run.save_figure("curve.png", curves(run.rows, f"UGoDIT training, {args.task}"))
-    shown = {"input": A.pinv(y), "final": last, "ema": run.averaged()}
+    run.save_figure("curve.png", curves(loop.rows, f"UGoDIT training, {args.task}"))
+    shown = {"input": A.pinv(y), "final": last, "ema": loop.averaged()}
     scores = {f"{m}_{name}": v for name, x in shown.items() for m, v in score(x).items()}
-    run.finish({"images": list(shown), **scores, "items": facts, "measured": args.measured})
+    loop.write_log()
+    record = {"images": list(shown), **scores, "items": facts, "measured": args.measured}
+    return run.complete(
+        {"hyperparameters": run.settings["hyperparameters"], **record, **loop.figures()}
+    )
 
 
 def main() -> int:
@@ -295,7 +284,8 @@ def main() -> int:
     if task not in TASKS:
         print(f"error: expected one of {', '.join(TASKS)} first, got {task!r}", file=sys.stderr)
         return 2
-    args = parse_args(TASKS[task], QUICK | QUICK_TASK[task], {}, description=__doc__)
+    presets = {"quick": QUICK | QUICK_TASK[task]}
+    args = parse_args(TASKS[task], presets, description=__doc__)
     return exit_status(lambda: train(args))
 
 

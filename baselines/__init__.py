@@ -1,1 +1,96 @@
 """The methods that aSeqDIP is compared with: a file and a function each, with one signature."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from utils.errors import require
+from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method
+
+NOT_METHODS = ("__init__", "classical")  # files of this folder that hold none
+NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_METHODS)
+
+
+def find(name: str) -> Method:
+    """Return the method of a name as its file declares it; aSeqDIP's too."""
+    return ASEQDIP[name] if name in ASEQDIP else import_module(f"baselines.{name}").METHOD
+
+
+def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
+    """Read --method and --set.
+
+    Args:
+        args: the script's Args.
+        others: the task's methods besides aSeqDIP, by name, with the settings that differ in this
+            task from their own defaults.
+
+    Returns:
+        The methods asked for, in their order.
+
+    Raises:
+        InputError: a method or a setting is not known.
+    """
+    known = ASEQDIP | {name: find(name).with_settings(**own) for name, own in others.items()}
+    names = args.method.split(",")
+    if args.method == "all":
+        names = [name for name, method in known.items() if _has_needs(args, method)]
+    for name in names:
+        require(
+            name in known,
+            f"--method {name}: expected all, or of this list one or several with commas between: "
+            + ", ".join(known),
+        )
+    require(len(set(names)) == len(names), f"--method {args.method}: a method stands there twice")
+    methods = {name: known[name] for name in names}
+    for name, method in methods.items():
+        require(
+            _has_needs(args, method),
+            f"--method {name}: it needs prior data; name them with --{method.needs}",
+        )
+    for needs in {method.needs for method in known.values() if method.needs is not None}:
+        takers = [name for name, method in known.items() if method.needs == needs]
+        require(
+            needs not in args.changed or any(name in methods for name in takers),
+            f"--{needs}: of use to --method {', '.join(takers)} only",
+        )
+    for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():
+        require(
+            name not in args.changed,
+            f"--{name.replace('_', '-')}: of use to aSeqDIP only; the other methods' settings are "
+            "changed with --set",
+        )
+    require(
+        names != ["aseqdip_lambda0"] or "lambda_ae" not in args.changed,
+        f"--lambda-ae {args.lambda_ae:g}: aseqdip_lambda0 has lambda 0; take --method aseqdip",
+    )
+    shared = dict(zip(SET_BY_THE_SCRIPT, (args.seed, args.K * args.N), strict=True))
+    for method in methods.values():  # as many updates, and weights of the same seed, as aSeqDIP
+        method.settings.update({k: v for k, v in shared.items() if k in method.settings})
+    for text in args.set:
+        _set(text, methods)
+    return list(methods.values())
+
+
+def _set(text: str, methods: dict[str, Method]) -> None:
+    key, equals, value = text.partition("=")
+    owner, dot, name = key.rpartition(".")
+    require(bool(equals), f"--set {text}: expected name=value or method.name=value")
+    if dot:
+        require(
+            owner in methods and owner not in ASEQDIP,
+            f"--set {text}: {owner} is not among the baselines asked for with --method",
+        )
+        takers = [methods[owner]]
+    else:
+        takers = [method for method in methods.values() if key in method.settings]
+        require(
+            len(takers) > 0,
+            f"--set {text}: none of {', '.join(methods)} has such a setting; those of aSeqDIP "
+            "are flags",
+        )
+    for method in takers:
+        method.set(name, value)
+
+
+def _has_needs(args: Any, method: Method) -> bool:
+    return method.needs is None or getattr(args, method.needs) is not None

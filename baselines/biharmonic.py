@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import PixelMask
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def biharmonic(
@@ -42,3 +43,6 @@ def biharmonic(
     check_problem("biharmonic", y, A, PixelMask)
     x_hat = inpaint_biharmonic(y[0].double().cpu().numpy(), ~A.mask.cpu().numpy(), channel_axis=0)
     return torch.from_numpy(x_hat)[None].to(y)
+
+
+METHOD = Method("biharmonic", "biharmonic", biharmonic)

@@ -7,6 +7,7 @@ from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
 from utils.errors import InputError
+from utils.methods import Method
 
 
 def bm3d(
@@ -63,3 +64,6 @@ def bm3d(
     else:
         x_hat = torch.from_numpy(package.bm3d(picture[0], sigma, profile))[None]
     return x_hat[None].to(y)
+
+
+METHOD = Method("bm3d", "BM3D", bm3d, takes=("sigma",))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def cg_sense(
@@ -52,3 +53,6 @@ def cg_sense(
         show_pbar=False,
     )
     return torch.from_numpy(app.run())[None, None].to(y)
+
+
+METHOD = Method("cg_sense", "CG-SENSE", cg_sense)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import vanilla_dip
 from operators.base import Operator
 from utils.callback import Callback
+from utils.methods import Method
 from utils.stopping import ExponentialVariance, Rule, RunningVariance, Stopping
 
 
@@ -71,3 +72,8 @@ def es_dip(
     )  # fmt: skip
     callback.chose(rule.best_step)
     return rule.best
+
+
+METHOD = Method(
+    "es_dip", "ES-DIP", es_dip, net="noise", output="iterate at the stop", own_stop=True
+)

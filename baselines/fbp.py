@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.radon import Radon, fourier_filter
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def fbp(
@@ -54,6 +55,9 @@ def fbp(
     if cutoff is None:
         cutoff = cutoff_for_views(A, cutoff_per_view)
     return A.filtered_back_projection(y, fourier_filter(A.out_shape[-1], filter_name, cutoff).to(y))
+
+
+METHOD = Method("fbp", "FBP, tuned window", fbp)
 
 
 def cutoff_for_views(A: Radon, per_view: float) -> float:

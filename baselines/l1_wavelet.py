@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem, operator_norm
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def l1_wavelet(
@@ -57,3 +58,6 @@ def l1_wavelet(
         show_pbar=False,
     )
     return torch.from_numpy(app.run())[None, None].to(y)
+
+
+METHOD = Method("l1_wavelet", "l1-wavelet", l1_wavelet)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def nlm(
@@ -67,3 +68,6 @@ def nlm(
         channel_axis=None if grey else 0,
     )
     return torch.from_numpy(x_hat).reshape(y.shape).to(y)
+
+
+METHOD = Method("nlm", "non-local means", nlm, takes=("sigma",))

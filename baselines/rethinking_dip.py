@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from operators.base import Operator
 from operators.pixels import Identity
 from utils.callback import Callback
+from utils.methods import Method
 from utils.optim import Update, sqnorm
 from utils.randomness import stream
 
@@ -120,6 +121,17 @@ def rethinking_dip(
             average.lerp_(x, (1 - ste_decay) / (1 - ste_decay**step))  # all of x_1 in step 1
         callback.record(step, average.clone(), update.terms)
     return average.clone()
+
+
+METHOD = Method(
+    "rethinking_dip",
+    "Rethinking DIP",
+    rethinking_dip,
+    net="s2s",
+    takes=("sigma",),
+    output="average at the stop",
+    own_stop=True,
+)
 
 
 def divergence(x: Tensor, z: Tensor, b: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.radon import Radon
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def sart(
@@ -56,3 +57,6 @@ def sart(
         square = iradon_sart(sinogram, degrees, image=square, relaxation=relaxation)
     # The square is as wide as the detector; pixel n // 2 stays the centre.
     return torch.from_numpy(sigpy.resize(square, A.in_shape[1:]))[None, None].to(y)
+
+
+METHOD = Method("sart", "SART", sart)

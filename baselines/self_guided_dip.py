@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
+from utils.methods import Method
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -82,6 +83,15 @@ def self_guided_dip(
         x = update(z)
         callback.record(step, x, update.terms)
     return x
+
+
+METHOD = Method(
+    "self_guided_dip",
+    "Self-Guided DIP",
+    self_guided_dip,
+    net="unet",
+    style={"color": "tab:red", "lw": 1.5},
+)
 
 
 def uniform_image(y: Tensor, A: Operator, seed: int) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
+from utils.methods import Method
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -104,6 +105,9 @@ def sgld_dip(
             mean.lerp_(x, 1 / n_samples)
         callback.record(step, x, update.terms)
     return mean
+
+
+METHOD = Method("sgld_dip", "SGLD-DIP", sgld_dip, net="noise", output="posterior mean")
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
+from utils.methods import Method
 
 # Chosen by scripts/tune_classical.py, on other images than any that is scored, in CT without noise.
 LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.003}
@@ -101,6 +102,9 @@ def tv(
         show_pbar=False,
     )
     return torch.from_numpy(app.run())[None].to(y)
+
+
+METHOD = Method("tv", "TV", tv, takes=("sigma",))
 
 
 def _gradient(shape: tuple[int, ...], dtype: np.dtype) -> sigpy.linop.Linop:

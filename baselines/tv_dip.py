@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
+from utils.methods import Method
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -70,6 +71,9 @@ def tv_dip(
         x = update(perturbed(z, input_noise, noise))
         callback.record(step, x, update.terms)
     return x
+
+
+METHOD = Method("tv_dip", "TV-DIP", tv_dip, net="noise")
 
 
 def total_variation(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
+from utils.methods import Method
 from utils.optim import Output, Update, adam, sqnorm
 
 
@@ -75,3 +76,6 @@ def ugodit(
                 z.copy_(x)  # in place: a checkpoint restores it so
         callback.record(step, x, update.terms)
     return x
+
+
+METHOD = Method("ugodit", "UGoDIT (prior measurements)", ugodit, net="ugodit", needs="encoder")

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
+from utils.methods import Method
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -64,6 +65,11 @@ def vanilla_dip(
         x = update(perturbed(z, input_noise, noise))
         callback.record(step, x, update.terms)
     return x
+
+
+METHOD = Method(
+    "vanilla_dip", "Vanilla DIP", vanilla_dip, net="noise", style={"color": "tab:green", "lw": 1.5}
+)
 
 
 def fixed_noise(net: nn.Module, A: Operator, scale: float, seed: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def wavelet(
@@ -62,3 +63,6 @@ def wavelet(
         channel_axis=0,
     )
     return torch.from_numpy(x_hat)[None].to(y)
+
+
+METHOD = Method("wavelet", "wavelet", wavelet, takes=("sigma",))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
+from utils.methods import Method
 
 
 def zero_filled(
@@ -35,3 +36,6 @@ def zero_filled(
     """
     check_problem("zero_filled", y, A, MultiCoilMRI)
     return A.pinv(y)
+
+
+METHOD = Method("zero_filled", "zero-filled", zero_filled)

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -15,65 +15,75 @@ import torch
 import tyro
 
 from utils import processor
-from utils.errors import exit_status, require
+from utils.errors import require
 from utils.precision import Precision
 
-ArgsT = TypeVar("ArgsT")
+ArgsT = TypeVar("ArgsT", bound="RunArgs")
 
 
+# fmt: off
 @dataclass
 class RunArgs:
     """What every script can be told about a run; a script's Args add its data and its method."""
 
     method: str = "aseqdip"  # or one of docs/methods.md, several with commas between, or all
     set: tuple[str, ...] = ()  # settings of the other methods, as lambda_tv=0.1 or tv_dip.lr=0.001
+    images: int | None = None  # how many files of a folder, by name; without it all of them
+    list: Path | None = None  # names of the files of a folder that come first, one on each line
     stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
     precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker; auto: bf16 where it is quicker here
-    fast: bool = False  # other defaults: --precision bf16 (docs/performance.md)
-    schedule: Literal["paper", "fast"] = "paper"  # fast: other defaults, for a quarter of the updates (docs/performance.md)
+    preset: Literal["paper", "fast", "quick"] = "paper"  # other defaults: fast for a quarter of the updates (docs/performance.md), quick for a small network and two minutes on a CPU
+    quick: bool = False  # short for --preset quick
     deterministic: bool = False  # the same bits each time on CUDA too, slower
     log_every: int = 10  # input updates between two rows of log.csv
     out: Path = Path("results")  # root of all results
     run: str | None = None  # name of the run's folder; without it a hash of the settings
     fresh: bool = False  # do the run again, throwing away what its folder holds
-    quick: bool = False  # other defaults: a small network and few updates, for two minutes on a CPU
-    changed: ClassVar[tuple[str, ...]] = ()  # no flag: the fields that differ from their defaults
+
+    # No flags: the fields that differ from their defaults, and those that aSeqDIP alone uses.
+    changed: ClassVar[tuple[str, ...]] = ()
+    only_aseqdip: ClassVar[tuple[str, ...]] = ("lambda_ae", "damping")
+# fmt: on
 
 
-# What --fast changes, and what --quick and --schedule fast do: these are then the defaults.
-FAST: dict[str, Any] = dict(precision="bf16")
-QUICKEST: dict[str, Any] = dict(precision="auto")
+# What every preset but the paper's changes, beside what the script says.
+PRESET: dict[str, Any] = dict(precision="auto")
 
 
 def parse_args(
-    args_type: type[ArgsT], quick: dict[str, Any], schedule: dict[str, Any], description: str
+    args_type: type[ArgsT], presets: dict[str, dict[str, Any]], description: str
 ) -> ArgsT:
     """Read the command line into a script's Args.
 
     Args:
-        args_type: dataclass with every default and a bool field `quick`.
-        quick, schedule: the defaults that `--quick` and `--schedule fast` replace, beside QUICKEST,
-            as --fast does FAST; flags given beside them still win, --fast over --quick, and
-            --quick over --schedule.
+        args_type: dataclass with every default.
+        presets: the defaults that `--preset fast` and `--preset quick` replace, beside PRESET;
+            flags given beside them still win.
         description: what --help prints above the flags.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
-    words = " ".join(["", *sys.argv[1:], ""]).replace("=", " ")
-    presets = {
-        "--schedule fast": schedule | QUICKEST, "--quick": quick | QUICKEST, "--fast": FAST
-    }  # fmt: skip
-    default = args_type(
-        **{k: v for flag in presets if f" {flag} " in words for k, v in presets[flag].items()}
-    )
-    args = tyro.cli(
-        args_type, default=default, description=description, config=(tyro.conf.FlagCreatePairsOff,)
-    )
+
+    def read(default: ArgsT) -> ArgsT:
+        return tyro.cli(
+            args_type, default=default, description=description,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )  # fmt: skip
+
+    default = args_type()
+    args = read(default)
+    if args.quick or args.preset != default.preset:
+        if args.quick and args.preset == "fast":
+            sys.exit("error: --quick is --preset quick; leave one of it and --preset fast out")
+        name = "quick" if args.quick else args.preset
+        default = args_type(**PRESET | presets[name] | dict(preset=name))
+        args = read(default)
+        args.preset = name
     for f in dataclasses.fields(args):  # `lr: float = 1` at the top is what --lr 1 is: 1.0
         value = getattr(args, f.name)
         if f.type in (float, float | None) and value is not None:
@@ -88,44 +98,32 @@ def parse_args(
     return args
 
 
-def run_items(
-    args: Any,
-    suffixes: tuple[str, ...],
-    work: Callable[[Any, Path | None], None],
-    also: Callable[[Path], bool] = lambda path: False,
-    check: Callable[[Any], object] = lambda args: None,
-) -> int:
-    """Do the work for one file, for each file of a folder, or for the embedded sample.
+def inputs(
+    args: RunArgs, suffixes: tuple[str, ...], also: Callable[[Path], bool] = lambda path: False
+) -> Iterator[Path | None]:
+    """Yield args.data, each file of it if it is a folder, or None for the embedded sample.
 
     Args:
-        args: the script's Args; args.data is a file, a folder, or None for the sample.
+        args: the script's Args.
         suffixes: which files of a folder are taken, in the order of their names, as ".png".
         also: tells which files without such a suffix are taken too.
-        check: raises InputError for args that no file can be worked on with.
-        work: does one, given args and the file; a failing one does not stop the others.
 
-    Returns:
-        The exit status: 0, or that of the first failure.
+    Raises:
+        InputError: a value in args cannot be, or the folder holds no such file.
     """
-    files: list[Path | None] = [args.data]
-
-    def choose() -> None:
-        check_method(args)
-        check(args)
-        if args.data is not None:
-            files[:] = files_of(args.data, suffixes, also)
-
-    status = exit_status(choose)
-    if status:
-        return status
+    check_method(args)
+    files: list[Path | None] = [None] if args.data is None else [args.data]
+    if args.data is not None and args.data.is_dir():
+        files = [*choose_files(args.data, suffixes, also, args.images, args.list)]
+    else:
+        require(
+            args.images is None and args.list is None,
+            "--images, --list: they choose files of a folder; give --data one",
+        )
     for number, file in enumerate(files, start=1):
         if len(files) > 1:
             print(f"== {number} of {len(files)}: {file}")
-        failure = exit_status(lambda: work(args, file))
-        if failure == 130:
-            return failure
-        status = status or failure
-    return status
+        yield file
 
 
 def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]) -> list[Path]:
@@ -139,6 +137,47 @@ def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes or also(p))
     require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
     return found
+
+
+def choose_files(
+    folder: Path,
+    suffixes: tuple[str, ...],
+    also: Callable[[Path], bool],
+    number: int | None,
+    list_file: Path | None,
+) -> list[Path]:
+    """Choose files of a folder: those that a list names, then the others by name.
+
+    Args:
+        folder, suffixes, also: as for files_of.
+        number: how many at most, None for all; of a list so many names count.
+        list_file: a name on each line, with or without suffix, comments after #; None for none.
+
+    Raises:
+        InputError: there is no file, or no such list.
+    """
+    require(
+        number is None or number >= 1, f"--images {number}: expected a whole number of at least 1"
+    )
+    files = [f for f in files_of(folder, suffixes, also) if not f.name.startswith(".")]
+    if list_file is None:
+        return files[:number]
+    require(list_file.is_file(), f"--list {list_file}: no such file")
+    lines = (line.partition("#")[0].split() for line in list_file.read_text().splitlines())
+    names = [words[0] for words in lines if words][:number]
+    of_name = {name: [f for f in files if name in (f.stem, f.name)] for name in names}
+    lacking = [name for name, found in of_name.items() if not found]
+    if lacking:
+        print(
+            f"{folder}: {len(lacking)} of {len(names)} names in {list_file} are not there "
+            f"({_shortened(lacking)}); others are taken by name"
+        )
+    listed = [file for found in of_name.values() for file in found]
+    return (listed + [file for file in files if file not in listed])[:number]
+
+
+def _shortened(names: list[str], shown: int = 5) -> str:
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def check_method(args: Any) -> None:

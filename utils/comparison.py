@@ -4,18 +4,18 @@ import csv
 import io
 import json
 import math
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.errors import Busy, require
 from utils.figures import caption, methods_comparison, methods_curves
 from utils.files import content_hash, write_atomically
+from utils.loop import duration
 from utils.problem import Problem
 from utils.results import grey_limits
-from utils.runs import duration
+from utils.runs import Run
 
 COLUMNS = (
     "method", "psnr_final", "ssim_final", "step_final", "psnr_ema", "ssim_ema", "psnr_stopped",
@@ -24,48 +24,27 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass
-class Outcome:
-    """What became of one method.
-
-    Args:
-        name, label: the method's, in flags and in tables.
-        folder: its run folder; None where it failed before it had one.
-        failure: why it failed, None if it did not.
-    """
-
-    name: str
-    label: str
-    folder: Path | None = None
-    failure: str | None = None
-
-    def fail(self, error: Exception) -> None:
-        """Take note of a failure and print it."""
-        self.failure = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"{self.name} failed: {self.failure}", file=sys.stderr)
-
-    def metrics(self) -> dict[str, Any]:
-        """Read metrics.json; of a method that failed there is none."""
-        if self.failure is not None:
-            return {}
-        return json.loads((self.folder / "metrics.json").read_text())
-
-
-def compare(parent: Path, problem: Problem, outcomes: list[Outcome]) -> None:
+def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     """Write comparison.png, psnr.png, table.md and table.csv from finished runs; print the table.
 
     Args:
-        parent: folder in which the comparison's own is made, named by the runs that it compares.
+        args: the script's Args.
+        runs: of several methods on one item, in their order, complete or failed.
         problem: what all solved.
-        outcomes: the methods in their order.
+
+    Raises:
+        InputError: a run failed, which does not keep the others from being compared.
+        Busy: other processes are at work on some, so that nothing can be compared yet.
     """
-    name = content_hash(json.dumps([(o.name, o.folder and o.folder.name) for o in outcomes]))[:10]
-    folder = parent / name
+    busy = [run.method.name for run in runs if run.busy]
+    if busy:
+        raise Busy(f"other processes are at work on {', '.join(busy)}; the same command goes on")
+    folder = comparison_folder(args, runs)
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {o.name: o.metrics() for o in outcomes}
-    _save_pictures(folder, problem, outcomes, metrics)
-    _save_curves(folder, problem, outcomes, metrics)
-    rows = [{"method": o.name, "failure": o.failure, **metrics[o.name]} for o in outcomes]
+    metrics = {run.method.name: _metrics(run) for run in runs}
+    _save_pictures(folder, problem, runs, metrics)
+    _save_curves(folder, problem, runs, metrics)
+    rows = [{"method": r.method.name, "failure": r.failure, **metrics[r.method.name]} for r in runs]
     direct = next((m for m in metrics.values() if "psnr_input" in m), None)
     if direct is not None:
         rows.insert(
@@ -85,6 +64,22 @@ def compare(parent: Path, problem: Problem, outcomes: list[Outcome]) -> None:
     write_atomically(folder / "table.md", lambda file: file.write(table.encode()))
     print(table, end="")
     print(f"  comparison, curves and table: {folder}")
+    failed = [run.method.name for run in runs if run.failure]
+    require(not failed, f"{', '.join(failed)} failed, as said above; the others are complete")
+
+
+def comparison_folder(args: Any, runs: list[Run]) -> Path:
+    """Return the comparison's own folder, named by the runs that it compares."""
+    names = [(run.method.name, run.folder and run.folder.name) for run in runs]
+    name = content_hash(json.dumps(names))[:10]
+    return args.out / runs[0].task / "comparison" / runs[0].item.item / name
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    """Read metrics.json; of a method that failed there is none."""
+    if run.failure is not None:
+        return {}
+    return json.loads((run.folder.path / "metrics.json").read_text())
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -131,23 +126,23 @@ def _db(row: dict[str, Any], name: str) -> str:
 
 
 def _save_pictures(
-    folder: Path, problem: Problem, outcomes: list[Outcome], metrics: dict[str, dict[str, Any]]
+    folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
 ) -> None:
     pictures: dict[str, np.ndarray | None] = {
         problem.names["input"]: problem.picture(problem.array(problem.A.pinv(problem.y)))
     }
     captions = {problem.names["input"]: caption(problem.score(problem.A.pinv(problem.y)))}
-    for outcome in outcomes:
-        figures = metrics[outcome.name]
+    for run in runs:
+        figures = metrics[run.method.name]
         stopped = "step_stopped" in figures
         file = "reconstruction_stopped.npy" if stopped else "reconstruction.npy"
-        pictures[outcome.label] = None
-        if outcome.failure is None:
-            pictures[outcome.label] = problem.picture(np.load(outcome.folder / file))
+        pictures[run.method.label] = None
+        if run.failure is None:
+            pictures[run.method.label] = problem.picture(np.load(run.folder.path / file))
             image = "stopped" if stopped else "final"
             if f"psnr_{image}" in figures:
                 psnr = figures[f"psnr_{image}"]
-                captions[outcome.label] = caption(
+                captions[run.method.label] = caption(
                     {
                         "psnr": math.inf if psnr is None else psnr,
                         "ssim": figures[f"ssim_{image}"],
@@ -165,16 +160,16 @@ def _save_pictures(
 
 
 def _save_curves(
-    folder: Path, problem: Problem, outcomes: list[Outcome], metrics: dict[str, dict[str, Any]]
+    folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
 ) -> None:
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for outcome in outcomes:
-        if outcome.failure is not None or not (outcome.folder / "log.csv").exists():
+    for run in runs:
+        if run.failure is not None or not (run.folder.path / "log.csv").exists():
             continue
-        with open(outcome.folder / "log.csv", newline="") as file:
+        with open(run.folder.path / "log.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["psnr"]]
         if len(rows) > 1:
-            curves[outcome.label] = (
+            curves[run.method.label] = (
                 [float(row["step"]) for row in rows],
                 [float(row["psnr"]) for row in rows],
             )

@@ -17,6 +17,7 @@ from torch import Tensor
 from utils import image_data
 from utils.errors import InputError, require
 from utils.files import load_numpy, reason
+from utils.item import Item
 
 MIN_SIDE = image_data.MIN_SIDE
 SUFFIXES = (".dcm", ".ima", ".npy", ".png")
@@ -27,25 +28,21 @@ MU_WATER = 0.0193  # attenuation of water per mm at 70 keV (NIST XCOM: 0.193 cm^
 
 
 @dataclass
-class Slice:
+class Slice(Item):
     """One CT slice.
 
     Attributes:
-        item: short name for folders and tables.
-        source: where it comes from, for the reader.
         values: (H, W) float64, Hounsfield units, or relative attenuation in [0, 1].
         is_hu: whether values are Hounsfield units.
         pixel_mm: side of a pixel in mm, None if unknown.
     """
 
-    item: str
-    source: str
     values: np.ndarray
     is_hu: bool
     pixel_mm: float | None
 
     @property
-    def content(self) -> tuple[np.ndarray | str, ...]:
+    def own(self) -> tuple[np.ndarray | str, ...]:
         """What tells this slice from others, the same on every machine."""
         return (self.values, f"hu {self.is_hu}, pixel {self.pixel_mm}")
 
@@ -69,22 +66,19 @@ class Units:
 
 
 @dataclass
-class Sinogram:
+class Sinogram(Item):
     """Measured line integrals.
 
     Attributes:
-        item, source: as for Slice.
         y: (n_angles, n_det) float32.
         angles: (n_angles,) float64, in radians.
     """
 
-    item: str
-    source: str
     y: np.ndarray
     angles: np.ndarray
 
     @property
-    def content(self) -> tuple[np.ndarray, ...]:
+    def own(self) -> tuple[np.ndarray, ...]:
         """What tells this sinogram from others."""
         return (self.y, self.angles)
 
@@ -143,6 +137,7 @@ def load_slice(path: Path | None, sample: str, side: int | None) -> Slice:
         if scan.pixel_mm is not None:
             scan.pixel_mm *= max(values.shape) / side
         scan.values = resize(values, (side, side), order=1, anti_aliasing=True)
+    scan.path = path
     return scan
 
 

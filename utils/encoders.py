@@ -109,15 +109,16 @@ def refuse_seen(encoder: dict[str, Any], content: str, source: str, path: Path |
         )
 
 
-def fit(encoder: dict[str, Any], net: nn.Module, path: Path) -> None:
-    """Give a network the encoder's weights, and freeze them.
+def fit(net: nn.Module, path: Path, task: str) -> None:
+    """Give a network the weights of an encoder's file, and freeze them.
 
     What is frozen is all there is: the networks' BatchNorm has scales and shifts, which are
     weights, but no running statistics.
 
     Raises:
-        InputError: it is the encoder of another network.
+        InputError: it is no encoder, or that of another task or another network.
     """
+    encoder = read(path, task)
     here = description(net)
     for key, there in encoder["network"].items():
         require(

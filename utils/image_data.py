@@ -14,6 +14,7 @@ from torch import Tensor
 
 from utils.errors import InputError, require
 from utils.files import load_numpy, reason
+from utils.item import Item
 
 MIN_SIDE = 32  # pixels; three poolings leave 4
 FACE = (slice(0, 192), slice(128, 320))  # of scikit-image's astronaut
@@ -23,18 +24,21 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
 
 
 @dataclass
-class Picture:
+class Picture(Item):
     """A picture to restore, or to damage and restore.
 
     Attributes:
-        item: short name for folders and tables.
-        source: where it comes from, for the reader.
         pixels: (C, H, W) float32 in [0, 1], C 3 (RGB) or 1 (grey).
+        known: (H, W) bool for inpainting, True where a pixel is known; None elsewhere.
     """
 
-    item: str
-    source: str
     pixels: np.ndarray
+    known: np.ndarray | None = None
+
+    @property
+    def own(self) -> tuple[np.ndarray | str, ...]:
+        """What tells this picture from others, the same on every machine."""
+        return (self.pixels,)
 
 
 def load_picture(
@@ -78,7 +82,7 @@ def load_picture(
         f"{min_side}x{min_side} are needed",
     )
     pixels = np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]
-    return Picture(item, source, np.ascontiguousarray(pixels, dtype=np.float32))
+    return Picture(item, source, np.ascontiguousarray(pixels, dtype=np.float32), path=path)
 
 
 def read_pixels(path: Path, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Multi-coil k-space: the embedded sample, files, cropping, masks and sensitivity maps."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -16,7 +16,9 @@ from skimage.transform import resize
 from operators import mri
 from utils.errors import InputError, require
 from utils.files import content_hash, load_numpy, write_atomically
+from utils.item import Item
 
+SUFFIXES = (".h5", ".npy", ".npz")
 MIN_SIDE = 32  # pixels; three poolings leave 4
 MIN_CALIBRATION_LINES = 6
 FASTMRI_CROP = 320  # section 4.1
@@ -26,12 +28,10 @@ SAMPLE_NOISE = 0.01  # standard deviation of the complex noise, of the image's m
 
 
 @dataclass
-class Scan:
+class Scan(Item):
     """One slice of multi-coil k-space.
 
     Attributes:
-        item: short name for folders and tables.
-        source: where it comes from, for the reader.
         kspace: (n_coils, H, W) complex64, zero frequency at (H // 2, W // 2), phase encoding
             along W.
         noise_std: standard deviation of complex Gaussian noise that is to be added to sampled
@@ -40,18 +40,18 @@ class Scan:
         rss: (h, w) the file's own root-sum-of-squares image, if it has one.
         recipe: for a simulated scan, what it is made of. Its k-space has been through an FFT,
             whose last bits are not those of every processor.
+        beside: the user's sensitivity maps, None for none.
     """
 
-    item: str
-    source: str
     kspace: np.ndarray
     noise_std: float = 0.0
     is_fastmri: bool = False
     rss: np.ndarray | None = None
     recipe: tuple[np.ndarray | str, ...] = ()
+    beside: tuple[np.ndarray | None] = field(default=(None,), kw_only=True)
 
     @property
-    def content(self) -> tuple[np.ndarray | str, ...]:
+    def own(self) -> tuple[np.ndarray | str, ...]:
         """What tells this scan from others, the same on every machine."""
         return self.recipe or (self.kspace,)
 
@@ -187,6 +187,7 @@ def load_scan(path: Path | None, slice_index: int | None) -> Scan:
         scan.kspace = k = k.astype(np.complex64)
     require(bool(np.isfinite(k).all()), f"{path}: k-space holds NaN or Inf; repair or drop it")
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
+    scan.path = path
     return scan
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,8 @@ class Problem:
         extra, error_scale: as for figures.comparison.
         arrays: further arrays to save, by file name.
         derived: further images to make of x_hat, by name.
-        reference: for methods that use prior data: given the file of this item, chooses the
-            image of --reference, and says what metrics.json is to hold of it.
+        reference: for methods that use prior data: chooses the image of --reference, and says
+            what metrics.json is to hold of it.
     """
 
     y: Tensor
@@ -51,4 +50,4 @@ class Problem:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     derived: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
-    reference: Callable[[Path | None], tuple[Tensor, dict[str, Any]]] | None = None
+    reference: Callable[[], tuple[Tensor, dict[str, Any]]] | None = None

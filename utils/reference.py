@@ -1,15 +1,15 @@
 """The reference image of Ref-Guided DIP: data from elsewhere, chosen without the truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from skimage.transform import resize
 from torch import Tensor
 
-from baselines.ref_guided_dip import nearest_reference
 from operators.base import Operator
 from utils.cli import files_of
 from utils.errors import require
@@ -63,3 +63,43 @@ def choose_reference(
         f"distance {distances[index]:.3f}"
     )
     return x, {"reference": str(others[index]), "reference_distance": distances[index]}
+
+
+@torch.no_grad()
+def nearest_reference(
+    candidates: Sequence[Tensor], y: Tensor, A: Operator
+) -> tuple[int, list[float]]:
+    """Choose the reference image whose measurements look most like y.
+
+        argmin_c || |pinv(A x_c)| / ||pinv(A x_c)|| - |pinv(y)| / ||pinv(y)|| ||
+
+    A candidate goes through the measurement before it is compared, so that the artefacts are the
+    same on both sides, and its scale and phase do not count. This uses prior data: candidates
+    must come from other patients than y, or the comparison with other methods is not fair.
+
+    Args:
+        candidates: fully sampled images x_c, (1, *A.in_shape) each; real magnitudes or complex.
+        y: measurements, (1, *A.out_shape).
+        A: forward operator.
+
+    Returns:
+        Index of the nearest candidate, and the distance of each, between 0 and sqrt(2).
+
+    Raises:
+        ValueError: there is no candidate.
+
+    Reference:
+        aSeqDIP, appendix C.6: "a distance metric such as Euclidean distance". Differs from the
+        paper: nothing; what is compared, and how it is scaled, is not told there.
+    """
+    if not candidates:
+        raise ValueError("expected at least one candidate for the reference image, got none")
+    target = A.pinv(y)
+    measured = [A.pinv(A(x.to(target))) for x in candidates]
+    distances = [(_direction(x) - _direction(target)).norm().item() for x in measured]
+    return min(range(len(distances)), key=distances.__getitem__), distances
+
+
+def _direction(x: Tensor) -> Tensor:
+    """Return the magnitudes of x at unit norm; those of a black image stay 0."""
+    return F.normalize(x.abs().flatten(), dim=0)

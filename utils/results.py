@@ -1,36 +1,44 @@
-"""What a finished run leaves: arrays, pictures, figures of merit."""
+"""What a finished run leaves and says: arrays, pictures, figures of merit."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from utils.figures import caption, comparison, curves
+from utils.folder import RunFolder
+from utils.loop import Loop, duration
+from utils.methods import Method
 from utils.problem import Problem
-from utils.runs import Run
 
-NAMES = {"ema": "average (EMA)"}
+NAMES = {"ema": "average (EMA)"}  # of an image in pictures and in what is printed
+MORE_FIGURES = {  # of some tasks
+    "psnr_window": ("in the window", "dB"),
+    "rmse_hu": ("RMSE", "HU"),
+    "psnr_hole": ("in the hole", "dB"),
+}
 
 
 def save_results(
-    run: Run,
+    folder: RunFolder,
+    loop: Loop,
     images: dict[str, Tensor],
     problem: Problem,
-    method: str,
-    output: str,
+    method: Method,
     facts: dict[str, Any],
 ) -> None:
     """Write the reconstructions as arrays and pictures, and complete the run.
 
     Args:
-        run: the run, after its method has returned.
+        folder, loop: the run's, after its method has returned.
         images: `input` (the direct reconstruction), `final` (x_hat) and what else there is; the
             problem's derived images are added. All but the input are saved: final as
             reconstruction.npy and .png, X as reconstruction_X. Input and truth are saved as
             pictures, input.png and truth.png.
         problem: what was solved.
-        method: the method's name for the pictures' title.
-        output: what x_hat is, such as "last iterate".
+        method: what solved it.
         facts: what else metrics.json is to hold.
     """
     images = images | {name: make(images["final"]) for name, make in problem.derived.items()}
@@ -41,19 +49,19 @@ def save_results(
         pictures = {"truth": problem.picture(problem.array(problem.x_true)), **pictures}
     limits = grey_limits(pictures) if problem.limits is None else problem.limits
     for name, array in problem.arrays.items():
-        run.save_array(name, array)
+        folder.save_array(name, array)
     for name, array in arrays.items():
         if name != "input":
             file = "reconstruction" if name == "final" else f"reconstruction_{name}"
-            run.save_array(f"{file}.npy", array)
-            run.save_picture(f"{file}.png", pictures[name], limits)
+            folder.save_array(f"{file}.npy", array)
+            folder.save_picture(f"{file}.png", pictures[name], limits)
     for name in pictures.keys() & {"truth", "input"}:  # for a report; shown alike
-        run.save_picture(f"{name}.png", pictures[name], limits)
-    names = NAMES | problem.names | {"final": output}
+        folder.save_picture(f"{name}.png", pictures[name], limits)
+    names = NAMES | problem.names | {"final": method.output}
     if "stopped" in images:
         names["stopped"] = f"stopped, step {facts['step_stopped']}"
-    title = f"{method}, {problem.title}"
-    run.save_figure(
+    title = f"{method.label}, {problem.title}"
+    folder.save_figure(
         "comparison.png",
         comparison(
             {names[name]: shown for name, shown in pictures.items()},
@@ -65,10 +73,15 @@ def save_results(
             error_scale=problem.error_scale,
         ),
     )
-    if run.rows:
-        run.save_figure("curve.png", curves(run.rows, title))
+    if loop.rows:
+        folder.save_figure("curve.png", curves(loop.rows, title))
+        loop.write_log()
     scores = {f"{m}_{name}": v for name, f in figures.items() for m, v in f.items()}
-    run.finish({"images": list(images), **scores, **problem.facts, **facts})
+    record = {
+        "hyperparameters": folder.settings["hyperparameters"], "images": list(images), **scores,
+        **problem.facts, **facts, **loop.figures(),
+    }  # fmt: skip
+    print_report(folder.complete(record), folder.path)
 
 
 def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -76,3 +89,32 @@ def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
     if "truth" in pictures:
         return 0.0, float(pictures["truth"].max())
     return 0.0, max(float(np.percentile(pictures["final"], 99.9)), 1e-30)  # all may be negative
+
+
+def print_report(metrics: dict[str, Any], folder: Path) -> None:
+    """Print a complete run's figures and where its files lie."""
+    if "psnr_final" in metrics:
+        for name in metrics["images"]:
+            psnr = metrics[f"psnr_{name}"]
+            step = metrics.get(f"step_{name}")  # of an image that is not the last one's
+            more = [] if step is None else [f"   step {step}"]
+            more += [
+                f"   {label} {metrics[f'{key}_{name}']:.2f} {unit}"
+                for key, (label, unit) in MORE_FIGURES.items()
+                if metrics.get(f"{key}_{name}") is not None
+            ]
+            print(
+                f"  {NAMES.get(name, name):<14} PSNR {math.inf if psnr is None else psnr:6.2f} dB"
+                f"   SSIM {metrics[f'ssim_{name}']:.4f}   NMSE {metrics[f'nmse_{name}']:.5f}"
+                + "".join(more)
+            )
+        if "psnr_oracle" in metrics:
+            print(
+                f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by "
+                f"the truth, step {metrics['step_oracle']}: not a result"
+            )
+    work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
+    print(
+        f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"
+    )
+    print(f"  pictures, reconstruction and figures: {folder}")

@@ -1,0 +1,36 @@
+"""What is reconstructed, as a script reads it: a scan, a slice, a picture."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass
+class Item:
+    """What a script's `load` reads: a scan, a slice, a picture; subclasses add their arrays.
+
+    Attributes:
+        item: short name for folders and tables.
+        source: where it comes from, for the reader.
+        path: its file, None for an embedded sample.
+        beside: what else the user brings that decides the result: arrays, SHA-256 of files, None
+            for what is absent.
+        named: fields of args that only name what is in the content.
+    """
+
+    item: str
+    source: str
+    path: Path | None = field(default=None, kw_only=True)
+    beside: tuple[np.ndarray | str | None, ...] = field(default=(), kw_only=True)
+    named: frozenset[str] = field(default=frozenset(), kw_only=True)
+
+    @property
+    def own(self) -> tuple[np.ndarray | str, ...]:
+        """What tells this item from others, the same on every machine."""
+        raise NotImplementedError
+
+    @property
+    def content(self) -> tuple[np.ndarray | str | None, ...]:
+        """All data that decide the result."""
+        return (*self.own, *self.beside)
