@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from baselines import chosen
 from baselines.tv import LAMBDA_TV
 from models.unet import UNet
-from operators.radon import Radon, equispaced_angles
+from operators.radon import Radon
 from utils import ct_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
-from utils.errors import InputError, Status, require
+from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
 from utils.optim import Output, Update, adam, sqnorm
@@ -136,57 +136,22 @@ def build_problem(
 ) -> Problem:
     """Make the sinogram, scaled so that the FBP's maximum is 1; x_true is None for a measured one."""
     measured = isinstance(scan, ct_data.Sinogram)
-    if measured:
-        side = scan.y.shape[1] if args.size is None else args.size
-        shape, n_det, angles = (side, side), scan.y.shape[1], torch.from_numpy(scan.angles)
-        require(
-            side >= ct_data.MIN_SIDE,
-            f"--size {side}: expected at least {ct_data.MIN_SIDE} pixels",
-        )
-    else:
-        require(args.views >= 1, f"--views {args.views}: expected a whole number of at least 1")
-        shape, n_det, angles = scan.values.shape, None, equispaced_angles(args.views)
-        if args.photons is not None:
-            ct_data.make_physical(scan, args.hu_range)
-        units = ct_data.make_units(scan, args.hu_range)
-    check_size(shape, args.depth)
     low, high = args.window
     require(
         -math.inf < low < high < math.inf,
         f"--window {low:g} {high:g}: expected a lower and a higher number of HU",
     )
-    try:
-        A = Radon(shape, angles, n_det, args.fbp_filter).to(device)
-    except ValueError as error:  # too many views of too many pixels
-        raise InputError(str(error)) from error
-    print(f"{scan.source}: {shape[0]}x{shape[1]} pixels, {A.out_shape[1]} views of "
-          f"{A.out_shape[2]} bins")  # fmt: skip
-    facts: dict[str, Any] = {}
+    units = ct_data.make_units(scan, args.hu_range, args.photons)
+    A = ct_data.make_operator(scan, args.views, args.size, args.fbp_filter).to(device)
+    check_size(A.in_shape[-2:], args.depth)
     if measured:
-        units = ct_data.Units(0.0, 1.0, is_hu=False)
-        sinogram, x_true = torch.from_numpy(scan.y)[None, None].to(device), None
+        sinogram, x_true, facts = torch.from_numpy(scan.y)[None, None].to(device), None, {}
     else:
-        values = torch.from_numpy(scan.values)[None, None]
-        x_true = ((values - units.low) / (units.high - units.low)).clamp(0, 1).float().to(device)
-        sinogram = A(x_true)
-        facts = {"low": units.low, "high": units.high, "is_hu": units.is_hu}
-        if units.is_hu:
-            print(f"{units.low:g} HU is 0, {units.high:g} HU is 1")
-    if args.photons is not None and not measured:
         data_rng = torch.Generator().manual_seed(args.data_seed)
-        mu_0, mu_1 = ct_data.attenuation(units, ct_data.pixel_size(scan, args.pixel_mm))
-        background = mu_0 * A(torch.ones_like(x_true))
-        p, n_starved = ct_data.photon_noise(
-            background + (mu_1 - mu_0) * sinogram, args.photons, data_rng
-        )
-        sinogram = (p - background) / (mu_1 - mu_0)
-        facts |= {"photons": args.photons, "rays_without_photons": n_starved}
-        print(
-            f"{args.photons:g} photons a ray; none came through {n_starved} of "
-            f"{sinogram.numel()} rays"
+        sinogram, x_true, facts = ct_data.measure(
+            scan, A, units, args.photons, args.pixel_mm, data_rng
         )
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
-
     y = scale * sinogram
 
     def reference() -> tuple[Tensor, dict[str, Any]]:
@@ -199,26 +164,20 @@ def build_problem(
         return units.values(x / scale)
 
     def score(x: Tensor) -> dict[str, float]:
-        if x_true is None:
-            return {}
         figures = attenuation_metrics(x / scale, x_true)
         if units.is_hu:
             figures |= hu_metrics(in_units(x), units.values(x_true), args.window)
         return figures
 
+    views = A.out_shape[1]
     shown = f", shown {low:g} to {high:g} HU" if units.is_hu else ""
     return Problem(
         y,
         A,
         None if x_true is None else scale * x_true,
         score,
-        facts={
-            "source": scan.source,
-            "views": len(angles),
-            "measured": measured,
-            **facts,
-        },
-        title=f"{scan.item}, {len(angles)} views{shown}",
+        facts={"source": scan.source, "views": views, "measured": measured, **facts},
+        title=f"{scan.item}, {views} views{shown}",
         array=lambda x: in_units(x)[0, 0].cpu().numpy(),
         picture=lambda array: array,
         names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},

@@ -28,12 +28,12 @@ from baselines import chosen
 from models.skip import SkipNet
 from models.unet import OffsetNet, UNet
 from operators.base import Operator
-from operators.blur import BKSEBlur, CameraBlur, LinearBlur
+from operators.blur import BKSEBlur, CameraBlur
 from utils import blur_data, encoders, image_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
-from utils.errors import InputError, Status, require
+from utils.errors import Status
 from utils.figures import side_by_side
 from utils.files import file_hash
 from utils.methods import ASEQDIP
@@ -128,53 +128,12 @@ def load(args: Args, path: Path | None) -> image_data.Picture:
     return picture
 
 
-def make_blur(
-    args: Args, picture: image_data.Picture
-) -> tuple[BKSEBlur | CameraBlur | LinearBlur, str]:
-    """Build the blur that was asked for, and the words that name it."""
-    shape = picture.pixels.shape
-    data_rng = torch.Generator().manual_seed(args.data_seed)
-    default = "bkse" if args.bkse_weights else "trajectory" if args.kernel else "camera"
-    kind = args.blur or default
-    require(
-        not args.measured or args.kernel is not None,
-        "--measured: name the file of the blur's kernel with --kernel",
-    )
-    require(
-        kind == "bkse" or args.bkse_weights is None,
-        f"--bkse-weights: of no use to --blur {kind}; leave one of them out",
-    )
-    try:
-        if kind == "bkse":
-            require(
-                args.bkse_weights is not None,
-                "--blur bkse: give its weights, GOPRO_wVAE.pth, with --bkse-weights (the README "
-                "says where they are published), or take --blur camera",
-            )
-            require(
-                shape[0] == 3,
-                f"{picture.source}: BKSE blurs RGB pictures, got a grey one; take --blur camera",
-            )
-            if args.kernel is None:
-                kernel = blur_data.bkse_kernel(shape, args.data_seed)
-            else:
-                kernel = blur_data.load_bkse_kernel(args.kernel)
-            net = blur_data.load_bkse_weights(args.bkse_weights, args.bkse_sha256)
-            return BKSEBlur(net, kernel, shape), "BKSE blur"
-        if kind == "camera":
-            require(args.kernel is None, "--kernel: --blur camera draws its own; leave one out")
-            why = "" if args.blur else ": no BKSE weights given"
-            return blur_data.camera_blur(shape, data_rng), f"camera blur{why}"
-        if args.kernel is None:
-            return LinearBlur(blur_data.motion_kernel(64, data_rng), shape), "trajectory blur"
-        return LinearBlur(blur_data.load_kernel(args.kernel), shape), f"blur by {args.kernel.name}"
-    except ValueError as error:  # such as a picture that is too small for the kernel
-        raise InputError(str(error)) from error
-
-
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
     """Blur the picture: y (1, C, H, W) float32; x_true is None for a measured one."""
-    A, blur = make_blur(args, picture)
+    A, blur = blur_data.make_blur(
+        args.blur, args.kernel, args.bkse_weights, args.bkse_sha256, picture, args.measured,
+        args.data_seed,
+    )  # fmt: skip
     A = A.to(device)
     print(f"{blur}; {picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     pixels = torch.from_numpy(picture.pixels)[None].to(device)
@@ -184,7 +143,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     x_true = None if args.measured else pixels
 
     def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else image_metrics(x, x_true)
+        return image_metrics(x, x_true)
 
     kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
     extra = None  # BKSE's is a code, not a picture

@@ -140,7 +140,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     print(f"noise of standard deviation {sigma:.1f} of 255 ({source}); aSeqDIP does not use it")
 
     def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else image_metrics(x, x_true)
+        return image_metrics(x, x_true)
 
     return Problem(
         y.to(device),

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,28 +117,14 @@ def make_net(args: Args, kind: str, y: Tensor, A: PixelMask) -> nn.Module:
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture, and draw or read its mask."""
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
-    picture.known = make_mask(args, picture)
+    data_rng = torch.Generator().manual_seed(args.data_seed)
+    picture.known = image_data.make_mask(
+        args.mask, picture, args.measured, args.hiar, args.missing, data_rng
+    )
     picture.beside = (picture.known,)
     if args.mask not in ("box", "random"):
         picture.named = frozenset({"mask"})
     return picture
-
-
-def make_mask(args: Args, picture: image_data.Picture) -> np.ndarray:
-    """Draw or read the mask, (H, W) bool, True where a pixel is known."""
-    shape = picture.pixels.shape[1:]
-    if args.mask == "box":
-        require(not args.measured, "--measured: name the file of the mask with --mask")
-        mask = image_data.box_mask(shape, args.hiar)
-    elif args.mask == "random":
-        require(not args.measured, "--measured: name the file of the mask with --mask")
-        data_rng = torch.Generator().manual_seed(args.data_seed)
-        mask = image_data.random_mask(shape, args.missing, data_rng)
-    else:
-        mask = image_data.load_mask(Path(args.mask), shape)
-    require(bool(mask.any()), f"--mask {args.mask}: no pixel is known; nothing can be filled in")
-    require(not mask.all(), f"--mask {args.mask}: no pixel is missing; there is nothing to fill in")
-    return mask
 
 
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
@@ -159,8 +144,6 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     y, x_true = A(pixels), None if args.measured else pixels
 
     def score(x: Tensor) -> dict[str, float]:
-        if x_true is None:
-            return {}
         return image_metrics(x, x_true) | {"psnr_hole": hole_psnr(x, x_true, ~A.mask)}
 
     return Problem(

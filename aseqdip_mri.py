@@ -164,7 +164,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         )  # fmt: skip
 
     def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else magnitude_metrics(x, x_true, A.support)
+        return magnitude_metrics(x, x_true, A.support)
 
     def as_array(x: Tensor) -> np.ndarray:  # outside the maps' support nothing was measured
         return (x * A.support / scale)[0, 0].cpu().numpy()

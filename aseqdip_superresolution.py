@@ -142,7 +142,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     )
 
     def score(x: Tensor) -> dict[str, float]:
-        return {} if x_true is None else image_metrics(x, x_true)
+        return image_metrics(x, x_true)
 
     return Problem(
         y,

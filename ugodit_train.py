@@ -34,14 +34,14 @@ from tyro.conf import Fixed, Positional, Suppress
 import aseqdip_deblurring
 import aseqdip_mri
 import aseqdip_superresolution
-from models.group import Group, pack, unpack, unwrapped
+from models.group import Group, unwrapped
 from operators.stacked import Stacked
 from utils import encoders, image_data, mri_data
 from utils.callback import Callback
-from utils.cli import check_method, files_of, parse_args, set_up_device
+from utils.cli import check_method, parse_args, set_up_device
 from utils.errors import exit_status, require
 from utils.figures import curves
-from utils.files import content_hash, file_hash, write_atomically
+from utils.files import content_hash, file_hash, files_of, write_atomically
 from utils.folder import RunFolder, git_state, versions
 from utils.item import Item
 from utils.loop import Loop
@@ -49,6 +49,7 @@ from utils.optim import Output, Update, adam, sqnorm
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.results import grey_limits, print_report
+from utils.tensors import pack, unpack
 
 
 @dataclass

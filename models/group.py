@@ -1,10 +1,10 @@
 """Networks of several images that have their encoder in common: UGoDIT's."""
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+
+from utils.tensors import pack, unpack
 
 
 def encoder_of(net: nn.Module) -> nn.ModuleDict:
@@ -54,14 +54,3 @@ class Group(nn.Module):
         """
         images = unpack(z, self.shapes)
         return pack([net(image) for net, image in zip(self.nets, images, strict=True)])
-
-
-def pack(images: Sequence[Tensor]) -> Tensor:
-    """Return (B, n): what images (B, C, H_m, W_m) of one dtype hold, one after the other."""
-    return torch.cat([image.flatten(start_dim=1) for image in images], dim=1)
-
-
-def unpack(packed: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
-    """Undo pack: return the images, (B, *shape) each."""
-    parts = packed.split([math.prod(shape) for shape in shapes], dim=1)
-    return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]

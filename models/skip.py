@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.padding import pad_reflect
 from models.upsampling import upsample
+from utils.tensors import pad_reflect
 
 
 class SkipNet(nn.Module):

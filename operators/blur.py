@@ -4,9 +4,9 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from models.bkse import BlurNet, kernel_shape
-from models.padding import pad_reflect
 from operators.base import Operator
+from operators.bkse import BlurNet, kernel_shape
+from utils.tensors import pad_reflect
 
 SUM_TOLERANCE = 1e-4  # of kernels and weights, which come in single precision
 

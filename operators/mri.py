@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from operators.base import Operator, choose_positions
+from operators.base import Operator
 
 
 def fft2c(x: Tensor) -> Tensor:
@@ -16,39 +16,6 @@ def ifft2c(k: Tensor) -> Tensor:
     """Compute the inverse of fft2c, which is also its adjoint."""
     k = torch.fft.ifftshift(k, dim=(-2, -1))
     return torch.fft.fftshift(torch.fft.ifft2(k, norm="ortho"), dim=(-2, -1))
-
-
-def central_columns(columns: Tensor) -> Tensor:
-    """Find the unbroken run of sampled columns around zero frequency.
-
-    Args:
-        columns: (W,) bool, True where a column is sampled.
-
-    Returns:
-        (W,) bool, True in the run; empty where zero frequency, W // 2, is not sampled.
-    """
-    centre = len(columns) // 2
-    right = columns[centre:].cumprod(dim=0)
-    left = columns[: centre + 1].flip(0).cumprod(dim=0).flip(0)
-    return torch.cat((left[:-1], right)).bool()
-
-
-def central_square(mask: Tensor) -> Tensor:
-    """Find the largest fully sampled square around zero frequency, at index n // 2.
-
-    Args:
-        mask: (H, W) bool, True where k-space is sampled.
-
-    Returns:
-        (H, W) bool, True in the square, which may reach beyond the shorter side.
-    """
-    sides = []  # of the smallest centred interval that holds an index: 2d + 1, or -2d before 0
-    for n in mask.shape:
-        d = torch.arange(n, device=mask.device) - n // 2
-        sides.append(torch.where(d < 0, -2 * d, 2 * d + 1))
-    side = torch.maximum(sides[0][:, None], sides[1])
-    gaps = side[~mask]
-    return side < gaps.min() if len(gaps) else torch.ones_like(mask)
 
 
 class MultiCoilMRI(Operator):
@@ -112,36 +79,3 @@ class MultiCoilMRI(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """Return the zero-filled, coil-combined image: A^H y, exact only at full sampling."""
         return self.adjoint(y)
-
-    def hold_out(self, share: float, generator: torch.Generator) -> Tensor:
-        """Choose a random share of what is sampled outside the centre, the same for all coils.
-
-        Of a mask of columns, lines along H, whole columns outside the unbroken run around zero
-        frequency. A column may be cut off at its ends, by an elliptical shutter or a partial echo,
-        but has no gaps. Of any other mask, points outside the largest fully sampled square. So
-        the calibration of the sensitivity maps stays as it is.
-
-        Args:
-            share: of the columns or points outside the centre, in (0, 0.5]; at least one is held
-                out.
-            generator: CPU generator of the choice.
-
-        Returns:
-            (n_coils, H, W) bool on the CPU, True for a measurement that is held out.
-
-        Raises:
-            ValueError: the share is not as above, or nothing is sampled outside the centre.
-        """
-        mask = self.mask.cpu()
-        starts = mask.clone()  # True where a run along H begins
-        starts[1:] &= ~mask[:-1]
-        if (starts.sum(dim=0) <= 1).all():
-            columns = mask.any(dim=0)
-            held = mask & choose_positions(columns & ~central_columns(columns), share, generator)
-        else:
-            held = choose_positions(mask & ~central_square(mask), share, generator)
-        return held.expand(self.out_shape)
-
-    def without(self, held: Tensor) -> "MultiCoilMRI":
-        """Return the operator of the smaller mask; held is the same for all coils."""
-        return MultiCoilMRI(self.sens_maps, self.mask & ~self._positions(held).to(self.mask))

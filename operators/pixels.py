@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from operators.base import Operator, choose_positions
+from operators.base import Operator
 
 
 class Identity(Operator):
@@ -69,11 +69,3 @@ class PixelMask(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """Return M y, (B, C, H, W): exact where pixels are known, zero where they are missing."""
         return self.adjoint(y)
-
-    def hold_out(self, share: float, generator: torch.Generator) -> Tensor:
-        """Choose a random share of the known pixels, as Operator.hold_out does."""
-        return choose_positions(self.mask, share, generator).expand(self.out_shape)
-
-    def without(self, held: Tensor) -> "PixelMask":
-        """Return the mask without the pixels that are held out, the same in all channels."""
-        return PixelMask(self.mask & ~self._positions(held).to(self.mask), self.out_shape[0])

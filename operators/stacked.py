@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from models.group import pack, unpack
 from operators.base import Operator
+from utils.tensors import pack, unpack
 
 
 class Stacked(Operator):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from operators.base import Operator, choose_positions
+from operators.base import Operator
 
 
 class Subset(Operator):
@@ -20,7 +20,7 @@ class Subset(Operator):
     """
 
     def __init__(self, A: Operator, keep: Tensor) -> None:
-        A.check_selection(keep)
+        check_selection(A, keep)
         if not keep.any():
             raise ValueError("keep is False everywhere; expected measurements that are kept")
         super().__init__(in_shape=A.in_shape, out_shape=A.out_shape)
@@ -85,7 +85,11 @@ class Subset(Operator):
         """
         return self.A.norm(n_iter)
 
-    def hold_out(self, share: float, generator: torch.Generator) -> Tensor:
-        """Choose a random share of the positions that are kept, as Operator.hold_out does."""
-        kept = self.keep.flatten(end_dim=-3).all(dim=0)
-        return choose_positions(kept, share, generator).expand(self.out_shape)
+
+def check_selection(A: Operator, selection: Tensor) -> None:
+    """Raise ValueError unless a selection of A's measurements is bool of shape A.out_shape."""
+    if selection.dtype != torch.bool or tuple(selection.shape) != A.out_shape:
+        raise ValueError(
+            f"{type(A).__name__}: expected a selection of measurements, bool of shape "
+            f"{A.out_shape}, got {selection.dtype} {tuple(selection.shape)}"
+        )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from utils import runs
+from utils.loop import Loop
 
 
 def call(monkeypatch, script, *arguments):
@@ -56,15 +56,15 @@ def digest(folder):
 
 def stop_half_way(monkeypatch, script, arguments, k_stop=6):
     """Run until outer step k_stop and save there, as Ctrl-C does."""
-    record = runs.Run.record
+    record = Loop.record
 
     def stopping(self, k, x, terms):
         if k == k_stop:
-            self._stopped_by = signal.SIGINT
+            signal.raise_signal(signal.SIGINT)
         record(self, k, x, terms)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, "record", stopping)
+        patch.setattr(Loop, "record", stopping)
         assert call(patch, script, *arguments) == 130
 
 

@@ -20,7 +20,10 @@ from running import digest, log_of, metrics, stop_half_way
 
 import aseqdip_mri
 from models.unet import UNet
-from utils import runs
+from utils import loop
+from utils.errors import BUSY
+from utils.folder import RunFolder
+from utils.loop import Loop
 
 TINY = ["--K", "12", "--width", "4", "--lr", "1e-3", "--log-every", "4", "--device", "cpu",
         "--center-fraction", "0.2"]  # fmt: skip
@@ -273,8 +276,8 @@ def wait_for(process, seen):
 def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
     # The same script with a checkpoint at every outer step.
     launcher = (
-        "import sys; from utils import runs; runs.CHECKPOINT_SECONDS = 0; "
-        "runs.CHECKPOINT_SHARE = 1e9; import aseqdip_mri; sys.exit(aseqdip_mri.main())"
+        "import sys; from utils import loop; loop.CHECKPOINT_SECONDS = 0; "
+        "loop.CHECKPOINT_SHARE = 1e9; import aseqdip_mri; sys.exit(aseqdip_mri.main())"
     )
     arguments = ["--data", scan, *TINY, "--K", "60", "--width", "16"]
     out = tmp_path / "b"
@@ -349,8 +352,8 @@ def test_a_damaged_or_foreign_checkpoint_is_said_so(scan, tmp_path, monkeypatch,
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(scan, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(runs, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", 1e9)
     sqnorm, calls = aseqdip_mri.sqnorm, []
 
     def poisoned(a, b):  # two terms an update, two updates an outer step
@@ -400,7 +403,7 @@ def bad_inputs(folder, kspace):
     pickled = np.array([{"a": 1}], dtype=object)
 
     yield "missing file", ["--data", folder / "no.h5"], "no such file"
-    yield "empty folder", ["--data", folder / "empty"], "without .h5 files"
+    yield "empty folder", ["--data", folder / "empty"], "without .h5, .npy, .npz files"
     yield "folder as maps", ["--data", good, "--maps", folder / "empty"], "got a folder"
     yield "missing maps", ["--data", good, "--maps", folder / "no.npy"], "no such file"
     yield "truncated h5", ["--data", folder / "cut.h5"], "not a readable HDF5"
@@ -486,16 +489,16 @@ def test_one_wrong_flag_is_said_once_for_a_whole_folder(tmp_path, monkeypatch, c
 
 def test_two_processes_never_share_a_run(scan, tmp_path, monkeypatch, capsys):
     arguments = ["--data", scan, "--out", tmp_path / "out", "--run", "mine", *TINY]
-    record = runs.Run.record
+    record = Loop.record
 
     def disturbed(self, k, x, terms):
         if k == 3:
             with monkeypatch.context() as patch:
-                patch.setattr(runs.Run, "record", record)
-                assert call(patch, *arguments) == 2
+                patch.setattr(Loop, "record", record)
+                assert call(patch, *arguments) == BUSY
         record(self, k, x, terms)
 
-    monkeypatch.setattr(runs.Run, "record", disturbed)
+    monkeypatch.setattr(Loop, "record", disturbed)
     monkeypatch.setattr(sys, "argv", ["aseqdip_mri.py", *map(str, arguments)])
     assert aseqdip_mri.main() == 0
     assert "another process is at work" in capsys.readouterr().err
@@ -509,14 +512,14 @@ def test_ctrl_c_in_the_last_step_loses_nothing(scan, tmp_path, monkeypatch, caps
     assert call(monkeypatch, *arguments) == 0
     assert metrics(run_folder(tmp_path))["steps"] == 24
 
-    save = runs.Run._save_checkpoint  # a signal that comes while the last checkpoint is written
+    save = RunFolder.save_checkpoint  # a signal that comes while the last checkpoint is written
 
-    def signalled(self):
-        save(self)
-        self._stopped_by = signal.SIGTERM
+    def signalled(self, state):
+        save(self, state)
+        signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, "_save_checkpoint", signalled)
+        patch.setattr(RunFolder, "save_checkpoint", signalled)
         assert call(patch, *arguments, "--fresh") == 130
     assert "without --fresh goes on" in capsys.readouterr().err
     assert call(monkeypatch, *arguments) == 0
@@ -544,7 +547,7 @@ def test_a_full_disk_and_too_little_memory_are_one_line(scan, tmp_path, monkeypa
 
 
 def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "LONG_RUN_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "LONG_RUN_SECONDS", 0.0)
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY) == 0
     said = capsys.readouterr().err
     assert "the 24 updates take about" in said and "--quick" in said

@@ -14,7 +14,7 @@ from skimage.transform import resize
 from torch import Tensor, nn
 
 import baselines
-from baselines.ref_guided_dip import nearest_reference, ref_guided_dip
+from baselines.ref_guided_dip import ref_guided_dip
 from baselines.self_guided_dip import self_guided_dip
 from baselines.sgld_dip import sgld_dip
 from baselines.tv_dip import total_variation, tv_dip
@@ -26,6 +26,7 @@ from operators.radon import Radon
 from utils.callback import Callback
 from utils.metrics import image_metrics
 from utils.randomness import stream
+from utils.reference import nearest_reference
 
 SHAPE = (3, 20, 18)
 METHODS = {  # every part of a method at work

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 from skimage import color
-from test_models_bkse import make_net
+from test_operators_bkse import make_net
 
 from operators.blur import BKSEBlur, CameraBlur, LinearBlur, linear_to_srgb, srgb_to_linear
 

@@ -21,9 +21,11 @@ import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
 import aseqdip_superresolution
-from models.bkse import BlurNet
 from models.unet import UNet
-from utils import cli, ct_data, image_data, runs
+from operators.bkse import BlurNet
+from utils import cli, ct_data, image_data
+from utils.loop import Loop
+from utils.optim import Output
 
 SIBLINGS = {
     "ct": aseqdip_ct,
@@ -287,7 +289,7 @@ def test_help_explains_every_flag(task):
 def test_the_paper_s_values_are_the_defaults(task):
     args = SIBLINGS[task].Args()
     assert (args.K, args.N, args.lr, args.lambda_ae, args.width) == (2000, 2, 1e-4, 1.0, 64)
-    assert (args.damping, args.schedule) == (1.0, "paper")
+    assert (args.damping, args.preset) == (1.0, "paper")
 
 
 def test_without_damping_the_input_update_is_that_of_the_paper_to_the_bit():
@@ -295,22 +297,23 @@ def test_without_damping_the_input_update_is_that_of_the_paper_to_the_bit():
     for dtype in (torch.float32, torch.complex64):
         z = torch.randn(7, 33, dtype=dtype, generator=rng)
         x = 1e-3 * torch.randn(7, 33, dtype=dtype, generator=rng)
-        assert torch.equal(torch.lerp(z, x, aseqdip_denoising.Args().damping), x)
+        net_output = Output(lambda z, x=x: x, aseqdip_denoising.Args().damping)
+        assert torch.equal(net_output(z), x)
 
 
 @pytest.mark.parametrize("task", ["denoising"])
-def test_the_fast_schedule_is_a_preset(task, arguments, tmp_path, monkeypatch):
+def test_fast_is_a_preset(task, arguments, tmp_path, monkeypatch):
     script = SIBLINGS[task]
     flags = ["--width", 4, "--log-every", 2, "--data", arguments[1], "--device", "cpu"]
-    preset = script.FAST_SCHEDULE | cli.QUICKEST
+    preset = cli.PRESET | script.PRESETS["fast"]
     spelled = [f"--{k}={v}" for k, v in preset.items() if k != "K"]
     found = []
     for name, more in (
         ("paper", []),
         ("spelled", spelled),
-        ("preset", ["--schedule", "fast"]),
-        ("equal", ["--schedule=fast"]),
-        ("overruled", ["--schedule", "fast", "--damping", "0.3"]),
+        ("preset", ["--preset", "fast"]),
+        ("equal", ["--preset=fast"]),
+        ("overruled", ["--preset", "fast", "--damping", "0.3"]),
     ):
         out = tmp_path / name
         assert call(monkeypatch, SIBLINGS[task], *flags, "--K", 4, *more, "--out", out) == 0
@@ -318,8 +321,8 @@ def test_the_fast_schedule_is_a_preset(task, arguments, tmp_path, monkeypatch):
         found.append((folder.name, digest(folder)))
     assert found[1] == found[2] == found[3]
     assert len({name for name, _ in found}) == len({bits for _, bits in found}) == 3
-    monkeypatch.setattr(sys, "argv", ["script", "--schedule", "fast"])
-    args = cli.parse_args(script.Args, script.QUICK, script.FAST_SCHEDULE, "")
+    monkeypatch.setattr(sys, "argv", ["script", "--preset", "fast"])
+    args = cli.parse_args(script.Args, script.PRESETS, "")
     assert {name: getattr(args, name) for name in preset} == preset
 
 
@@ -332,7 +335,7 @@ def test_quick_changes_the_defaults_and_flags_still_win(task, tmp_path, monkeypa
     assert call(monkeypatch, SIBLINGS[task], *flags) == 0
     (folder,) = (tmp_path / task / "aseqdip").glob("*/*")
     config = json.loads((folder / "config.json").read_text())["flags"]
-    for name, value in SIBLINGS[task].QUICK.items():
+    for name, value in SIBLINGS[task].PRESETS["quick"].items():
         if name not in ("K", "N"):
             assert config[name] == value
     assert metrics(folder)["steps"] == 1 and metrics(folder)["quick"]
@@ -378,8 +381,8 @@ def test_noise_has_its_level_and_is_not_the_weights(task, arguments, item, tmp_p
         first["weights"] = state["net"].stem[0].weight.detach().flatten().clone()
         return original(self, z0, **state)
 
-    original = runs.Run.start
-    monkeypatch.setattr(runs.Run, "start", start)
+    original = Loop.start
+    monkeypatch.setattr(Loop, "start", start)
     assert call(monkeypatch, aseqdip_denoising, *arguments) == 0
     folder = run_folder(tmp_path / "out", task, "item")
     noise = np.load(folder / "measurement.npy") - image_data.read_pixels(item)

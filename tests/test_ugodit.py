@@ -19,7 +19,8 @@ import aseqdip_mri
 import aseqdip_superresolution
 import ugodit_train
 from baselines.ugodit import ugodit
-from models.group import Group, encoder_of, pack, unpack
+from models.group import Group, encoder_of
+from utils.tensors import pack, unpack
 from models.skip import SkipNet
 from models.unet import UNet
 from operators.downsample import Downsample
@@ -350,9 +351,9 @@ def test_mri_trains_on_scans_with_masks_and_noise_of_their_own(tmp_path, monkeyp
 def test_the_embedded_data_are_not_those_of_the_test(task):
     args = ugodit_train.TASKS[task]()
     items = ugodit_train.choose_items(args)
-    assert len(items) == 4 and len({item.facts["source"] for item in items}) == 4
+    assert len(items) == 4 and len({item.source for item in items}) == 4
     test = "examples_overlay" if task == "mri" else "astronaut"
-    assert not [item for item in items if test in item.facts["source"]]
+    assert not [item for item in items if test in item.source]
 
 
 def test_a_picture_of_the_training_is_no_test(folder, monkeypatch, capsys):
@@ -430,7 +431,7 @@ def test_help_and_flags_that_training_has_not(monkeypatch, capsys):
     for flags, status, told, untold in (
         (["--help"], 0, "--blur", "--stop"),
         (["--stop", "es_wmv"], 2, "--stop", "Traceback"),
-        (["--schedule", "fast"], 2, "--schedule", "Traceback"),
+        (["--preset", "fast"], 2, "--preset", "Traceback"),
         (["--damping", "0.5"], 2, "--damping", "Traceback"),
         (["--depth", "4"], 2, "--depth", "Traceback"),
         (["--init-std", "0.5"], 2, "--init-std", "Traceback"),
@@ -443,10 +444,10 @@ def test_help_and_flags_that_training_has_not(monkeypatch, capsys):
 
 def test_the_rate_of_mri_is_its_own_unless_it_is_given():
     args = aseqdip_mri.Args()
-    assert aseqdip_mri.baselines(args)["ugodit"].settings["lr"] == 4e-4
+    assert aseqdip_mri.baselines(args)["ugodit"]["lr"] == 4e-4
     args = aseqdip_mri.Args(lr=1e-2)
     args.changed = ("lr",)
-    assert aseqdip_mri.baselines(args)["ugodit"].settings["lr"] == 1e-2
+    assert aseqdip_mri.baselines(args)["ugodit"]["lr"] == 1e-2
 
 
 def test_quick_changes_the_defaults_and_flags_still_win(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data, transform
-from test_models_bkse import public_shapes, random_state
+from test_operators_bkse import public_shapes, random_state
 
 from utils import blur_data
 from utils.errors import InputError

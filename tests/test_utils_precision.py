@@ -85,11 +85,11 @@ def test_auto_takes_what_is_quicker_here(speedup, taken, tmp_path, monkeypatch, 
     explicit = ["--precision", taken, "--out", out]
     assert running.call(monkeypatch, aseqdip_denoising, *flags, *explicit) == 0
     assert "finished already" in capsys.readouterr().out  # it is the same run
-    for more in (["--fast"], ["--precision", "fp32"]):
-        running.call(monkeypatch, aseqdip_denoising, *flags, *more, "--out", tmp_path / more[0])
-        folder = running.run_folder(tmp_path / more[0], "denoising", "photo")
+    for more in (["--precision", "bf16"], ["--precision", "fp32"]):
+        running.call(monkeypatch, aseqdip_denoising, *flags, *more, "--out", tmp_path / more[1])
+        folder = running.run_folder(tmp_path / more[1], "denoising", "photo")
         precision = json.loads((folder / "config.json").read_text())["settings"]["precision"]
-        assert precision == ("bf16" if more == ["--fast"] else "fp32")
+        assert precision == more[1]
 
 
 def test_losses_weights_and_their_gradients_stay_in_float32():
@@ -118,19 +118,17 @@ def test_on_a_cpu_channels_lie_last_and_weights_stay():
     assert net(make_input()).stride(1) == 1
 
 
-def test_fast_is_a_preset_and_the_precision_is_a_setting(tmp_path, monkeypatch, capsys):
+def test_the_precision_is_a_setting(tmp_path, monkeypatch):
     photo = tmp_path / "photo.png"
     Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(photo)
     flags = ["--data", photo, "--K", "2", "--width", "4", "--device", "cpu"]
     found = []
-    for more in ([], ["--fast"], ["--precision", "bf16"], ["--fast", "--precision", "fp32"]):
+    for more in ([], ["--precision", "bf16"]):
         out = tmp_path / "-".join(["out", *more])
         assert running.call(monkeypatch, aseqdip_denoising, *flags, *more, "--out", out) == 0
         folder = running.run_folder(out, "denoising", "photo")
         found.append((folder.name, running.digest(folder)))
-    exact, fast, bf16, overruled = found
-    assert exact == overruled and fast == bf16
-    assert exact[0] != fast[0] and exact[1] != fast[1]
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
 
 
 def test_a_precision_that_the_device_has_not_is_refused(tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ from test_operators_blur import make_camera
 
 from operators.pixels import Identity
 from utils.callback import Callback
+from utils.holdout import hold_out
 from utils.stopping import ExponentialVariance, HeldOut, Rule, RunningVariance, Stopping
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
@@ -82,7 +83,7 @@ def through_a_file(state):
 
 def rules():
     A = Identity((2, 7, 5))
-    held = A.hold_out(0.2, torch.Generator().manual_seed(0))
+    held = hold_out(A, 0.2, torch.Generator().manual_seed(0))
     return [
         lambda: RunningVariance(window=12, patience=25),
         lambda: ExponentialVariance(alpha=0.2, patience=25, skip=8),
@@ -162,7 +163,7 @@ def test_held_out_measurements_pick_the_image_that_predicts_them():
     A = make_camera(shape)  # not linear
     x_true = noise(1, *shape, seed=4).abs()
     y = A(x_true)
-    held = A.hold_out(0.2, torch.Generator().manual_seed(5))
+    held = hold_out(A, 0.2, torch.Generator().manual_seed(5))
     errors = [0.3, 0.1, 0.02, 0.05, 0.01, 0.2, 0.5]
     images = [x_true + error * noise(1, *shape, seed=6) for error in errors]
     # This one fits all but what is held out.

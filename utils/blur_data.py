@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.bkse import KERNEL_CHANNELS, BlurNet, kernel_shape
-from operators.blur import CameraBlur
+from operators.bkse import KERNEL_CHANNELS, BlurNet, kernel_shape
+from operators.blur import BKSEBlur, CameraBlur, LinearBlur
 from utils.errors import InputError, require
 from utils.files import file_hash, load_numpy, reason
-from utils.image_data import read_grey
+from utils.image_data import Picture, read_grey
 
 BKSE_KERNEL_STD = 1.2  # of the random kernels in BKSE's own blur generator
 EXTRACTOR = "kernel_extractor."  # the part of a BKSE checkpoint that blurring does not need
@@ -308,3 +308,70 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)}"
     return type(value).__name__
+
+
+# What the flags ask for ----------------------------------------------------------------------
+
+
+def make_blur(
+    blur: str | None,
+    kernel_file: Path | None,
+    weights: Path | None,
+    sha256: str | None,
+    picture: Picture,
+    measured: bool,
+    seed: int,
+) -> tuple[BKSEBlur | CameraBlur | LinearBlur, str]:
+    """Build the blur that was asked for, and the words that name it.
+
+    Args:
+        blur: bkse, camera or trajectory; None takes bkse if its weights are given, trajectory if
+            a kernel is, else camera.
+        kernel_file: linear kernel, or BKSE's encoded one; None draws one.
+        weights: of BKSE, None for none.
+        sha256: what the SHA-256 of that file must be, None for any.
+        picture: what is blurred.
+        measured: it is blurred already, so its kernel is in a file.
+        seed: of what is drawn.
+
+    Raises:
+        InputError: the flags or the files do not fit one another.
+    """
+    shape = picture.pixels.shape
+    data_rng = torch.Generator().manual_seed(seed)
+    default = "bkse" if weights else "trajectory" if kernel_file else "camera"
+    kind = blur or default
+    require(
+        not measured or kernel_file is not None,
+        "--measured: name the file of the blur's kernel with --kernel",
+    )
+    require(
+        kind == "bkse" or weights is None,
+        f"--bkse-weights: of no use to --blur {kind}; leave one of them out",
+    )
+    try:
+        if kind == "bkse":
+            require(
+                weights is not None,
+                "--blur bkse: give its weights, GOPRO_wVAE.pth, with --bkse-weights (the README "
+                "says where they are published), or take --blur camera",
+            )
+            require(
+                shape[0] == 3,
+                f"{picture.source}: BKSE blurs RGB pictures, got a grey one; take --blur camera",
+            )
+            if kernel_file is None:
+                kernel = bkse_kernel(shape, seed)
+            else:
+                kernel = load_bkse_kernel(kernel_file)
+            net = load_bkse_weights(weights, sha256)
+            return BKSEBlur(net, kernel, shape), "BKSE blur"
+        if kind == "camera":
+            require(kernel_file is None, "--kernel: --blur camera draws its own; leave one out")
+            why = "" if blur else ": no BKSE weights given"
+            return camera_blur(shape, data_rng), f"camera blur{why}"
+        if kernel_file is None:
+            return LinearBlur(motion_kernel(64, data_rng), shape), "trajectory blur"
+        return LinearBlur(load_kernel(kernel_file), shape), f"blur by {kernel_file.name}"
+    except ValueError as error:  # such as a picture that is too small for the kernel
+        raise InputError(str(error)) from error

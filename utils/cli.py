@@ -16,6 +16,7 @@ import tyro
 
 from utils import processor
 from utils.errors import require
+from utils.files import files_of
 from utils.precision import Precision
 
 ArgsT = TypeVar("ArgsT", bound="RunArgs")
@@ -124,19 +125,6 @@ def inputs(
         if len(files) > 1:
             print(f"== {number} of {len(files)}: {file}")
         yield file
-
-
-def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]) -> list[Path]:
-    """List the files that a path stands for: itself, or those of a folder, by name.
-
-    Raises:
-        InputError: the folder holds none.
-    """
-    if not path.is_dir():
-        return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes or also(p))
-    require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
-    return found
 
 
 def choose_files(

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -14,6 +15,7 @@ from pydicom.pixels import apply_rescale
 from skimage.transform import resize
 from torch import Tensor
 
+from operators.radon import Radon, equispaced_angles
 from utils import image_data
 from utils.errors import InputError, require
 from utils.files import load_numpy, reason
@@ -206,12 +208,28 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
     return Slice(item, source, values, is_hu=True, pixel_mm=pixel_mm)
 
 
-def make_units(scan: Slice, hu_range: tuple[float, float] | None) -> Units:
+def make_units(
+    scan: "Slice | Sinogram", hu_range: tuple[float, float] | None, photons: float | None
+) -> Units:
     """Choose what becomes 0 and 1: the slice's minimum and maximum, or a range of HU.
 
+    Where photons are counted, what lies below vacuum, -1000 HU, is raised to it in the slice: it
+    would make photons. Measured line integrals stay as they are.
+
     Raises:
-        InputError: the range is empty, lies beside the slice, or the slice is not in HU.
+        InputError: the range is empty, lies beside the slice, the slice is not in HU, or air
+            would attenuate.
     """
+    if isinstance(scan, Sinogram):
+        return Units(0.0, 1.0, is_hu=False)
+    if photons is not None:
+        require(
+            hu_range is None or hu_range[0] <= VACUUM_HU,
+            f"--photons: air would attenuate like the lower end of --hu-range; take one from "
+            f"{VACUUM_HU:g} HU on, or none",
+        )
+        if scan.is_hu:
+            scan.values = np.maximum(scan.values, VACUUM_HU)
     if hu_range is None:
         return Units(float(scan.values.min()), float(scan.values.max()), scan.is_hu)
     low, high = hu_range
@@ -333,22 +351,74 @@ def _load_degrees(path: Path) -> np.ndarray:
     return degrees.astype(np.float64)
 
 
-# Noise --------------------------------------------------------------------------------------
+# Measuring ----------------------------------------------------------------------------------
 
 
-def make_physical(scan: Slice, hu_range: tuple[float, float] | None) -> None:
-    """Raise what lies below vacuum, -1000 HU, to it: it would make photons.
+def make_operator(scan: Slice | Sinogram, views: int, size: int | None, filter_name: str) -> Radon:
+    """Build the Radon transform of a slice, or of measured line integrals.
+
+    Args:
+        scan: what is reconstructed.
+        views: of a slice, equispaced over 180 degrees.
+        size: side of the image of a sinogram, in detector bins; None for all of them.
+        filter_name: of the FBP.
 
     Raises:
-        InputError: hu_range would turn air into something that attenuates.
+        InputError: there are too few views or pixels, or too many.
     """
-    require(
-        hu_range is None or hu_range[0] <= VACUUM_HU,
-        f"--photons: air would attenuate like the lower end of --hu-range; take one from "
-        f"{VACUUM_HU:g} HU on, or none",
+    if isinstance(scan, Sinogram):
+        n_det = scan.y.shape[1]
+        side = n_det if size is None else size
+        require(side >= MIN_SIDE, f"--size {side}: expected at least {MIN_SIDE} pixels")
+        shape, angles = (side, side), torch.from_numpy(scan.angles)
+    else:
+        require(views >= 1, f"--views {views}: expected a whole number of at least 1")
+        n_det, shape, angles = None, scan.values.shape, equispaced_angles(views)
+    try:
+        A = Radon(shape, angles, n_det, filter_name)
+    except ValueError as error:  # too many views of too many pixels
+        raise InputError(str(error)) from error
+    print(
+        f"{scan.source}: {shape[0]}x{shape[1]} pixels, {A.out_shape[1]} views of "
+        f"{A.out_shape[2]} bins"
     )
-    if scan.is_hu:
-        scan.values = np.maximum(scan.values, VACUUM_HU)
+    return A
+
+
+def measure(
+    scan: Slice, A: Radon, units: Units, photons: float | None, pixel_mm: float | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
+    """Simulate the line integrals of a slice.
+
+    Args:
+        scan, A, units: the slice, the operator, what becomes 0 and 1.
+        photons: I0 sent per ray, counted with noise; None for none.
+        pixel_mm: side of a pixel in mm for it; None takes the file's.
+        generator: CPU generator of the noise.
+
+    Returns:
+        The sinogram, (1, 1, n_angles, n_det); the slice, (1, 1, H, W) from 0 to 1; what
+        metrics.json is to hold.
+    """
+    values = torch.from_numpy(scan.values)[None, None]
+    x_true = ((values - units.low) / (units.high - units.low)).clamp(0, 1).float()
+    x_true = x_true.to(next(A.buffers()).device)
+    sinogram = A(x_true)
+    facts = {"low": units.low, "high": units.high, "is_hu": units.is_hu}
+    if units.is_hu:
+        print(f"{units.low:g} HU is 0, {units.high:g} HU is 1")
+    if photons is None:
+        return sinogram, x_true, facts
+    mu_0, mu_1 = attenuation(units, pixel_size(scan, pixel_mm))
+    background = mu_0 * A(torch.ones_like(x_true))
+    p, n_starved = photon_noise(background + (mu_1 - mu_0) * sinogram, photons, generator)
+    print(f"{photons:g} photons a ray; none came through {n_starved} of {sinogram.numel()} rays")
+    facts |= {"photons": photons, "rays_without_photons": n_starved}
+    return (p - background) / (mu_1 - mu_0), x_true, facts
+
+
+# Noise --------------------------------------------------------------------------------------
 
 
 def attenuation(units: Units, pixel_mm: float) -> tuple[float, float]:

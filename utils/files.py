@@ -62,6 +62,19 @@ def load_numpy(path: Path, key: str) -> np.ndarray:
         ) from error
 
 
+def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]) -> list[Path]:
+    """List the files that a path stands for: itself, or those of a folder, by name.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes or also(p))
+    require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
+    return found
+
+
 def load_torch(path: Path) -> Any:
     """Read what torch.save wrote, on the CPU, after a look at its checksums; run nothing of it.
 
@@ -98,7 +111,8 @@ def file_hash(path: Path) -> str:
     Raises:
         InputError: it is not a file.
     """
-    require(path.is_file(), f"{path}: no such file")
+    require(path.exists(), f"{path}: no such file")
+    require(path.is_file(), f"{path}: expected a file, got a folder")
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         for block in iter(lambda: file.read(2**20), b""):

@@ -220,6 +220,46 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     return mask != 0
 
 
+def make_mask(
+    kind: str,
+    picture: Picture,
+    measured: bool,
+    hiar: float,
+    missing: float,
+    generator: torch.Generator,
+) -> np.ndarray:
+    """Draw or read the mask of inpainting.
+
+    Args:
+        kind: box, random, or the name of a file.
+        picture: what is masked.
+        measured: it is damaged already, so its mask is in a file.
+        hiar: share of the box.
+        missing: share of pixels that random takes away.
+        generator: CPU generator of random.
+
+    Returns:
+        (H, W) bool, True where a pixel is known.
+
+    Raises:
+        InputError: no pixel is known, or none is missing, or a value cannot be.
+    """
+    shape = picture.pixels.shape[1:]
+    require(
+        not measured or kind not in ("box", "random"),
+        "--measured: name the file of the mask with --mask",
+    )
+    if kind == "box":
+        mask = box_mask(shape, hiar)
+    elif kind == "random":
+        mask = random_mask(shape, missing, generator)
+    else:
+        mask = load_mask(Path(kind), shape)
+    require(bool(mask.any()), f"--mask {kind}: no pixel is known; nothing can be filled in")
+    require(not mask.all(), f"--mask {kind}: no pixel is missing; there is nothing to fill in")
+    return mask
+
+
 def as_array(x: Tensor) -> np.ndarray:
     """Return (1, C, H, W) as it is saved: not clipped, (H, W) or (H, W, 3)."""
     values = x[0].movedim(0, -1).cpu().numpy()

@@ -20,7 +20,7 @@ class Problem:
         A: forward operator.
         known: what else a method may be given, by name, such as the noise's `sigma`.
         x_true: the truth on y's scale, (1, *A.in_shape), None without one. No method sees it.
-        score: maps an image to its figures against the truth, {} without one.
+        score: maps an image to its figures against the truth; without one it gives {}.
         facts: what metrics.json is to hold of the problem.
         title: what the pictures are of.
         array: makes of an image what is saved, in the units of the user's data.
@@ -51,3 +51,7 @@ class Problem:
     derived: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
     reference: Callable[[], tuple[Tensor, dict[str, Any]]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.x_true is None:
+            self.score = lambda x: {}

@@ -11,9 +11,8 @@ from skimage.transform import resize
 from torch import Tensor
 
 from operators.base import Operator
-from utils.cli import files_of
 from utils.errors import require
-from utils.files import file_hash
+from utils.files import file_hash, files_of
 
 
 def choose_reference(

@@ -17,6 +17,7 @@ from utils.callback import Callback
 from utils.errors import Busy, InputError, Interrupted
 from utils.files import tree_hash
 from utils.folder import RunFolder
+from utils.holdout import hold_out, without
 from utils.item import Item
 from utils.loop import Loop
 from utils.methods import Method
@@ -166,10 +167,10 @@ class Run:
             return y, A, running_variance(self.inner)
         try:
             rng = stream(self.args.data_seed, "held out")
-            held = A.hold_out(self.args.hold_out, rng).to(y.device)
+            held = hold_out(A, self.args.hold_out, rng).to(y.device)
         except ValueError as error:  # such as k-space that is sampled in its centre only
             raise InputError(f"--stop holdout: {error}") from error
-        return torch.where(held, 0, y), A.without(held), HeldOut(A, y, held)
+        return torch.where(held, 0, y), without(A, held), HeldOut(A, y, held)
 
     def save(self, x_hat: Tensor) -> None:
         """Write the reconstruction and what else there is; print the figures.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from operators.base import Operator
+from operators.subset import check_selection
 from utils.callback import Callback
 from utils.optim import sqnorm
 
@@ -195,8 +196,8 @@ class HeldOut(Rule):
     Args:
         A: the operator of all measurements.
         y: all measurements, (1, *A.out_shape).
-        held: A.out_shape bool, True for those that are held out: A.hold_out's. The method gets
-            A.without(held).
+        held: A.out_shape bool, True for those that are held out, of utils.holdout. The method gets
+            without(A, held).
 
     Raises:
         ValueError: held is of another shape or dtype, or holds nothing out.
@@ -209,7 +210,7 @@ class HeldOut(Rule):
     def __init__(self, A: Operator, y: Tensor, held: Tensor) -> None:
         super().__init__()
         A.check_measurement(y)
-        A.check_selection(held)
+        check_selection(A, held)
         if not held.any():
             raise ValueError("held is False everywhere; expected measurements that are held out")
         self.A = A

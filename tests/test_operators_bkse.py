@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.bkse import BlurNet, kernel_shape
+from operators.bkse import BlurNet, kernel_shape
 
 UP_AND_DOWN = {  # of each level, from the outermost: down (out, in), up (in, out)
     "": ((64, 64), (128, 64)),

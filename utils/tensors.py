@@ -1,4 +1,7 @@
-"""The mirrored border that networks and blurs have in common."""
+"""Reshaping that networks and operators have in common: a mirrored border, images in one row."""
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,3 +26,14 @@ def pad_reflect(x: Tensor, kernel_size: tuple[int, int]) -> Tensor:
         tail = x.narrow(dim, x.shape[dim] - 1 - after, after).flip(dim)
         x = torch.cat((head, x, tail), dim)
     return x
+
+
+def pack(images: Sequence[Tensor]) -> Tensor:
+    """Return (B, n): what images (B, C, H_m, W_m) of one dtype hold, one after the other."""
+    return torch.cat([image.flatten(start_dim=1) for image in images], dim=1)
+
+
+def unpack(packed: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    """Undo pack: return the images, (B, *shape) each."""
+    parts = packed.split([math.prod(shape) for shape in shapes], dim=1)
+    return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
