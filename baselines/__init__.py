@@ -30,10 +30,10 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
     Raises:
         InputError: a method or a setting is not known.
     """
-    known = ASEQDIP | {name: find(name).with_settings(**own) for name, own in others.items()}
+    known = (*ASEQDIP, *others)
     names = args.method.split(",")
     if args.method == "all":
-        names = [name for name, method in known.items() if _has_needs(args, method)]
+        names = [name for name in known if _has_needs(args, find(name))]
     for name in names:
         require(
             name in known,
@@ -41,16 +41,16 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             + ", ".join(known),
         )
     require(len(set(names)) == len(names), f"--method {args.method}: a method stands there twice")
-    methods = {name: known[name] for name in names}
+    methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}
     for name, method in methods.items():
         require(
             _has_needs(args, method),
             f"--method {name}: it needs prior data; name them with --{method.needs}",
         )
-    for needs in {method.needs for method in known.values() if method.needs is not None}:
-        takers = [name for name, method in known.items() if method.needs == needs]
+    for needs in {"reference", "encoder"}.intersection(args.changed):
+        takers = [name for name in known if find(name).needs == needs]
         require(
-            needs not in args.changed or any(name in methods for name in takers),
+            not methods.keys().isdisjoint(takers),
             f"--{needs}: of use to --method {', '.join(takers)} only",
         )
     for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():

@@ -109,10 +109,13 @@ def settings_for(method):
 
 def test_the_tables_of_the_scripts_name_what_this_file_tests():
     for task, script in SCRIPTS.items():
-        found = script.baselines(script.Args()).keys()
-        iterative = {name for name in found if baselines.find(name).iterative}
+        found = {
+            name: baselines.find(name).with_settings(**own)
+            for name, own in script.baselines(script.Args()).items()
+        }
+        iterative = {name for name, method in found.items() if method.iterative}
         assert iterative == set(ITERATIVE[task])
-        assert found - iterative == set(DIRECT[task])
+        assert found.keys() - iterative == set(DIRECT[task])
 
 
 @pytest.mark.parametrize(
