@@ -164,20 +164,6 @@ def test_two_runs_agree_bit_for_bit_and_leave_the_global_random_state(method):
 
 
 @every_method
-def test_an_interrupted_run_goes_on_exactly(method):
-    whole, first = Recorder(), Interruption(k_stop=3)
-    whole_net, net = make_net(method), make_net(method, seed=1)
-    x_hat = reconstruct(method, whole_net, whole)
-    reconstruct(method, callback=first)
-    rest = Interruption(before=first)
-    assert torch.equal(reconstruct(method, net, rest), x_hat)
-    assert_same_course(rest, whole, net, whole_net)
-    finished = Interruption(k_stop=6)
-    reconstruct(method, callback=finished)
-    assert torch.equal(reconstruct(method, net, Interruption(before=finished)), x_hat)
-
-
-@every_method
 @pytest.mark.parametrize("task", ["denoising", "inpainting"])
 def test_a_real_picture_becomes_better(method, task):
     face = skimage.data.astronaut()[:192, 128:320] / 255

@@ -293,19 +293,6 @@ def test_two_runs_are_equal_and_seeds_differ():
     assert not torch.equal(other, first)
 
 
-def test_steps_after_a_resume_are_those_of_an_undisturbed_run():
-    y, A, make_net, options = small_problem()
-    recorder = Recorder(save_at=7)
-    expected = rethinking_dip(y, A, make_net(), steps=14, callback=recorder, **options)
-    resumed = Resumed(recorder)
-    x_hat = rethinking_dip(y, A, make_net(), steps=14, callback=resumed, **options)
-    assert list(resumed.records) == list(range(8, 15))
-    for step, (x, terms) in resumed.records.items():
-        assert terms == recorder.records[step][1]
-        torch.testing.assert_close(x, recorder.records[step][0], rtol=0, atol=0)
-    torch.testing.assert_close(x_hat, expected, rtol=0, atol=0)
-
-
 @pytest.mark.parametrize("steps", [50, 4000])
 def test_a_run_interrupted_at_its_last_step_returns_the_same_image(steps):
     """Below zero at some step before the 50th; interrupted there, or one step before."""

@@ -10,7 +10,7 @@ import pytest
 import running
 import skimage.data
 import torch
-from running import call, digest, log_of, metrics, run_folder, stop_half_way
+from running import call, digest, log_of, metrics, run_folder
 from skimage.transform import resize
 
 import aseqdip_ct
@@ -116,29 +116,6 @@ def test_the_tables_of_the_scripts_name_what_this_file_tests():
         iterative = {name for name, method in found.items() if method.iterative}
         assert iterative == set(ITERATIVE[task])
         assert found.keys() - iterative == set(DIRECT[task])
-
-
-@pytest.mark.parametrize(
-    "task, method", [(task, method) for task, methods in ITERATIVE.items() for method in methods]
-)
-def test_an_interrupted_method_goes_on_to_the_same_bytes(
-    task, method, tmp_path, monkeypatch, kspace, capsys
-):
-    flags = flags_of(task, tmp_path, kspace, "--method", method, *settings_for(method))
-    whole = tmp_path / "whole"
-    assert call(monkeypatch, SCRIPTS[task], *flags, "--out", whole) == 0
-    folder = run_folder(whole, task, "item", method)
-    found = metrics(folder)
-    assert 0 < found["steps"] <= STEPS and np.isfinite(found["psnr_final"])
-    assert found["n_params"] > 0 and "psnr_oracle" in found
-    stop_half_way(monkeypatch, SCRIPTS[task], flags, k_stop=min(7, found["steps"] - 1))
-    capsys.readouterr()
-    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
-    assert "resumed after outer step" in capsys.readouterr().out
-    resumed = run_folder(tmp_path / "out", task, "item", method)
-    assert digest(folder) == digest(resumed)
-    for a, b in zip(log_of(folder), log_of(resumed), strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
 @pytest.mark.parametrize(

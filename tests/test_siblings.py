@@ -12,7 +12,7 @@ import running
 import skimage.data
 import torch
 import torch.nn.functional as F
-from running import call, digest, log_of, metrics, run_folder, stop_half_way
+from running import call, digest, log_of, metrics, run_folder
 from skimage.transform import radon, resize
 
 import aseqdip_ct
@@ -109,23 +109,6 @@ def test_a_run_writes_all_its_files_and_is_not_done_twice(
     first = digest(folder)
     assert call(monkeypatch, SIBLINGS[task], *arguments, "--fresh") == 0
     assert (folder / "metrics.json").stat().st_mtime_ns != written and digest(folder) == first
-
-
-@pytest.mark.parametrize("task", SIBLINGS)
-def test_an_interrupted_run_goes_on_to_the_same_bytes(
-    task, arguments, tmp_path, monkeypatch, capsys
-):
-    assert call(monkeypatch, SIBLINGS[task], *arguments, "--out", tmp_path / "whole") == 0
-    stop_half_way(monkeypatch, SIBLINGS[task], arguments, k_stop=3)
-    capsys.readouterr()
-    assert call(monkeypatch, SIBLINGS[task], *arguments) == 0
-    said = capsys.readouterr().out
-    assert "resumed after outer step 3" in said and "note:" not in said
-    whole, resumed = (run_folder(tmp_path / out, task, "item") for out in ("whole", "out"))
-    for name in {path.name for path in whole.glob("*.npy")}:
-        assert (whole / name).read_bytes() == (resumed / name).read_bytes(), name
-    for a, b in zip(log_of(whole), log_of(resumed), strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
 def measured_again(task, folder):

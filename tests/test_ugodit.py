@@ -20,7 +20,6 @@ import aseqdip_superresolution
 import ugodit_train
 from baselines.ugodit import ugodit
 from models.group import Group, encoder_of
-from utils.tensors import pack, unpack
 from models.skip import SkipNet
 from models.unet import UNet
 from operators.downsample import Downsample
@@ -30,6 +29,7 @@ from utils import encoders
 from utils.callback import Callback
 from utils.errors import InputError
 from utils.randomness import stream
+from utils.tensors import pack, unpack
 
 sys.path.insert(0, str(ROOT / "scripts"))
 

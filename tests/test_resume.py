@@ -1,0 +1,44 @@
+"""An interrupted run goes on to the bytes of an undisturbed one: every method, every task."""
+
+import numpy as np
+import pytest
+from running import call, digest, log_of, metrics, run_folder, stop_half_way
+from test_methods import ITERATIVE, SCRIPTS, STEPS, flags_of, settings_for
+
+# Each method is interrupted in the first task that has it, aSeqDIP in every task and with every
+# rule of --stop.
+METHODS = {name: task for task in reversed(ITERATIVE) for name in ITERATIVE[task]}
+CASES = [
+    *((task, "aseqdip", "fixed") for task in SCRIPTS),
+    *((task, name, "fixed") for name, task in METHODS.items()),
+    ("denoising", "aseqdip", "es_wmv"),
+    ("mri", "aseqdip", "holdout"),
+    ("ct", "vanilla_dip", "holdout"),
+]
+
+
+@pytest.mark.parametrize("task, method, stop", CASES)
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    task, method, stop, tmp_path, monkeypatch, kspace, capsys
+):
+    flags = flags_of(task, tmp_path, kspace, "--method", method, *settings_for(method))
+    flags += ["--stop", stop]
+    assert call(monkeypatch, SCRIPTS[task], *flags, "--out", tmp_path / "whole") == 0
+    whole = run_folder(tmp_path / "whole", task, "item", method)
+    found = metrics(whole)
+    assert 0 < found["steps"] <= STEPS and np.isfinite(found["psnr_final"])
+    assert found["n_params"] > 0 and "psnr_oracle" in found
+    k_stop = 3 if method == "aseqdip" else min(7, found["steps"] - 1)
+    stop_half_way(monkeypatch, SCRIPTS[task], flags, k_stop)
+    capsys.readouterr()
+    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    said = capsys.readouterr().out
+    assert f"resumed after outer step {k_stop}" in said and "note:" not in said
+    resumed = run_folder(tmp_path / "out", task, "item", method)
+    assert digest(whole) == digest(resumed)
+    for path in whole.glob("*.npy"):
+        assert path.read_bytes() == (resumed / path.name).read_bytes(), path.name
+    for a, b in zip(log_of(whole), log_of(resumed), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    same = metrics(whole).keys() - {"seconds"}
+    assert {k: metrics(resumed)[k] for k in same} == {k: metrics(whole)[k] for k in same}
