@@ -209,7 +209,7 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
 
 
 def make_units(
-    scan: "Slice | Sinogram", hu_range: tuple[float, float] | None, photons: float | None
+    scan: Slice | Sinogram, hu_range: tuple[float, float] | None, photons: float | None
 ) -> Units:
     """Choose what becomes 0 and 1: the slice's minimum and maximum, or a range of HU.
 
