@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def not_yet_said():
-    cli._say_once.cache_clear()
+    cli.say_once.cache_clear()
 
 
 def make_net(kind="plain"):

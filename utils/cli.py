@@ -252,10 +252,11 @@ def set_up_device(args: RunArgs) -> torch.device:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads it
         torch.backends.cudnn.benchmark = False
-    _say_once(f"{processor.device_name(device)}, precision {args.precision}{why}")
+    say_once(f"{processor.device_name(device)}, precision {args.precision}{why}")
     return device
 
 
 @functools.cache
-def _say_once(line: str) -> None:
+def say_once(line: str) -> None:
+    """Print a line, unless this process has printed it before."""
     print(line, flush=True)
