@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from reporting.data import Cell, Run, setting_of
+from scripts.reporting.data import Cell, Run, setting_of
 
 IMAGES = 20  # a task (section 4.1)
 UPDATES = 4000  # K N of aSeqDIP (section 4.1), and the iterations of six baselines (appendix C.6)
@@ -43,18 +43,12 @@ def differences(
     for cell in cells:
         if cell.run is None:
             continue
-        for text in _of_data(cell.run, data_set) + _of_operator(cell.run, cell.setting):
-            found[text] = None
-        for text in _of_method(cell.run, number is not None):
-            found[text] = None
+        texts = _of_data(cell.run, data_set) + _of_operator(cell.run, cell.setting)
+        found |= dict.fromkeys(texts + _of_method(cell.run, number is not None))
     n = len({cell.item for cell in cells if cell.run is not None})
     if 0 < n < images:
-        found[f"{_images(n)} in place of {images}"] = None
+        found[f"{n} image{'s' if n > 1 else ''} in place of {images}"] = None
     return list(found)
-
-
-def _images(n: int) -> str:
-    return "1 image" if n == 1 else f"{n} images"
 
 
 def _of_data(run: Run, data_set: str | None) -> list[str]:
@@ -63,7 +57,8 @@ def _of_data(run: Run, data_set: str | None) -> list[str]:
         return ["a task that the paper does not have"]
     found = []
     sized = data_set != "ffhq"
-    data_set = SETS[data_set or {"mri": "fastmri", "ct": "aapm"}.get(task, "cbsd68")]
+    usual = {"mri": "fastmri", "ct": "aapm"}.get(task, "cbsd68")
+    data_set = SETS.get(data_set, SETS[usual])
     if not run.config:
         found.append("config.json is missing or damaged, so the settings are not known")
     elif run.config["flags"].get("data") is None and run.config["flags"].get("sinogram") is None:
@@ -151,9 +146,9 @@ def _of_method(run: Run, of_table: bool) -> list[str]:
             found.append(f"{own['steps']} updates in place of {UPDATES}")
         if method == "tv_dip":
             found += _other_values(own, {"lambda_tv": 1.0})
-    elif method == "es_dip":  # the paper takes the authors' own configuration (appendix C.6)
-        if own.get("steps", UPDATES) < UPDATES:
-            found.append(f"{own['steps']} updates at most, of which its rule chooses one")
+    # Of ES-DIP the paper takes the authors' own configuration (appendix C.6).
+    elif method == "es_dip" and own.get("steps", UPDATES) < UPDATES:
+        found.append(f"{own['steps']} updates at most, of which its rule chooses one")
     if "lr" in own and own["lr"] == settings.get("lr"):  # aSeqDIP's rate, which was changed
         found += _other_values(own, {"lr": ASEQDIP["lr"]})
     return found

@@ -4,12 +4,14 @@ report.md and index.html both show what is built here, so that they cannot disag
 """
 
 import math
+import string
 from dataclasses import dataclass, field
 
-from reporting.data import STATES, Cell, Summary, Table, summarise
-from reporting.differences import IMAGES, differences
-from utils.paper import Figure, figures_beside
+from scripts.reporting.data import STATES, Cell, Table
+from scripts.reporting.differences import differences
+from utils.paper import METHODS, Figure, figures_beside, methods_beside, why_absent
 from utils.runs import duration
+from utils.tables import Summary, mean_over_images
 
 MINUS = "\N{MINUS SIGN}"
 PRIOR = {"reference", "prior_measurements"}  # what runs record that used prior data
@@ -38,16 +40,21 @@ class Entry:
         ema, oracle: PSNR of the averaged image, and of the best one by the truth, with its step.
     """
 
-    psnr: Measure = field(default_factory=Measure)
-    ssim: Measure = field(default_factory=Measure)
+    psnr: Measure
+    ssim: Measure
     n: str = ""
     seconds: str = ""
     minutes_paper: str = ""
     device: str = ""
-    marks: str = ""
+    marks: list[str] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
     ema: str = ""
     oracle: str = ""
+
+    @property
+    def beside(self) -> bool:
+        """Whether there is an average or an oracle."""
+        return bool(self.ema or self.oracle)
 
 
 @dataclass
@@ -55,18 +62,22 @@ class Row:
     """One method.
 
     Attributes:
-        method, label: its name, and its name for people.
+        label: its name for people.
         prior: whether it uses prior data or a pre-trained network, by the paper or by what its
             runs recorded.
         marks: letters of the legend that hold in each column with a run.
         entries: by setting.
     """
 
-    method: str
     label: str
     prior: bool
-    marks: str
+    marks: list[str]
     entries: dict[str, Entry]
+
+    @property
+    def beside(self) -> bool:
+        """Whether there is one in any column."""
+        return any(entry.beside for entry in self.entries.values())
 
 
 @dataclass
@@ -74,22 +85,18 @@ class Words:
     """A table in words.
 
     Attributes:
-        rows: in their order.
+        rows: the paper's methods in its order, then the others in ours.
         legend: letter -> what differs from the paper.
         direct: setting -> PSNR of the direct reconstruction.
-        devices: where its runs were made.
-        precisions: how exactly their networks computed.
-        items: the images.
-        states: how many cells are done, failed, left, not run.
+        facts: how many cells are done, failed, left, not run; the images; the devices.
+        two_columns: whether both of the paper's CT columns stand beside ours.
     """
 
     rows: list[Row]
     legend: dict[str, str]
     direct: dict[str, str]
-    devices: list[str]
-    precisions: list[str]
-    items: list[str]
-    states: str
+    facts: str
+    two_columns: bool
 
 
 def write_words(table: Table, figures: list[Figure]) -> Words:
@@ -99,63 +106,57 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
         table: what was run.
         figures: those of paper_figures.
     """
-    texts: dict[str, None] = {}
-    found: dict[tuple[str, str], list[str]] = {}
-    for method in table.methods:
-        for setting in table.settings:
-            texts_here = differences(
-                table.at(setting, method), table.number, table.data_sets.get(setting),
-                IMAGES if table.images is None else table.images,
-            )  # fmt: skip
-            found[setting, method] = texts_here
-            texts.update(dict.fromkeys(texts_here))
+    found = {
+        (setting, method): differences(
+            table.at(setting, method), table.number, table.data_sets.get(setting), table.images
+        )
+        for method in table.methods
+        for setting in table.settings
+    }
+    texts = dict.fromkeys(text for texts in found.values() for text in texts)
     letters = {text: _letter(i) for i, text in enumerate(texts)}
     devices = _devices(table.cells)
     rows = []
-    for method, label in table.methods.items():
-        with_runs = [s for s in table.settings if any(c.run for c in table.at(s, method))]
-        whole_row = [
-            text for text in texts if with_runs and all(text in found[s, method] for s in with_runs)
-        ]
+    for method, label in _methods(table, figures).items():
         # Without a plan, `method | what differs` are several rows of one method.
         name = method.partition(" | ")[0]
-        prior = any(not f.data_independent for f in figures if f.method == name)
+        cells = {setting: table.at(setting, method) for setting in table.settings}
+        runs = [cell.run for cell in table.cells if cell.method == method and cell.run is not None]
+        with_runs = [s for s in table.settings if any(cell.run for cell in cells[s])]
+        common = [t for t in texts if with_runs and all(t in found[s, method] for s in with_runs)]
         entries = {}
         for setting in table.settings:
-            beside = figures_beside(figures, table.number, setting, name)
-            cells = table.at(setting, method)
-            prior = prior or any(PRIOR & set(c.run.metrics) for c in cells if c.run is not None)
-            entry = _entry(cells, beside)
-            entry.device = "; ".join(_devices(cells)) if len(devices) > 1 else ""
-            here = [letters[t] for t in found[setting, method] if t not in whole_row]
-            entry.marks = " ".join(here)
+            here = cells[setting]
+            entry = _entry(here, figures_beside(figures, table.number, setting, name))
+            if not here:
+                planned = method in table.methods
+                entry.status = [f"not run: {'not planned' if planned else why_absent(name)}"]
+            entry.device = "; ".join(_devices(here)) if len(devices) > 1 else ""
+            entry.marks = [letters[t] for t in found.get((setting, method), []) if t not in common]
             entries[setting] = entry
-        rows.append(Row(method, label, prior, " ".join(letters[t] for t in whole_row), entries))
-    direct = {}
-    for setting in table.settings:
-        cells = [cell for cell in table.cells if cell.setting == setting]
-        direct[setting] = _plain(_over_images(cells, "psnr_input"))
+        prior = any(f.method == name and not f.data_independent for f in figures)
+        prior = prior or any(PRIOR & set(run.metrics) for run in runs)
+        rows.append(Row(label, prior, [letters[text] for text in common], entries))
     return Words(
         rows=rows,
         legend={letter: text for text, letter in letters.items()},
-        direct=direct,
-        devices=devices,
-        precisions=sorted(
-            {
-                run.settings["precision"]
-                for run in table.runs()
-                if run.metrics.get("steps") and "precision" in run.settings
-            }
-        ),
-        items=sorted({cell.item for cell in table.cells if cell.run}),
-        states=_states(table),
+        direct={
+            s: _plain(_over_images([c for c in table.cells if c.setting == s], "psnr_input"))
+            for s in table.settings
+        },
+        facts=_facts(table, devices),
+        two_columns=any(" or " in e.psnr.paper for row in rows for e in row.entries.values()),
     )
 
 
-def made_on(words: Words) -> str:
-    """Tell where a table's runs were made, and how exactly their networks computed."""
-    networks = f", networks in {' and '.join(words.precisions)}" if words.precisions else ""
-    return "; ".join(words.devices) + networks
+def _methods(table: Table, figures: list[Figure]) -> dict[str, str]:
+    """Put the methods of the paper's table first, those that a plan does not list among them."""
+    if not table.planned:
+        return table.methods
+    paper = methods_beside(figures, table.number, table.settings)
+    return {
+        name: table.methods.get(name, METHODS.get(name, name)) for name in paper
+    } | table.methods
 
 
 def _devices(cells: list[Cell]) -> list[str]:
@@ -163,37 +164,48 @@ def _devices(cells: list[Cell]) -> list[str]:
 
 
 def _letter(index: int) -> str:
-    return (chr(ord("a") + index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)
+    tens, ones = divmod(index, 26)
+    return (string.ascii_lowercase[tens - 1] if tens else "") + string.ascii_lowercase[ones]
 
 
-def _states(table: Table) -> str:
+def _facts(table: Table, devices: list[str]) -> str:
+    n = len(table.cells)
     left = table.count("waiting") + table.count("running")
     counts = {
         "done": table.count("done"), "failed": table.count("failed"), "left": left,
         "not run": table.count("not run"),
     }  # fmt: skip
-    runs = "1 run" if len(table.cells) == 1 else f"{len(table.cells)} runs"
-    return f"{runs}: " + ", ".join(
-        f"{n} {word}" for word, n in counts.items() if n or word == "done"
-    )
+    shown = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "done")
+    facts = [f"{n} run{'' if n == 1 else 's'}: {shown}"]
+    if devices:
+        facts.append(f"Images: {', '.join(sorted({c.item for c in table.cells if c.run}))}")
+        networks = [r.settings.get("precision") for r in table.runs() if r.metrics.get("steps")]
+        precisions = " and ".join(sorted(set(filter(None, networks))))
+        networks = f", networks in {precisions}" if precisions else ""
+        facts.append(f"Made on {'; '.join(devices)}{networks}")
+    return ". ".join(facts) + "."
 
 
 def _over_images(cells: list[Cell], name: str) -> Summary | None:
-    return summarise((c.item, c.run.figure(name)) for c in cells if c.run is not None)
+    return mean_over_images((c.item, c.run.figure(name)) for c in cells if c.run is not None)
 
 
 def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
     done = [cell for cell in cells if cell.run is not None]
-    entry = Entry(status=_status(cells))
-    for name, digits in (("psnr", 2), ("ssim", 3)):
-        ours = summarise((c.item, c.run.result(name)) for c in done)
-        setattr(entry, name, _measure(ours, beside, name, digits))
+    psnr, ssim = (
+        _measure(
+            mean_over_images((c.item, c.run.result(name)) for c in done),
+            [(getattr(f, name), getattr(f, f"{name}_std")) for f in beside],
+            digits,
+        )
+        for name, digits in (("psnr", 2), ("ssim", 3))
+    )
+    entry = Entry(psnr, ssim, status=_status(cells))
     if done:
         seeds = len({cell.seed for cell in done})
         entry.n = str(len({cell.item for cell in done}))
         entry.n += f" x {seeds} seeds" if seeds > 1 else ""
-        seconds = [cell.run.metrics["seconds"] for cell in done]
-        entry.seconds = duration(math.fsum(seconds) / len(seconds))
+        entry.seconds = duration(_over_images(done, "seconds").mean)
         if all(cell.run.result("psnr") is None for cell in done):
             entry.status.append("no truth to compare with")
         entry.ema = _plain(_over_images(done, "psnr_ema"))
@@ -206,12 +218,10 @@ def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
     return entry
 
 
-def _measure(ours: Summary | None, beside: list[Figure], name: str, digits: int) -> Measure:
-    printed = [
-        (getattr(f, name), getattr(f, f"{name}_std"))
-        for f in beside
-        if getattr(f, name) is not None
-    ]
+def _measure(
+    ours: Summary | None, paper: list[tuple[float | None, float | None]], digits: int
+) -> Measure:
+    printed = [(mean, std) for mean, std in paper if mean is not None]
     measure = Measure(
         ours="" if ours is None else _mean(ours.mean, ours.std, digits),
         paper=" or ".join(_mean(mean, std, digits) for mean, std in printed),
@@ -239,19 +249,16 @@ def _plain(summary: Summary | None) -> str:
 
 def _status(cells: list[Cell]) -> list[str]:
     """Say what is missing of a row and column."""
-    if not cells:
-        return ["not run: not planned"]
     lines = []
-    of = "" if len(cells) == 1 else f" of {len(cells)}"
     for state in STATES[1:]:  # all but done
         those = [cell for cell in cells if cell.state == state]
-        if not those:
-            continue
-        count = "" if len(those) == len(cells) else f"{len(those)}{of} "
-        line = count + state
-        if those[0].why:
-            line += f": {those[0].why}"
-        if state == "failed" and those[0].log:
-            line += f" (log: {those[0].log})"
-        lines.append(line)
+        if those:
+            count = "" if len(those) == len(cells) else f"{len(those)} of {len(cells)} "
+            lines.append(count + state + reason(those[0]))
     return lines
+
+
+def reason(cell: Cell) -> str:
+    """Say why a cell failed or was not run, after a colon, and where its log is."""
+    log = f" (log: {cell.log})" if cell.state == "failed" and cell.log else ""
+    return (f": {cell.why}" if cell.why else "") + log
