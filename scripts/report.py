@@ -30,11 +30,8 @@ class Args:
 def write_report(out: Path) -> None:
     """Write OUT/report/index.html and report.md.
 
-    Args:
-        out: folder that holds plan/, results/ and figures/, or some of them.
-
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no folder `out`; what it may hold are plan/, results/ and figures/.
     """
     require(out.is_dir(), f"{out}: no such folder; give the --out of the runs")
     material = Material(out)

@@ -16,45 +16,31 @@ from typing import Any
 from utils.files import reason
 from utils.tables import read_psnr
 
-TASKS = {
-    "mri": "MRI",
-    "ct": "CT",
-    "denoising": "Denoising",
-    "inpainting": "Inpainting",
-    "deblurring": "Deblurring",
-    "superresolution": "Super-resolution",  # not of the paper
-}
+TASKS = {  # the last is not of the paper
+    "mri": "MRI", "ct": "CT", "denoising": "Denoising", "inpainting": "Inpainting",
+    "deblurring": "Deblurring", "superresolution": "Super-resolution",
+}  # fmt: skip
 STATES = ("done", "failed", "running", "waiting", "not run")
 # Of a run's settings, those that tell problems and repetitions apart rather than configurations.
 NOT_CONFIGURATION = {
     "accel", "views", "sigma", "mask", "hiar", "missing", "blur", "seed", "data_seed",
     "data_sha256", "sample", "measured", "log_every", "factor",
 }  # fmt: skip
-Panels = dict[str, dict[str, tuple[str, str]]]  # title -> label of a curve -> setting, method
+DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error)
 
 
 class Unreadable(ValueError):
     """A file that is not what its name says; the message is one line."""
 
 
-DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error)
-
-
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
-
-    Attributes:
-        folder: its run folder.
-        metrics: what metrics.json holds.
-        config: what config.json holds, {} if it is missing or damaged.
-        curve: weight updates -> PSNR from log.csv, {} if there is none or it is damaged.
-    """
+    """A finished run."""
 
     folder: Path
-    metrics: dict[str, Any]
-    config: dict[str, Any]
-    curve: dict[int, float] = field(default_factory=dict)
+    metrics: dict[str, Any]  # what metrics.json holds
+    config: dict[str, Any]  # what config.json holds, {} if it is missing or damaged
+    curve: dict[int, float] = field(default_factory=dict)  # weight updates -> PSNR, of log.csv
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -87,59 +73,35 @@ class Run:
 
 @dataclass
 class Cell:
-    """One run of a table, whatever has become of it.
-
-    Attributes:
-        id: its name.
-        setting, method: its column and row.
-        item, seed: which image, which seed of the weights.
-        command: the task script's command line, [] if not known.
-        state: one of STATES.
-        why: why it failed or was not run, one line.
-        log: its log file below the folder of results.
-        run: the finished run where the state is `done`.
-    """
+    """One run of a table, whatever has become of it."""
 
     id: str
-    setting: str
-    method: str
-    item: str
-    seed: int
-    command: list[str] = field(default_factory=list)
-    state: str = "done"
-    why: str | None = None
-    log: str | None = None
-    run: Run | None = None
+    setting: str  # its column
+    method: str  # its row
+    item: str  # which image
+    seed: int  # of the weights
+    command: list[str] = field(default_factory=list)  # of the task script, [] if not known
+    state: str = "done"  # one of STATES
+    why: str | None = None  # why it failed or was not run, one line
+    log: str | None = None  # a file below the folder of results
+    run: Run | None = None  # where the state is `done`
 
 
 @dataclass
 class Table:
-    """A table or a figure of the paper, or the runs of one task.
+    """A table or a figure of the paper, or the runs of one task."""
 
-    Attributes:
-        name: for links.
-        title: for people.
-        settings, methods: name -> label, columns and rows in their order.
-        cells: its runs.
-        number: of the paper's table that it rebuilds, or stands beside; None for none.
-        planned: whether a plan lists the methods; else they are those of the runs that are there.
-        note: what else a reader must know.
-        data_sets: setting -> name of the data set that the paper took.
-        images: how many the paper took, 0 where nothing of it is rebuilt.
-        picture: the figure that the launcher drew of them, below the folder of results.
-    """
-
-    name: str
-    title: str
-    settings: dict[str, str]
-    methods: dict[str, str]
+    name: str  # for links
+    title: str  # for people
+    settings: dict[str, str]  # name -> label, columns in their order
+    methods: dict[str, str]  # name -> label, rows in their order
     cells: list[Cell]
-    number: int | None = None
-    planned: bool = False
-    note: str = ""
-    data_sets: dict[str, str] = field(default_factory=dict)
-    images: int = 20
-    picture: str | None = None
+    number: int | None = None  # of the paper's table that stands beside it, None for none
+    planned: bool = False  # a plan lists the methods; else they are those that have run
+    note: str = ""  # what else a reader must know
+    data_sets: dict[str, str] = field(default_factory=dict)  # setting -> that of the paper
+    images: int = 20  # how many the paper took, 0 where nothing of it is rebuilt
+    picture: str | None = None  # a figure of them that is drawn, below the folder of results
 
     def at(self, setting: str, method: str) -> list[Cell]:
         """Return the cells of one column and row."""
@@ -156,20 +118,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that a script drew, with what it wrote beside it.
+    """A figure that a script drew, with what it wrote beside it."""
 
-    Attributes:
-        picture: the .png, in a folder of its own.
-        notes: what was found, a sentence each.
-        tables: its tables, name -> lines of cells, the head first.
-        command, commit: behind it, "" where not known.
-    """
-
-    picture: Path
-    notes: list[str]
-    tables: dict[str, list[list[str]]]
-    command: str
-    commit: str
+    picture: Path  # the .png, in a folder of its own
+    notes: list[str]  # what was found, a sentence each
+    tables: dict[str, list[list[str]]]  # name -> lines of cells, the head first
+    command: str  # "" where not known
+    commit: str  # likewise
 
     @property
     def title(self) -> str:
@@ -189,22 +144,15 @@ class Material:
     """
 
     def __init__(self, root: Path) -> None:
-        """Read all plans, runs and drawings.
-
-        Args:
-            root: `--out` of the launcher: holds plan/, results/ and figures/.
-        """
         self.root = root
         self.problems: list[str] = []
         plans = sorted((root / "plan").glob("*.json"))
         self.tables = [table for p in plans if (table := self.read(p, self._plan)) is not None]
         self.drawings = [self._drawing(path) for path in sorted(root.glob("figures/*/*.png"))]
-        self.unplanned = 0
-        if plans:
-            planned = {run.folder.resolve() for table in self.tables for run in table.runs()}
-            finished = {f.resolve() for f in self._folders() if (f / "metrics.json").exists()}
-            self.unplanned = len(finished - planned)
-        else:
+        planned = {run.folder.resolve() for table in self.tables for run in table.runs()}
+        finished = {f.resolve() for f in self._folders() if (f / "metrics.json").exists()}
+        self.unplanned = len(finished - planned) if plans else 0
+        if not plans:
             self.tables = self._tables_without_plan()
 
     def read(self, path: Path, how: Callable[[Path], Any], default: Any = None) -> Any:
@@ -223,20 +171,18 @@ class Material:
         metrics = self.read(folder / "metrics.json", _metrics)
         if metrics is None:
             return None
-        config = self.read(folder / "config.json", _config, {})
+        kinds = {"settings": dict, "flags": dict, "versions": dict}
+        config = self.read(folder / "config.json", lambda path: read_json(path, **kinds), {})
         return Run(folder, metrics, config, self.read(folder / "log.csv", read_psnr, {}))
 
     def _drawing(self, path: Path) -> Drawing:
         folder = path.parent
         tables = {p.stem: self.read(p, _csv, []) for p in sorted(folder.glob("*.csv"))}
         notes = self.read(folder / "notes.md", lambda p: p.read_text(encoding="utf-8"), "")
+        notes = [line.removeprefix("- ") for line in notes.splitlines() if line]
         settings = self.read(folder / "settings.json", read_json, {})
-        return Drawing(
-            path,
-            [line.removeprefix("- ") for line in notes.splitlines() if line],
-            tables,
-            *(str(settings.get(key) or "") for key in ("command", "commit")),
-        )
+        command, commit = (str(settings.get(key) or "") for key in ("command", "commit"))
+        return Drawing(path, notes, tables, command, commit)
 
     def _plan(self, path: Path) -> Table:
         plan = read_json(path)
@@ -246,18 +192,15 @@ class Material:
             title, images = str(plan["title"]), plan["paper_images"]
             number = None if images is None else re.match(r"Table (\d+)", title)
             table = Table(
-                name=str(plan["table"]),
-                title=title,
-                settings=settings,
-                methods=methods,
-                cells=[self._cell(cell) for cell in plan["cells"]],
-                number=int(number[1]) if number else None,
+                str(plan["table"]), title, settings, methods,
+                [self._cell(cell) for cell in plan["cells"]],
+                int(number[1]) if number else None,
                 planned=True,
                 note=str(plan.get("note") or ""),
                 data_sets={str(s["name"]): str(s["data"]) for s in plan["settings"]},
                 images=int(images or 0),
                 picture=str(drawn) if drawn and (self.root / drawn).is_file() else None,
-            )
+            )  # fmt: skip
             for cell in table.cells:
                 if cell.setting not in settings or cell.method not in methods:
                     raise ValueError(f"{cell.id}: its setting or method is not among those listed")
@@ -316,71 +259,51 @@ class Material:
         return tables
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object from a JSON file.
+def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
+    """Read an object that holds `kinds`, name -> type, from a JSON file.
 
     Raises:
-        One of DAMAGED: it is missing, damaged, or holds no object, or a NaN, which JSON has not.
+        One of DAMAGED: it is missing, damaged, or something else.
     """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"it holds {constant}")
-
-    found = json.loads(path.read_bytes(), parse_constant=refuse)
+    found = json.loads(path.read_bytes())
     if not isinstance(found, dict):
         raise ValueError(f"expected an object, got {type(found).__name__}")
+    for key, kind in kinds.items():
+        if not isinstance(found.get(key), kind):
+            raise Unreadable(f"not a run's (`{key}` is {found.get(key)!r})")
     return found
 
 
 def _metrics(path: Path) -> dict[str, Any]:
-    metrics = read_json(path)
-    for key in ("task", "method", "item", "device"):
-        if not isinstance(metrics.get(key), str):
-            raise Unreadable(f"not a run's (`{key}` is {metrics.get(key)!r})")
-    for key, value in {"seconds": None, **metrics}.items():
-        a_figure = key in ("seconds", "steps") or key.startswith(("psnr", "ssim", "step_"))
-        allowed = int | float if key == "seconds" else int | float | None
-        if a_figure and (isinstance(value, bool) or not isinstance(value, allowed)):
+    metrics = read_json(path, task=str, method=str, item=str, device=str, seconds=int | float)
+    for key, value in metrics.items():
+        if key.startswith(("psnr", "ssim", "step", "seconds")) and (
+            not isinstance(value, int | float | None) or value != value  # NaN is no figure
+        ):
             raise Unreadable(f"not a run's (`{key}` is {value!r})")
     return metrics
 
 
-def _config(path: Path) -> dict[str, Any]:
-    config = read_json(path)
-    for key in ("settings", "flags", "versions"):
-        if not isinstance(config.get(key), dict):
-            raise Unreadable(f"not a run's (`{key}` is {config.get(key)!r})")
-    return config
-
-
 def _csv(path: Path) -> list[list[str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.reader(file, strict=True))
+    return list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
 
 
 def _tell_configurations_apart(cells: list[Cell]) -> dict[str, str]:
     """Give each configuration of a method a row of its own, so that no mean mixes them.
 
-    Args:
-        cells: those of one task. Their methods become `method | what differs` where runs of one
-            method have several configurations.
+    Where runs of a method have several, the cells' method becomes `method | what differs`.
 
     Returns:
         method -> label, aSeqDIP first.
     """
     methods: dict[str, str] = {}
+    unused = {"hyperparameters", *NOT_CONFIGURATION}
     for name in sorted({c.method for c in cells}, key=lambda m: (not m.startswith("aseqdip"), m)):
         mine = [c for c in cells if c.method == name]
-        own = []
-        for cell in mine:  # a method's own settings go before the script's
-            settings = cell.run.settings | cell.run.settings.get("hyperparameters", {})
-            unused = {"hyperparameters", *NOT_CONFIGURATION}
-            own.append({k: v for k, v in settings.items() if k not in unused})
-        differing = sorted(
-            key
-            for key in {key for settings in own for key in settings}
-            if len({json.dumps(settings.get(key), sort_keys=True) for settings in own}) > 1
-        )
+        # A method's own settings go before the script's.
+        own = [c.run.settings | c.run.settings.get("hyperparameters", {}) for c in mine]
+        keys = sorted({key for settings in own for key in settings} - unused)
+        differing = [k for k in keys if len({json.dumps(settings.get(k)) for settings in own}) > 1]
         for cell, settings in zip(mine, own):
             values = ", ".join(f"{key} {settings.get(key)}" for key in differing)
             cell.method = f"{name} | {values}" if values else name
@@ -397,7 +320,9 @@ def labels(plan: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     )
 
 
-def panels(settings: dict[str, str], methods: dict[str, str]) -> Panels:
+def panels(
+    settings: dict[str, str], methods: dict[str, str]
+) -> dict[str, dict[str, tuple[str, str]]]:
     """Lay out the curves of a figure over the updates.
 
     A setting labelled "PANEL / CURVE" gives a curve to that panel, or one for each of several
@@ -405,8 +330,11 @@ def panels(settings: dict[str, str], methods: dict[str, str]) -> Panels:
 
     Args:
         settings, methods: name -> label.
+
+    Returns:
+        Title of a panel -> label of a curve -> setting, method.
     """
-    found: Panels = {}
+    found: dict[str, dict[str, tuple[str, str]]] = {}
     for setting, label in settings.items():
         panel, slash, curve = label.partition(" / ")
         for method, name in methods.items():
@@ -419,21 +347,18 @@ def panels(settings: dict[str, str], methods: dict[str, str]) -> Panels:
 def setting_of(run: Run) -> str:
     """Name a run's setting as the paper's figures are named, from what the run recorded."""
     metrics, settings = run.metrics, run.settings
-    task = metrics["task"]
     if metrics.get("measured"):
         return "measured"
-    if task == "deblurring":
+    if metrics["task"] == "deblurring":
         blur = str(metrics.get("blur", "unknown blur")).partition(":")[0]
         return "bkse" if blur.startswith("BKSE") else blur
-    if task == "inpainting":
-        mask = settings.get("mask")
-        if mask not in ("box", "random"):
-            return "mask from a file"
-        name = "hiar" if mask == "box" else "missing"
-    else:
-        name = {
-            "mri": "accel", "ct": "views", "denoising": "sigma", "superresolution": "factor",
-        }[task]  # fmt: skip
+    kind = metrics["task"] if metrics["task"] != "inpainting" else settings.get("mask")
+    name = {
+        "mri": "accel", "ct": "views", "denoising": "sigma", "superresolution": "factor",
+        "box": "hiar", "random": "missing",
+    }.get(kind)  # fmt: skip
+    if name is None:
+        return "mask from a file"
     value = metrics.get(name, settings.get(name))
     return f"{name}={value:g}" if isinstance(value, int | float) else f"{name} unknown"
 

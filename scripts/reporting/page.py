@@ -12,9 +12,9 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from scripts.reporting.data import Cell, Material, Run, Table, panels
+from scripts.reporting.data import Material, Run, Table, panels
 from scripts.reporting.tables import Words, reason
 from utils.figures import as_svg, psnr_figure
 from utils.runs import duration
@@ -32,36 +32,21 @@ HEAD = (
     "paper's time", "",
 )  # fmt: skip
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=lambda name: name == "page.html.j2",
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
+    autoescape=lambda name: name == "page.html.j2", trim_blocks=True, lstrip_blocks=True,
     keep_trailing_newline=True,
-)
+)  # fmt: skip
 
 
 def write_page(material: Material, words: list[Words]) -> str:
-    """Write index.html.
-
-    Args:
-        material: what was found.
-        words: its tables in words, in the same order.
-    """
+    """Write index.html of what was found, and of its tables in words, in the same order."""
     side = picture_side(sum(len(list(_shots(table))) for table in material.tables))
     tables = []
     for table, its_words in zip(material.tables, words, strict=True):
         name = "t-" + "".join(c if c.isalnum() else "-" for c in table.name)
+        charts, pictures = _charts(table, name), _pictures(table, name, side)
         tables.append(
-            {
-                "id": name,
-                "table": table,
-                "words": its_words,
-                "charts": _charts(table, name),
-                "pictures": _pictures(table, name, side),
-                "cells": [_told(cell) for cell in table.cells],
-                "more": len({c.item for c in table.cells if c.run}) > ITEMS_SHOWN and ITEMS_SHOWN,
-            }
+            {"id": name, "table": table, "words": its_words, "charts": charts, "pictures": pictures}
         )
     drawings = [{"drawing": d, "src": embed(d.picture, DRAWING_SIDE)} for d in material.drawings]
     return TEMPLATES.get_template("page.html.j2").render(
@@ -151,7 +136,7 @@ def embed(path: Path, side: int) -> str | None:
     try:
         with Image.open(path) as opened:
             image = opened.convert("L" if opened.mode in ("1", "L", "I;16") else "RGB")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
+    except (OSError, ValueError, SyntaxError):
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -159,22 +144,8 @@ def embed(path: Path, side: int) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _told(cell: Cell) -> tuple[str, ...]:
-    """Return a line of the list of all runs: run, state, PSNR, time, command."""
-    command = shlex.join(["python", *cell.command]) if cell.command else ""
-    psnr, took = None, ""
-    if cell.run is not None:
-        command = command or str(cell.run.config.get("command", ""))
-        psnr, took = cell.run.result("psnr"), duration(cell.run.metrics["seconds"])
-    return cell.id, cell.state + reason(cell), "" if psnr is None else f"{psnr:.2f}", took, command
-
-
 def environments(material: Material) -> list[tuple[str, str, str, int]]:
-    """Group runs by commit, device and versions.
-
-    Returns:
-        Commit with a word if it was changed, device, versions, and the number of runs of each.
-    """
+    """Count the runs by commit (with a word if it was changed), device and versions."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for run in {run.folder: run for table in material.tables for run in table.runs()}.values():
         commit = str(run.config.get("commit") or "unknown")
@@ -203,20 +174,23 @@ def _results(words: Words, setting: str) -> str:
         marks = sorted(row.marks + e.marks, key=lambda x: (len(x), x)) if e.n else []
         label = row.label + ("†" if row.prior else "") + "".join(f" ({x})" for x in marks)
         seconds = e.seconds + (f" on {e.device}" if e.device else "")
-        psnr, ssim = ((m.ours, m.paper, m.difference) for m in (e.psnr, e.ssim))
         why = "; ".join(e.status)
-        rows.append((label, *psnr, *ssim, e.n, seconds, e.minutes_paper, why))
+        rows.append((label, *e.psnr, *e.ssim, e.n, seconds, e.minutes_paper, why))
     return markdown_table(HEAD, rows)
 
 
 def _beside(words: Words, setting: str) -> str:
     entries = [(row.label, row.entries[setting]) for row in words.rows]
-    rows = [(label, e.ema, e.oracle) for label, e in entries if e.beside]
+    rows = [(label, e.ema, e.oracle) for label, e in entries if e.ema or e.oracle]
     return markdown_table(("Method", "average, dB", "oracle ◊, dB"), rows) if rows else ""
 
 
-TEMPLATES.globals |= {"results": _results, "beside": _beside, "markdown_table": markdown_table}
+TEMPLATES.globals |= {
+    "results": _results, "beside": _beside, "markdown_table": markdown_table, "reason": reason,
+    "duration": duration, "ITEMS_SHOWN": ITEMS_SHOWN,
+}  # fmt: skip
 TEMPLATES.filters |= {
+    "shell": shlex.join,
     "number": number,
     "numbers": lambda line: [number(text) for text in line],
     "plain": lambda text: text.replace("|", "\\|").replace("\n", " "),

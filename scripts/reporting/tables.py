@@ -3,9 +3,11 @@
 report.md and index.html both show what is built here, so that they cannot disagree.
 """
 
+import itertools
 import math
 import string
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scripts.reporting.data import STATES, Cell, Table
 from scripts.reporting.differences import differences
@@ -13,99 +15,61 @@ from utils.paper import METHODS, Figure, figures_beside, methods_beside, why_abs
 from utils.runs import duration
 from utils.tables import Summary, mean_over_images
 
-MINUS = "\N{MINUS SIGN}"
 PRIOR = {"reference", "prior_measurements"}  # what runs record that used prior data
 
 
-@dataclass
-class Measure:
+class Measure(NamedTuple):
     """PSNR or SSIM of one row and column; empty strings for what there is not."""
 
-    ours: str = ""
-    paper: str = ""
-    difference: str = ""
+    ours: str
+    paper: str
+    difference: str
 
 
 @dataclass
 class Entry:
-    """One row and column.
+    """One row and column; empty for what there is not."""
 
-    Attributes:
-        psnr, ssim: of the results.
-        n: images, and seeds where there are several.
-        seconds, minutes_paper: mean time of a run, and the paper's.
-        device: where the runs were made, if not all of the table were made on one.
-        marks: letters of the legend that hold here, but not in the whole row.
-        status: what is missing and why, a line each.
-        ema, oracle: PSNR of the averaged image, and of the best one by the truth, with its step.
-    """
-
-    psnr: Measure
+    psnr: Measure  # of the results
     ssim: Measure
-    n: str = ""
-    seconds: str = ""
+    n: str = ""  # images, and seeds where there are several
+    seconds: str = ""  # mean time of a run
     minutes_paper: str = ""
-    device: str = ""
-    marks: list[str] = field(default_factory=list)
-    status: list[str] = field(default_factory=list)
-    ema: str = ""
-    oracle: str = ""
-
-    @property
-    def beside(self) -> bool:
-        """Whether there is an average or an oracle."""
-        return bool(self.ema or self.oracle)
+    device: str = ""  # where the runs were made, if not all of the table were made on one
+    marks: list[str] = field(default_factory=list)  # letters that hold here, not in the whole row
+    status: list[str] = field(default_factory=list)  # what is missing and why, a line each
+    ema: str = ""  # PSNR of the averaged image
+    oracle: str = ""  # PSNR of the best image by the truth, with its step
 
 
 @dataclass
 class Row:
-    """One method.
-
-    Attributes:
-        label: its name for people.
-        prior: whether it uses prior data or a pre-trained network, by the paper or by what its
-            runs recorded.
-        marks: letters of the legend that hold in each column with a run.
-        entries: by setting.
-    """
+    """One method."""
 
     label: str
-    prior: bool
-    marks: list[str]
-    entries: dict[str, Entry]
+    prior: bool  # uses prior data or a pre-trained network, by the paper or by what runs recorded
+    marks: list[str]  # letters of the legend that hold in each column with a run
+    entries: dict[str, Entry]  # by setting
 
     @property
     def beside(self) -> bool:
-        """Whether there is one in any column."""
-        return any(entry.beside for entry in self.entries.values())
+        """Whether there is an average or an oracle."""
+        return any(entry.ema or entry.oracle for entry in self.entries.values())
 
 
 @dataclass
 class Words:
-    """A table in words.
+    """A table in words."""
 
-    Attributes:
-        rows: the paper's methods in its order, then the others in ours.
-        legend: letter -> what differs from the paper.
-        direct: setting -> PSNR of the direct reconstruction.
-        facts: how many cells are done, failed, left, not run; the images; the devices.
-        two_columns: whether both of the paper's CT columns stand beside ours.
-    """
-
-    rows: list[Row]
-    legend: dict[str, str]
-    direct: dict[str, str]
-    facts: str
-    two_columns: bool
+    rows: list[Row]  # the paper's methods in its order, then the others in ours
+    legend: dict[str, str]  # letter -> what differs from the paper
+    direct: dict[str, str]  # setting -> PSNR of the direct reconstruction
+    facts: str  # how many runs are done, failed, left, not run; their images and devices
+    two_columns: bool  # whether both of the paper's CT columns stand beside ours
 
 
 def write_words(table: Table, figures: list[Figure]) -> Words:
-    """Put a table in words.
-
-    Args:
-        table: what was run.
-        figures: those of paper_figures.
-    """
+    """Put a table in words, beside the figures of paper_figures."""
     found = {
         (setting, method): differences(
             table.at(setting, method), table.number, table.data_sets.get(setting), table.images
@@ -114,14 +78,14 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
         for setting in table.settings
     }
     texts = dict.fromkeys(text for texts in found.values() for text in texts)
-    letters = {text: _letter(i) for i, text in enumerate(texts)}
+    doubled = map("".join, itertools.product(string.ascii_lowercase, repeat=2))
+    letters = dict(zip(texts, itertools.chain(string.ascii_lowercase, doubled)))
     devices = _devices(table.cells)
     rows = []
     for method, label in _methods(table, figures).items():
         # Without a plan, `method | what differs` are several rows of one method.
         name = method.partition(" | ")[0]
         cells = {setting: table.at(setting, method) for setting in table.settings}
-        runs = [cell.run for cell in table.cells if cell.method == method and cell.run is not None]
         with_runs = [s for s in table.settings if any(cell.run for cell in cells[s])]
         common = [t for t in texts if with_runs and all(t in found[s, method] for s in with_runs)]
         entries = {}
@@ -134,8 +98,9 @@ def write_words(table: Table, figures: list[Figure]) -> Words:
             entry.device = "; ".join(_devices(here)) if len(devices) > 1 else ""
             entry.marks = [letters[t] for t in found.get((setting, method), []) if t not in common]
             entries[setting] = entry
-        prior = any(f.method == name and not f.data_independent for f in figures)
-        prior = prior or any(PRIOR & set(run.metrics) for run in runs)
+        prior = any(f.method == name and not f.data_independent for f in figures) or any(
+            c.run and PRIOR & set(c.run.metrics) for c in table.cells if c.method == method
+        )
         rows.append(Row(label, prior, [letters[text] for text in common], entries))
     return Words(
         rows=rows,
@@ -154,28 +119,18 @@ def _methods(table: Table, figures: list[Figure]) -> dict[str, str]:
     if not table.planned:
         return table.methods
     paper = methods_beside(figures, table.number, table.settings)
-    return {
-        name: table.methods.get(name, METHODS.get(name, name)) for name in paper
-    } | table.methods
+    return {name: METHODS.get(name, name) for name in paper} | table.methods
 
 
 def _devices(cells: list[Cell]) -> list[str]:
     return sorted({cell.run.metrics["device"] for cell in cells if cell.run is not None})
 
 
-def _letter(index: int) -> str:
-    tens, ones = divmod(index, 26)
-    return (string.ascii_lowercase[tens - 1] if tens else "") + string.ascii_lowercase[ones]
-
-
 def _facts(table: Table, devices: list[str]) -> str:
-    n = len(table.cells)
-    left = table.count("waiting") + table.count("running")
-    counts = {
-        "done": table.count("done"), "failed": table.count("failed"), "left": left,
-        "not run": table.count("not run"),
-    }  # fmt: skip
-    shown = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word == "done")
+    n, left = len(table.cells), table.count("waiting") + table.count("running")
+    counts = [(table.count(state), state) for state in ("done", "failed", "not run")]
+    counts.insert(2, (left, "left"))
+    shown = ", ".join(f"{n} {word}" for n, word in counts if n or word == "done")
     facts = [f"{n} run{'' if n == 1 else 's'}: {shown}"]
     if devices:
         facts.append(f"Images: {', '.join(sorted({c.item for c in table.cells if c.run}))}")
@@ -192,14 +147,7 @@ def _over_images(cells: list[Cell], name: str) -> Summary | None:
 
 def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
     done = [cell for cell in cells if cell.run is not None]
-    psnr, ssim = (
-        _measure(
-            mean_over_images((c.item, c.run.result(name)) for c in done),
-            [(getattr(f, name), getattr(f, f"{name}_std")) for f in beside],
-            digits,
-        )
-        for name, digits in (("psnr", 2), ("ssim", 3))
-    )
+    psnr, ssim = (_measure(done, beside, *of) for of in (("psnr", 2), ("ssim", 3)))
     entry = Entry(psnr, ssim, status=_status(cells))
     if done:
         seeds = len({cell.seed for cell in done})
@@ -218,17 +166,18 @@ def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
     return entry
 
 
-def _measure(
-    ours: Summary | None, paper: list[tuple[float | None, float | None]], digits: int
-) -> Measure:
+def _measure(done: list[Cell], beside: list[Figure], name: str, digits: int) -> Measure:
+    ours = mean_over_images((c.item, c.run.result(name)) for c in done)
+    paper = [(getattr(f, name), getattr(f, f"{name}_std")) for f in beside]
     printed = [(mean, std) for mean, std in paper if mean is not None]
-    measure = Measure(
-        ours="" if ours is None else _mean(ours.mean, ours.std, digits),
-        paper=" or ".join(_mean(mean, std, digits) for mean, std in printed),
-    )
+    difference = []
     if ours is not None and math.isfinite(ours.mean):
-        measure.difference = " or ".join(signed(ours.mean - mean, digits) for mean, _ in printed)
-    return measure
+        difference = [signed(ours.mean - mean, digits) for mean, _ in printed]
+    return Measure(
+        "" if ours is None else _mean(ours.mean, ours.std, digits),
+        " or ".join(_mean(mean, std, digits) for mean, std in printed),
+        " or ".join(difference),
+    )
 
 
 def _mean(mean: float, std: float | None, digits: int) -> str:
@@ -240,7 +189,7 @@ def _mean(mean: float, std: float | None, digits: int) -> str:
 def signed(value: float, digits: int) -> str:
     """Write a difference with its sign; what rounds to zero has none."""
     text = f"{abs(value):.{digits}f}"
-    return text if not float(text) else (MINUS if value < 0 else "+") + text
+    return text if not float(text) else ("\N{MINUS SIGN}" if value < 0 else "+") + text
 
 
 def _plain(summary: Summary | None) -> str:
