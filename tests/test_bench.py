@@ -85,7 +85,7 @@ def test_a_mode_takes_the_script_s_own_steps(picture):
 def test_what_is_no_checkout_is_refused(tmp_path, capsys):
     args = aseqdip_denoising.Args()
     for task, words in (("mri", "expected a checkout"), ("deblurring", "no loop to compare")):
-        status = exit_status(lambda: public_loop.public_loop(tmp_path, task, args, None))
+        status = exit_status(lambda task=task: public_loop.public_loop(tmp_path, task, args, None))
         assert status == 2 and words in capsys.readouterr().err
     args.width = 16
     with pytest.raises(InputError, match="has --width 64"):

@@ -234,7 +234,13 @@ def test_an_image_of_the_training_is_no_test(tmp_path, monkeypatch, capsys):
 
 def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
     def figures(item, kind, lambda_a, final, oracle=None):
-        found = {"item": item, "kind": kind, "lambda_a": lambda_a, "psnr_input": 20.0, "psnr_final": final}
+        found = {
+            "item": item,
+            "kind": kind,
+            "lambda_a": lambda_a,
+            "psnr_input": 20.0,
+            "psnr_final": final,
+        }
         found |= {"ssim_final": 0.5}
         return found | ({} if oracle is None else {"psnr_oracle": oracle, "step_oracle": 10})
 
