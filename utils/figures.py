@@ -241,7 +241,7 @@ def psnr_figure(
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
         axis.legend(
-            fontsize=8, title_fontsize=8, loc="lower right",
+            fontsize=8, title_fontsize=8, loc="best",
             title="PSNR at the end; upright: highest (oracle)",
         )  # fmt: skip
     figure.suptitle(title, fontsize=10)

@@ -25,7 +25,7 @@ SIDE = 320  # pixels of a picture's longer side, less where there are more pictu
 PICTURES = 130  # of that size make some 8 MB
 MIN_SIDE = 128
 DRAWING_SIDE = 1600  # pixels of a drawn figure's longer side
-CHART = (5.2, 3.9)  # inches: at its own size on a phone, so that its text is legible there
+CHART = (4.6, 3.6)  # inches: less than a phone is wide, so that its text is legible there
 JPEG_QUALITY = 85
 HEAD = (
     "Method", "PSNR, dB", "paper", "difference", "SSIM", "paper", "difference", "n", "time",
