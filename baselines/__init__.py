@@ -16,6 +16,12 @@ def find(name: str) -> Method:
     return ASEQDIP[name] if name in ASEQDIP else import_module(f"baselines.{name}").METHOD
 
 
+def styles() -> dict[str, dict[str, Any]]:
+    """Return the line styles of the methods that declare one, by label."""
+    methods = map(find, (*ASEQDIP, *NAMES))
+    return {method.label: method.style for method in methods if method.style}
+
+
 def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
     """Read --method and --set.
 

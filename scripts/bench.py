@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ from utils.optim import Output
 from utils.problem import Problem
 from utils.processor import device_name
 from utils.runs import ROOT, Run, git_state
+from utils.tables import markdown_table
 
 # Dense, without sparsity, from the vendor's data sheets: TFLOP/s.
 PEAKS = {
@@ -101,10 +102,8 @@ class Mode:
         self, script: Any, args: Any, y: Tensor, A: Operator, graph: bool, first: bool = False
     ) -> None:
         parts = Parts()
-        try:
+        with suppress(Parts.Taken):
             script.aseqdip(args, y, A, parts)
-        except Parts.Taken:
-            pass
         if first:
             parts.net.to(memory_format=torch.contiguous_format)
         self.N, self.graph, self.precision = args.N, graph, args.precision
@@ -432,19 +431,16 @@ def report(found: dict[str, Any]) -> None:
             continue
         times = found[part]
         reference = times.get("public loop", times.get("public"))
-        head = f"\n| {part} | median, ms | quartiles |"
-        print(head + (" public / ours |" if reference else ""))
-        print("| --- | --- | --- |" + (" --- |" if reference else ""))
-        for name, t in times.items():
-            row = f"| {name} | {1e3 * t['median']:.2f} | {1e3 * t['low']:.2f} to "
-            row += f"{1e3 * t['high']:.2f} |"
-            if reference:
-                row += f" {reference['median'] / t['median']:.2f} |"
-            print(row)
+        head = [part, "median, ms", "quartiles", *(["public / ours"] if reference else [])]
+        rows = [
+            [name, f"{1e3 * t['median']:.2f}", f"{1e3 * t['low']:.2f} to {1e3 * t['high']:.2f}"]
+            + ([f"{reference['median'] / t['median']:.2f}"] if reference else [])
+            for name, t in times.items()
+        ]
+        print("\n" + markdown_table(head, rows), end="")
     parts = found["shares of an update"]
-    print(f"\n| share of an update | {' | '.join(parts)} |\n| --- |{' --- |' * len(parts)}")
-    for group in GROUPS:
-        print(f"| {group} | {' | '.join(f'{part[group]:.1%}' for part in parts.values())} |")
+    rows = [[group, *(f"{part[group]:.1%}" for part in parts.values())] for group in GROUPS]
+    print("\n" + markdown_table(["share of an update", *parts], rows), end="")
     print(f"\n{found['flops of an outer step'] / 1e9:.1f} GFLOP in an outer step")
     for name, r in found["roofline"].items():
         share = r["share of the published peak"]

@@ -47,6 +47,7 @@ from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.runs import Run
+from utils.tables import mean_over_images
 
 SUFFIXES = (".h5", ".npy", ".npz")
 LEVELS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -125,17 +126,20 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for kind, sigma in dict.fromkeys((f["input"], f["sigma"]) for f in found):
         mine = [f for f in found if (f["input"], f["sigma"]) == (kind, sigma)]
-        best = [f["psnr_oracle"] for f in mine]
+        means = {
+            name: mean_over_images((f["item"], f[name]) for f in mine)
+            for name in ("distance", "psnr_oracle", "step_oracle", "psnr_final")
+        }
         rows.append(
             {
                 "input": KINDS[kind],
                 "sigma": sigma,
-                "distance / norm of x_true": float(np.mean([f["distance"] for f in mine])),
-                "best PSNR (oracle)": float(np.mean(best)),
-                "std": float(np.std(best, ddof=1)) if len(best) > 1 else None,
-                "at update": float(np.mean([f["step_oracle"] for f in mine])),
-                "last PSNR": float(np.mean([f["psnr_final"] for f in mine])),
-                "scans": len(mine),
+                "distance / norm of x_true": means["distance"].mean,
+                "best PSNR (oracle)": means["psnr_oracle"].mean,
+                "std": means["psnr_oracle"].std,
+                "at update": means["step_oracle"].mean,
+                "last PSNR": means["psnr_final"].mean,
+                "scans": means["distance"].n,
             }
         )
     return rows
@@ -229,7 +233,7 @@ def main(options: argparse.Namespace) -> None:
     save_notes(folder, [circumstances(found, options.data, options.quick, 8), *claims(found)])
     scans = len({f["item"] for f in found})
     title = f"Vanilla DIP, MRI {args.accel:g}x, {scans} scan(s), {args.K} updates"
-    level = float(np.mean([f["psnr_input"] for f in found]))
+    level = mean_over_images((f["item"], f["psnr_input"]) for f in found).mean
     save_figure(folder, "fig1", draw_figure(rows, level, title))
     write_report(options.out)
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")

@@ -75,6 +75,7 @@ from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.runs import Run
+from utils.tables import Summary, mean_over_images
 
 LAMBDAS = (0.0, 0.01, 0.1, 1.0, 10.0)
 # What --quick changes: these are then the defaults.
@@ -465,20 +466,22 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each reconstruction and lambda_a: means over the test files."""
 
     def row(label: str, lambda_a: float | None, mine: list[dict], image: str) -> dict[str, Any]:
-        psnr = [f[f"psnr_{image}"] for f in mine]
+        def mean(name: str) -> Summary | None:
+            return mean_over_images((f["item"], f.get(name)) for f in mine)
 
-        def mean(name: str) -> float | None:
-            return float(np.mean([f[name] for f in mine])) if name in mine[0] else None
-
+        psnr, ssim = mean(f"psnr_{image}"), mean(f"ssim_{image}")
+        oracle, step = (
+            (mean("psnr_oracle"), mean("step_oracle")) if image == "final" else (None,) * 2
+        )
         return {
             "reconstruction": label,
             "lambda_a": lambda_a,
-            "PSNR": float(np.mean(psnr)),
-            "std": float(np.std(psnr, ddof=1)) if len(psnr) > 1 else None,
-            "SSIM": mean(f"ssim_{image}"),
-            "oracle": mean("psnr_oracle") if image == "final" else None,
-            "oracle at step": mean("step_oracle") if image == "final" else None,
-            "files": len(mine),
+            "PSNR": psnr.mean,
+            "std": psnr.std,
+            "SSIM": ssim and ssim.mean,
+            "oracle": oracle and oracle.mean,
+            "oracle at step": step and step.mean,
+            "files": psnr.n,
         }
 
     rows = [row("direct", None, [f for f in found if f["kind"] == "identity"], "input")]
@@ -496,9 +499,9 @@ def identity_table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "v": label,
-            "norm of g(v) - v over that of v": float(
-                np.mean([f[f"change_of_{name}"] for f in mine])
-            ),
+            "norm of g(v) - v over that of v": mean_over_images(
+                (f["item"], f[f"change_of_{name}"]) for f in mine
+            ).mean,
         }
         for name, label in probes.items()
     ]

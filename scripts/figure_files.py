@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from utils.errors import InputError, RunFailed
 from utils.files import content_hash, reason, write_atomically
 from utils.runs import git_state, versions
+from utils.tables import markdown_table
 
 
 def kept(
@@ -101,12 +102,10 @@ def circumstances(
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Write rows that have the same keys as a Markdown table, numbers to four digits."""
 
-    def shown(value: Any) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    def shown(value: Any) -> Any:
+        return f"{value:.4g}" if isinstance(value, float) else value
 
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[shown(value) for value in row.values()] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(list(rows[0]), [map(shown, row.values()) for row in rows])
 
 
 def save_table(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:

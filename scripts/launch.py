@@ -256,8 +256,8 @@ def draw_curves(plan: Plan) -> None:
     Raises:
         RunFailed: it could not be drawn.
     """
-    command = [sys.executable, ROOT / "scripts" / "plot_steps.py", plan.path]
-    if subprocess.run(command).returncode:
+    command = [sys.executable, "-m", "scripts.plot_steps", plan.path]
+    if subprocess.run(command, cwd=ROOT).returncode:
         raise RunFailed("the figure could not be drawn")
 
 
@@ -267,8 +267,8 @@ def make_report(plan: Plan) -> None:
     Raises:
         RunFailed: it could not be made.
     """
-    command = [sys.executable, ROOT / "scripts" / "report.py", plan.request.out]
-    if subprocess.run(command).returncode:
+    command = [sys.executable, "-m", "scripts.report", plan.request.out]
+    if subprocess.run(command, cwd=ROOT).returncode:
         raise RunFailed("the report could not be made")
     report = plan.folder("report", "report.md").read_text()
     parts = re.split(r"^(?=## )", report, flags=re.MULTILINE)

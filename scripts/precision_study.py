@@ -4,12 +4,11 @@
 
 Each TASK=FILE is reconstructed by its script with --schedule fast and --width 16, in both
 precisions and for each seed of the weights; pictures and slices are resized to 128x128. A finished
-run is not done again. The table gives bf16 minus fp32 in dB, its mean over all pairs with the
+run is not done again. The table gives bf16 minus fp32 in dB, its mean over the problems with the
 standard error, and beside it what another seed changes in fp32.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from typing import Annotated
 
 import tyro
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # run from anywhere: our modules can be imported only after this
+# Run from anywhere: the repository's modules can be imported only after this.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.errors import exit_status, require
+from utils.runs import ROOT
+from utils.tables import markdown_table, mean_over_images
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -47,10 +48,11 @@ def psnr(task: str, file: str, precision: str, seed: int, out: Path) -> float:
     return json.loads(path.read_text())["psnr_final"]
 
 
-def mean_and_error(values: list[float]) -> str:
-    """Write a mean with its standard error."""
-    error = statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):+.2f} ({error:.2f})"
+def mean_and_error(differences: list[tuple[str, float]]) -> str:
+    """Write the mean over problems, seeds of one averaged first, with its standard error."""
+    found = mean_over_images(differences)
+    error = "" if found.std is None else f" ({found.std / found.n**0.5:.2f})"
+    return f"{found.mean:+.2f}{error} dB over {found.n} problem{'s' if found.n > 1 else ''}"
 
 
 def check(args: Args) -> None:
@@ -69,23 +71,21 @@ def check(args: Args) -> None:
 
 def main(args: Args) -> None:
     check(args)
-    differences, of_seeds = [], []
-    print("| | seed | fp32 | bf16 | difference |\n| --- | --- | --- | --- | --- |")
+    differences, of_seeds, rows = [], [], []
     for problem in args.problems:
         task, _, file = problem.partition("=")
-        exact = []
+        name, exact = f"{task}, {Path(file).stem}", []
         for seed in args.seeds:
-            found = [psnr(task, file, precision, seed, args.out) for precision in PRECISIONS]
-            exact.append(found[0])
-            differences.append(found[1] - found[0])
-            print(
-                f"| {task}, {Path(file).stem} | {seed} | {found[0]:.2f} | {found[1]:.2f} | "
-                f"{differences[-1]:+.2f} |",
-                flush=True,
-            )
-        of_seeds.append(abs(exact[1] - exact[0]))
-    print(f"\nbf16 minus fp32: {mean_and_error(differences)} dB over {len(differences)} pairs")
-    print(f"another seed, in fp32: {statistics.mean(of_seeds):.2f} dB in the mean, up or down")
+            fp32, bf16 = (psnr(task, file, precision, seed, args.out) for precision in PRECISIONS)
+            exact.append(fp32)
+            differences.append((problem, bf16 - fp32))
+            rows.append((name, seed, f"{fp32:.2f}", f"{bf16:.2f}", f"{bf16 - fp32:+.2f}"))
+        of_seeds.append((problem, abs(exact[1] - exact[0])))
+    print(markdown_table(("", "seed", "fp32", "bf16", "difference"), rows))
+    print(f"bf16 minus fp32: {mean_and_error(differences)}")
+    print(
+        f"another seed, in fp32: {mean_over_images(of_seeds).mean:.2f} dB in the mean, up or down"
+    )
 
 
 if __name__ == "__main__":

@@ -5,44 +5,43 @@ makes OUT/report/index.html, a page with everything inside that needs no network
 OUT/report/report.md. Nothing is computed anew. Without a plan the runs found under OUT/results/ are
 shown by task.
 
-    python scripts/report.py OUT
+    python -m scripts.report OUT
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import tyro
 
-from reporting.data import read_material
-from reporting.markdown import write_markdown
-from reporting.page import write_page
-from reporting.tables import write_words
-
+from scripts.reporting.data import Material
+from scripts.reporting.page import write_markdown, write_page
+from scripts.reporting.tables import write_words
 from utils.errors import exit_status, require
 from utils.files import write_atomically
 from utils.paper import paper_figures
 
 
+@dataclass
+class Args:
+    out: tyro.conf.Positional[Path]  # folder that holds plan/, results/ and figures/
+
+
 def write_report(out: Path) -> None:
     """Write OUT/report/index.html and report.md.
 
-    Args:
-        out: folder that holds plan/, results/ and figures/, or some of them.
-
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no folder `out`; what it may hold are plan/, results/ and figures/.
     """
     require(out.is_dir(), f"{out}: no such folder; give the --out of the runs")
-    material = read_material(out)
+    material = Material(out)
     figures = paper_figures()
     words = [write_words(table, figures) for table in material.tables]
     folder = out / "report"
     folder.mkdir(exist_ok=True)
-    page, text = write_page(material, words), write_markdown(material, words)
-    write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
-    write_atomically(folder / "report.md", lambda file: file.write(text.encode()))
+    for name, write in (("index.html", write_page), ("report.md", write_markdown)):
+        text = write(material, words).encode()
+        write_atomically(folder / name, lambda file, text=text: file.write(text))
     for problem in material.problems:
         print(f"not readable: {problem}")
     done = sum(table.count("done") for table in material.tables)
@@ -51,12 +50,8 @@ def write_report(out: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, help="folder that holds plan/, results/ and figures/")
-    options = parser.parse_args()
-    return exit_status(lambda: write_report(options.out))
+    args = tyro.cli(Args, description=__doc__)
+    return exit_status(lambda: write_report(args.out))
 
 
 if __name__ == "__main__":

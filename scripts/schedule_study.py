@@ -12,6 +12,7 @@ import argparse
 import csv
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from stopping_study import SCRIPTS, problem_of
 from utils.errors import exit_status, require
 from utils.graphs import Graphed
 from utils.optim import Output
+from utils.tables import markdown_table
 
 EVERY = 20  # updates between two figures
+HEAD = ("item", "variant", "updates to the paper setting's last PSNR", "last", "best")
 
 
 @dataclass
@@ -83,10 +86,8 @@ def curve(script: Any, args: Any, problem: Any, variant: Variant, note: str) -> 
     """Run a variant; return the PSNR of its images by their update."""
     y, A = problem.y, problem.A
     parts = Parts()
-    try:
+    with suppress(Parts.Taken):
         script.aseqdip(replace(args, lr=variant.lr, N=variant.N), y, A, parts)
-    except Parts.Taken:
-        pass
     net, update, z = parts.net, parts.update, parts.z0
     output = Output(net)
     Graphed.enabled = False  # a graph would keep the first learning rate
@@ -116,10 +117,7 @@ def curve(script: Any, args: Any, problem: Any, variant: Variant, note: str) -> 
 def main(options: argparse.Namespace) -> None:
     folder = options.out / "schedules"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [
-        "| item | variant | updates to the paper setting's last PSNR | last | best |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for text in options.items:
         task, equals, name = text.partition("=")
         require(
@@ -148,10 +146,9 @@ def main(options: argparse.Namespace) -> None:
             goal = last if label == "paper" else goal
             reached = next((str(k) for k, v in found.items() if k and v >= goal), "not reached")
             best = max(found, key=found.__getitem__)
-            lines.append(
-                f"| {task} {item} | {label} | {reached} | {last:.2f} | {found[best]:.2f} at {best} |"
-            )
-    print("\n".join(lines))
+            row = f"{task} {item}", label, reached, f"{last:.2f}", f"{found[best]:.2f} at {best}"
+            rows.append(row)
+    print(markdown_table(HEAD, rows), end="")
 
 
 def read_options() -> argparse.Namespace:

@@ -37,6 +37,7 @@ from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.stopping import HeldOut
+from utils.tables import markdown_table, mean_over_images
 
 SCRIPTS = {
     "mri": aseqdip_mri,
@@ -50,6 +51,9 @@ COLUMNS = (
     "task", "item", "method", "oracle", "oracle_step", "fixed", "es_wmv", "es_wmv_step", "holdout",
     "holdout_step", "holdout_fixed",
 )  # fmt: skip
+
+
+RULES = ("fixed", "es_wmv", "holdout")
 
 
 class Watch(Callback):
@@ -138,31 +142,32 @@ def measure(task: str, file: Path, method: str, options: argparse.Namespace) -> 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Write the losses to the oracle, in dB, and their means per method, as Markdown."""
-    lines = [
-        "| task | item | method | oracle | fixed | es_wmv | holdout |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        loss = {
-            rule: f"{float(row[rule]) - float(row['oracle']):+.2f}"
-            + (f" at {row[f'{rule}_step']}" if f"{rule}_step" in row else "")
-            for rule in ("fixed", "es_wmv", "holdout")
-        }
-        lines.append(
-            f"| {row['task']} | {row['item']} | {row['method']} | {float(row['oracle']):.2f} at "
-            f"{row['oracle_step']} | {loss['fixed']} | {loss['es_wmv']} | {loss['holdout']} |"
+
+    def loss(row: dict[str, Any], rule: str) -> float:
+        return float(row[rule]) - float(row["oracle"])
+
+    def shown(row: dict[str, Any], rule: str) -> str:
+        return f"{loss(row, rule):+.2f}" + (
+            f" at {row[step]}" if (step := f"{rule}_step") in row else ""
         )
+
+    lines = [
+        (
+            *(row[name] for name in ("task", "item", "method")),
+            f"{float(row['oracle']):.2f} at {row['oracle_step']}",
+            *(shown(row, rule) for rule in RULES),
+        )
+        for row in rows
+    ]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
-        mean = {
-            rule: np.mean([float(row[rule]) - float(row["oracle"]) for row in mine])
-            for rule in ("fixed", "es_wmv", "holdout")
-        }
-        lines.append(
-            f"| mean of {len(mine)} | | {method} | | {mean['fixed']:+.2f} | "
-            f"{mean['es_wmv']:+.2f} | {mean['holdout']:+.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        means = [
+            mean_over_images(((r["task"], r["item"]), loss(r, rule)) for r in mine)
+            for rule in RULES
+        ]
+        told = [f"{mean.mean:+.2f}" for mean in means]
+        lines.append((f"mean of {means[0].n}", None, method, None, *told))
+    return markdown_table(("task", "item", "method", "oracle", *RULES), lines)
 
 
 def main(options: argparse.Namespace) -> None:

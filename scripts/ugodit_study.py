@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -41,11 +40,12 @@ from models.group import encoder_of
 from utils import encoders, image_data, mri_data
 from utils.callback import Callback
 from utils.errors import exit_status, require
-from utils.figures import methods_curves
+from utils.figures import psnr_figure
 from utils.files import file_hash, tree_hash, write_atomically
 from utils.methods import choose
 from utils.precision import place
 from utils.problem import Problem
+from utils.tables import markdown_table, mean_curve, mean_over_images
 
 SCRIPTS = {
     "mri": aseqdip_mri,
@@ -53,6 +53,7 @@ SCRIPTS = {
     "deblurring": aseqdip_deblurring,
 }
 EVERY = 20  # updates between two figures
+HEAD = ("item", "method", "final", "oracle, at", "aSeqDIP's best reached at", "s per 100 updates")
 
 
 # Where aSeqDIP gets somewhere in a few hundred updates too. For super-resolution the best of lr 3e-4,
@@ -214,42 +215,29 @@ def figures(rows: list[tuple[int, float, float]], goal: float) -> list[float]:
 
 def table(found: dict[str, dict[str, list[tuple[int, float, float]]]]) -> str:
     """Write the figures of items and methods, and their means per method, as Markdown."""
-    lines = [
-        "| item | method | final | oracle, at | aSeqDIP's best reached at | s per 100 updates |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    means: dict[str, list[list[float]]] = {}
+    rows: list[tuple[str, ...]] = []
+    values: dict[str, dict[str, list[float]]] = {}
     for item, curves in found.items():
         at_best = [rows for name, rows in curves.items() if name.startswith("aSeqDIP")]
         goal = max(psnr for rows in at_best for _, psnr, _ in rows)
-        for name, rows in curves.items():
-            values = [rows[0][1]] if name == "input" else figures(rows, goal)
-            means.setdefault(name, []).append(values)
-            lines.append(f"| {item} | {name} | {_cells(values, 'never')} |")
+        for name, points in curves.items():
+            mine = [points[0][1]] if name == "input" else figures(points, goal)
+            values.setdefault(name, {})[item] = mine
+            rows.append((item, name, *_cells(mine, "never")))
     if len(found) > 1:
-        for name, values in means.items():
-            cells = _cells(np.mean(values, axis=0), "not by all")
-            lines.append(f"| mean of {len(values)} | {name} | {cells} |")
-    return "\n".join(lines) + "\n"
+        for name, of_items in values.items():
+            columns = zip(*of_items.values())
+            means = [mean_over_images(zip(of_items, column)).mean for column in columns]
+            rows.append((f"mean of {len(found)}", name, *_cells(means, "not by all")))
+    return markdown_table(HEAD, rows)
 
 
-def _cells(values: Any, missing: str) -> str:
+def _cells(values: list[float], missing: str) -> tuple[str, ...]:
     if len(values) == 1:
-        return f"{values[0]:.2f} | | |"
+        return f"{values[0]:.2f}", "", "", ""
     final, best, at, reached, seconds = values
     told = missing if math.isinf(reached) else f"{reached:.0f}"
-    return f"{final:.2f} | {best:.2f}, {at:.0f} | {told} | {seconds:.1f}"
-
-
-def mean_curves(
-    found: dict[str, dict[str, list[tuple[int, float, float]]]],
-) -> dict[str, tuple[list[float], list[float]]]:
-    """Return each method's updates, and its PSNR there as the mean over items."""
-    curves = {}
-    for name in next(iter(found.values())):
-        table = np.array([[row[:2] for row in item[name]] for item in found.values()])
-        curves[name] = tuple(table.mean(axis=0).T.tolist())
-    return curves
+    return f"{final:.2f}", f"{best:.2f}, {at:.0f}", told, f"{seconds:.1f}"
 
 
 def main(options: argparse.Namespace) -> None:
@@ -299,10 +287,13 @@ def main(options: argparse.Namespace) -> None:
             found.setdefault(item, {})[name] = read_curve(path)
     print(table(found), end="")
     figure = folder / f"{key}_{trained}_test{options.updates}.png"
-    curves = mean_curves(found)
-    (_, (level,)) = curves.pop("input")
+    curves = {
+        name: mean_curve((item, {u: p for u, p, _ in of[name]}) for item, of in found.items())
+        for name in names
+    }
+    level = curves.pop("input").mean[0]
     title = f"{task}, mean of {len(found)}: PSNR over the updates"
-    drawn = methods_curves(curves, level, title)
+    drawn = psnr_figure({title: curves}, {}, level=level)
     write_atomically(figure, lambda file: drawn.savefig(file, format="png"))
     print(f"  {figure}")
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,9 +23,16 @@ def call(monkeypatch, script, *arguments):
 
 
 def as_process(name, *arguments):
-    """Run a script as a process of its own."""
-    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """Run a script, a file or a module such as scripts.report, as a process of its own."""
+    what = [str(ROOT / name)] if name.endswith(".py") else ["-m", name]
+    command = [sys.executable, *what, *map(str, arguments)]
+    cwd = None if name.endswith(".py") else ROOT
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def squeezed(text):
+    """Return text whose runs of spaces are one: what a padded table says."""
+    return re.sub(" +", " ", text)
 
 
 def load(name):

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import bench
 import bench_memory
@@ -15,6 +16,7 @@ import schedule_study
 import skimage.data
 import torch
 from PIL import Image
+from running import squeezed
 
 import aseqdip_denoising
 from utils import mri_data
@@ -47,7 +49,7 @@ def test_bench_reports_what_it_timed(picture, tmp_path, monkeypatch, capsys):
     flags += ["--seconds", "0.01", "--logged", "12", "--out", tmp_path / "out"]
     run(bench, monkeypatch, *flags)
     found = json.loads((tmp_path / "out" / "denoising.json").read_text())
-    table = capsys.readouterr().out
+    table = squeezed(capsys.readouterr().out)
     assert found["shape"] == [3, 32, 32] and list(found["update"])[0] == "fp32"
     for part in ("outer step, for each update", "update", "operator", "backward of upsampling"):
         for name, times in found[part].items():
@@ -83,7 +85,7 @@ def test_a_mode_takes_the_script_s_own_steps(picture):
 def test_what_is_no_checkout_is_refused(tmp_path, capsys):
     args = aseqdip_denoising.Args()
     for task, words in (("mri", "expected a checkout"), ("deblurring", "no loop to compare")):
-        status = exit_status(lambda: public_loop.public_loop(tmp_path, task, args, None))
+        status = exit_status(lambda task=task: public_loop.public_loop(tmp_path, task, args, None))
         assert status == 2 and words in capsys.readouterr().err
     args.width = 16
     with pytest.raises(InputError, match="has --width 64"):
@@ -127,7 +129,7 @@ def test_the_study_finds_the_update_that_is_as_good(picture, tmp_path, monkeypat
     monkeypatch.setattr(schedule_study, "VARIANTS", variants)
     flags = [f"denoising={picture}", "--width", "4", "--out", tmp_path]
     run(schedule_study, monkeypatch, *flags)
-    first = capsys.readouterr().out
+    first = squeezed(capsys.readouterr().out)
     curves = {}
     for path in (tmp_path / "schedules").iterdir():
         with open(path, newline="") as file:
@@ -137,7 +139,7 @@ def test_the_study_finds_the_update_that_is_as_good(picture, tmp_path, monkeypat
     reached = [k for k, v in curves[True].items() if k and v >= goal]
     assert f"| {reached[0] if reached else 'not reached'} | {curves[True][60]:.2f} |" in first
     run(schedule_study, monkeypatch, *flags)
-    assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
+    assert squeezed(capsys.readouterr().out).splitlines()[-4:] == first.splitlines()[-4:]
 
 
 def test_a_variant_without_tricks_is_algorithm_1(picture):
@@ -168,13 +170,19 @@ def test_the_scan_whose_memory_is_measured_is_the_sample_s(tmp_path):
 def test_the_study_of_precisions_pairs_problems_and_seeds(picture, tmp_path, monkeypatch, capsys):
     found = {("fp32", 0): 20.0, ("fp32", 1): 23.0, ("bf16", 0): 20.5, ("bf16", 1): 22.5}
     monkeypatch.setattr(
-        precision_study, "psnr", lambda task, file, precision, seed, out: found[precision, seed]
-    )
+        precision_study, "psnr",
+        lambda task, file, precision, seed, out: found[precision, seed]
+        + (precision == "bf16") * (Path(file) != picture),
+    )  # fmt: skip
+    other = tmp_path / "other.png"
+    other.write_bytes(b"")
     problem = f"denoising={picture}"
-    precision_study.main(precision_study.Args((problem,), out=tmp_path))
-    told = capsys.readouterr().out
+    problems = (problem, f"denoising={other}")
+    precision_study.main(precision_study.Args(problems, out=tmp_path))
+    told = squeezed(capsys.readouterr().out)
     assert "| denoising, face | 0 | 20.00 | 20.50 | +0.50 |" in told
-    assert "bf16 minus fp32: +0.00 (0.50) dB over 2 pairs" in told
+    # Differences of 0.5 and -0.5 dB, and 1.5 and 0.5 dB: seeds of one problem are averaged first.
+    assert "bf16 minus fp32: +0.50 (0.50) dB over 2 problems" in told
     assert "another seed, in fp32: 3.00 dB" in told
     for problems, seeds in (((problem,), (0,)), (("denoise=x.png",), (0, 1))):
         wrong = precision_study.Args(problems, seeds)

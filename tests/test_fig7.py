@@ -233,16 +233,22 @@ def test_an_image_of_the_training_is_no_test(tmp_path, monkeypatch, capsys):
 
 
 def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
-    def figures(kind, lambda_a, final, oracle=None):
-        found = {"kind": kind, "lambda_a": lambda_a, "psnr_input": 20.0, "psnr_final": final}
+    def figures(item, kind, lambda_a, final, oracle=None):
+        found = {
+            "item": item,
+            "kind": kind,
+            "lambda_a": lambda_a,
+            "psnr_input": 20.0,
+            "psnr_final": final,
+        }
         found |= {"ssim_final": 0.5}
         return found | ({} if oracle is None else {"psnr_oracle": oracle, "step_oracle": 10})
 
     found = [
-        figures("trained", 0.0, 24.0, 26.0), figures("trained", 1.0, 27.0, 28.0),
-        figures("identity", 0.0, 23.0, 24.0), figures("cg_sense", 0.0, 29.0),
-        figures("trained", 0.0, 26.0, 30.0), figures("trained", 1.0, 28.0, 29.0),
-        figures("identity", 0.0, 25.0, 26.0), figures("cg_sense", 0.0, 30.0),
+        figures("a", "trained", 0.0, 24.0, 26.0), figures("a", "trained", 1.0, 27.0, 28.0),
+        figures("a", "identity", 0.0, 23.0, 24.0), figures("a", "cg_sense", 0.0, 29.0),
+        figures("b", "trained", 0.0, 26.0, 30.0), figures("b", "trained", 1.0, 28.0, 29.0),
+        figures("b", "identity", 0.0, 25.0, 26.0), figures("b", "cg_sense", 0.0, 30.0),
     ]  # fmt: skip
     rows = fig7.table(found)
     assert [(r["reconstruction"], r["lambda_a"], r["PSNR"], r["oracle"]) for r in rows] == [

@@ -12,7 +12,7 @@ import skimage.data
 import torch
 from conftest import ROOT
 from PIL import Image
-from running import call, log_of, metrics, run_folder, stop_half_way
+from running import call, log_of, metrics, run_folder, squeezed, stop_half_way
 
 import aseqdip_deblurring
 import aseqdip_mri
@@ -488,7 +488,7 @@ def test_the_study_measures_each_variant_once(folder, monkeypatch, capsys):
     assert len(set(finals)) == len(finals)  # all differ
     for name, label in labels.items():
         assert [row[0] for row in curves[label]] == [10]
-        assert f"| test | {name} | {curves[label][-1][1]:.2f} | " in said
+        assert f"| test | {name} | {curves[label][-1][1]:.2f} | " in squeezed(said)
     (figure,) = made.glob("*.png")
     with Image.open(figure) as drawn:
         assert drawn.size[0] > 500
@@ -531,11 +531,10 @@ def test_the_study_tells_when_a_goal_is_reached():
                "UGoDIT": other}
         for item, other in (("a", rows), ("b", later), ("c", slow))
     }  # fmt: skip
-    lines = ugodit_study.table(found).splitlines()
+    lines = squeezed(ugodit_study.table(found)).splitlines()
     assert "| a | UGoDIT | 24.00 | 25.00, 40 | 40 | 5.0 |" in lines
     assert "| b | UGoDIT | 24.00 | 25.00, 40 | 20 | 20.0 |" in lines
     assert "| mean of 3 | UGoDIT | 23.67 | 24.33, 47 | 40 | 10.0 |" in lines
-    assert ugodit_study.mean_curves(found)["UGoDIT"][1] == pytest.approx([62 / 3, 24, 71 / 3])
 
 
 def test_the_study_refuses_curves_that_there_are_not(tmp_path, monkeypatch):

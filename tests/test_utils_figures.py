@@ -1,11 +1,14 @@
 """The pictures: what is drawn is what was given."""
 
 import io
+import re
 
 import numpy as np
 import pytest
 
-from utils.figures import comparison, curves, methods_comparison, methods_curves, zoom_box
+from baselines import styles
+from utils.figures import as_svg, comparison, curves, methods_comparison, psnr_figure, zoom_box
+from utils.tables import Curve
 
 
 def images():
@@ -75,18 +78,44 @@ def test_methods_are_shown_with_details_and_error_maps(n, truth):
     assert sum(len(axis.child_axes) for axis in figure.axes) == n + truth  # details
 
 
-def test_curves_of_methods_keep_the_paper_s_styles():
-    curves = {
-        "aSeqDIP": ([0, 10, 20], [20.0, 22.0, 25.0]),
-        "aSeqDIP, lambda 0": ([0, 10, 20], [20.0, 23.0, 21.0]),
-        "another": ([10, 20], [-300.0, 24.0]),
-    }
-    figure = methods_curves(curves, 20.0, "title")
+CURVES = {
+    "aSeqDIP": Curve(np.array([5, 10, 20]), np.array([20.0, 25.0, 24.0]), np.ones(3), 2),
+    "aSeqDIP, lambda 0": Curve(np.array([10, 20]), np.array([23.0, 21.0]), np.zeros(2), 1),
+    "a_b$c <i>": Curve(np.array([10, 20]), np.array([-300.0, 24.0]), np.zeros(2), 1),
+}
+
+
+def test_psnr_keeps_the_paper_s_styles_and_marks_the_highest_mean():
+    figure = psnr_figure(
+        {"one": CURVES, "two": {"aSeqDIP": CURVES["aSeqDIP"]}}, styles(), "t", level=20.0
+    )
     figure.savefig(io.BytesIO(), format="png")
-    (axis,) = figure.axes
-    first, second, third, level = axis.lines
+    axis, other = figure.axes
+    first, best, second, _, third, _, level = axis.lines
     assert first.get_color() == second.get_color() != third.get_color()
     assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
-    np.testing.assert_array_equal(first.get_ydata(), [20, 22, 25])
+    assert other.lines[0].get_color() == first.get_color()
+    np.testing.assert_array_equal(first.get_xydata(), [[5, 20], [10, 25], [20, 24]])
+    assert set(best.get_xdata()) == {10} and set(level.get_ydata()) == {20.0}
     assert axis.get_ylim()[0] > 0  # one bad start does not flatten the rest
-    assert set(level.get_ydata()) == {20.0}
+    (band,) = axis.collections  # of several images alone
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == 19 and heights.max() == 26
+    told = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert told[:3] == ["aSeqDIP, 24.00 dB", "aSeqDIP, lambda 0, 21.00 dB", "a_b$c <i>, 24.00 dB"]
+
+
+def test_many_methods_are_told_apart():
+    many = {f"method {i}": CURVES["aSeqDIP"] for i in range(8)}
+    lines = psnr_figure({"": many}, styles()).axes[0].lines[::2]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 6
+
+
+def test_an_svg_has_its_text_as_text_and_the_same_bytes_each_time():
+    svg, again = (as_svg(psnr_figure({"": CURVES}, styles()), "a-1") for _ in range(2))
+    assert svg == again and svg.startswith("<svg ") and "metadata" not in svg
+    assert "weight updates</text>" in svg and "a_b$c &lt;i&gt;, 24.00 dB</text>" in svg
+    assert not re.search(r'\bwidth="\d+(\.\d+)?pt"', svg)  # the page chooses it
+    ids = set(re.findall(r' id="([^"]*)"', svg))
+    assert ids and all(name.startswith("a-1-") for name in ids)
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', svg)) <= ids

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from utils.errors import Busy, require
-from utils.figures import caption, methods_comparison, methods_curves
+from utils.figures import caption, methods_comparison, psnr_figure
 from utils.files import content_hash, write_atomically
 from utils.loop import duration
 from utils.problem import Problem
 from utils.results import grey_limits
 from utils.runs import Run
+from utils.tables import markdown_table, mean_curve, read_psnr
 
 COLUMNS = (
     "method", "psnr_final", "ssim_final", "step_final", "psnr_ema", "ssim_ema", "psnr_stopped",
@@ -83,42 +84,35 @@ def _metrics(run: Run) -> dict[str, Any]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Write the rows of table.csv for people, as a Markdown table padded for a console."""
+    """Write the rows of table.csv for people, as a Markdown table and a line for each failure."""
     head = ("method", "final: PSNR / SSIM", "average", "stopped", "oracle", "time", "updates")
-    lines = [head, ("---",) * len(head)]
-    for row in rows:
-        if row.get("failure"):
-            lines.append((row["method"], "failed", *[""] * 5))
-            continue
-        lines.append(
-            (
-                row["method"],
-                _figures(row, "final")
-                + (f" at {row['step_final']}" if "step_final" in row else ""),
-                _figures(row, "ema"),
-                f"{_db(row, 'psnr_stopped')} at {row['step_stopped']}"
-                if "psnr_stopped" in row
-                else "",
-                f"{_db(row, 'psnr_oracle')} at {row['step_oracle']}"
-                if "psnr_oracle" in row
-                else "",
-                duration(row["seconds"]) if "seconds" in row else "",
-                str(row["steps"]) if row.get("steps") else "",
-            )
+    lines = [
+        (row["method"], "failed", *[None] * 5)
+        if row.get("failure")
+        else (
+            row["method"],
+            _figures(row, "final") + (f" at {row['step_final']}" if "step_final" in row else ""),
+            _figures(row, "ema"),
+            _at(row, "stopped"),
+            _at(row, "oracle"),
+            duration(row["seconds"]) if "seconds" in row else None,
+            row.get("steps") or None,
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    lines[1] = tuple("-" * width for width in widths)
-    table = "".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |\n"
-        for line in lines
-    )
-    reasons = [f"{r['method']} failed: {r['failure']}\n" for r in rows if r.get("failure")]
-    return table + "".join(f"\n{reason}" for reason in reasons)
+        for row in rows
+    ]
+    reasons = [f"\n{r['method']} failed: {r['failure']}\n" for r in rows if r.get("failure")]
+    return markdown_table(head, lines) + "".join(reasons)
 
 
 def _figures(row: dict[str, Any], image: str) -> str:
     ssim = row.get(f"ssim_{image}")
     return "" if ssim is None else f"{_db(row, f'psnr_{image}')} / {ssim:.3f}"
+
+
+def _at(row: dict[str, Any], image: str) -> str:
+    if f"psnr_{image}" not in row:
+        return ""
+    return f"{_db(row, f'psnr_{image}')} at {row[f'step_{image}']}"
 
 
 def _db(row: dict[str, Any], name: str) -> str:
@@ -162,18 +156,14 @@ def _save_pictures(
 def _save_curves(
     folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
 ) -> None:
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    for run in runs:
-        if run.failure is not None or not (run.folder.path / "log.csv").exists():
-            continue
-        with open(run.folder.path / "log.csv", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["psnr"]]
-        if len(rows) > 1:
-            curves[run.method.label] = (
-                [float(row["step"]) for row in rows],
-                [float(row["psnr"]) for row in rows],
-            )
+    curves = {
+        run.method.label: curve
+        for run in runs
+        if run.failure is None
+        and (curve := mean_curve([("", read_psnr(run.folder.path / "log.csv"))])) is not None
+    }
     if curves:
         level = next((m["psnr_input"] for m in metrics.values() if "psnr_input" in m), None)
-        figure = methods_curves(curves, level, problem.title)
+        styles = {run.method.label: run.method.style for run in runs}
+        figure = psnr_figure({problem.title: curves}, styles, level=level)
         write_atomically(folder / "psnr.png", lambda file: figure.savefig(file, format="png"))

@@ -1,10 +1,18 @@
 """The pictures of a run. They are built without pyplot, so no global state is touched."""
 
+import io
+import itertools
+import re
+from typing import Any
+
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter, uniform_filter
+
+from utils.tables import Curve
 
 ERROR_SCALE = 5
 DPI = 110
@@ -169,42 +177,89 @@ def methods_comparison(
     return figure
 
 
-STYLES = {  # of the paper's Figures 4 and 8; the other methods take matplotlib's colours
-    "aSeqDIP": {"color": "tab:blue", "lw": 2},
-    "aSeqDIP, lambda 0": {"color": "tab:blue", "ls": "--", "lw": 2},
-    "Self-Guided DIP": {"color": "tab:red", "lw": 1.5},
-    "Vanilla DIP": {"color": "tab:green", "lw": 1.5},
-}
+OTHERS = [  # dark enough on white, and told apart without colours, too
+    {"color": color, "ls": ls, "lw": 1.5}
+    for color, ls in (
+        ("#b35900", "-"), ("#6b4c9a", "--"), ("#8c564b", "-."), ("#c2408f", ":"),
+        ("#7a7a00", (0, (5, 1))), ("#007f8c", (0, (3, 1, 1, 1))),
+    )
+]  # fmt: skip
+FLOOR = 20.0  # dB below the highest that are shown
+BAND_POINTS = 300  # of a band's outline, which matplotlib does not thin out
 
 
-def methods_curves(
-    curves: dict[str, tuple[list[float], list[float]]], level: float | None, title: str
+@matplotlib.rc_context({"text.parse_math": False})  # labels hold file names
+def psnr_figure(
+    panels: dict[str, dict[str, Curve]],
+    styles: dict[str, dict[str, Any]],
+    title: str = "",
+    level: float | None = None,
+    size: tuple[float, float] = (6.0, 4.2),
 ) -> Figure:
-    """Draw the PSNR of several methods over their weight updates, as the paper's Figure 4.
+    """Draw PSNR over the weight updates, as the paper's Figures 4 and 8 to 10.
+
+    Each curve has a band of one standard deviation between images, and an upright line at its
+    highest mean: from there on it falls. That is seen by the truth only, so no method stops there.
 
     Args:
-        curves: label -> steps and the PSNR there, in dB.
-        level: PSNR of the direct reconstruction, drawn as a line, None for none.
-        title: line above.
+        panels: title -> label -> curve; at least one panel, each with at least one curve.
+        styles: label -> style of its line for matplotlib; those without one take others in turn.
+        title: line above all.
+        level: PSNR of the direct reconstruction in dB, drawn as a line, None for none.
+        size: inches of a panel.
     """
-    figure = Figure(figsize=(7.5, 4.5), dpi=DPI)
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows + (0.3 if title else 0)), dpi=DPI)
     FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    others = iter(("tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan"))
-    for label, (steps, psnr) in curves.items():
-        style = STYLES.get(label) or {"color": next(others, "gray"), "lw": 1}
-        axis.plot(steps, psnr, label=label, **style)
-    if level is not None:
-        axis.axhline(level, color="gray", ls=":", lw=1, label="direct reconstruction")
-    best = max(max(psnr) for _, psnr in curves.values())
-    lowest = min(min(psnr) for _, psnr in curves.values())
-    axis.set_ylim(max(lowest, best - 20) - 0.5, best + 0.5)
-    axis.set(xlabel="weight updates", ylabel="PSNR (dB)")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (name, curves) in zip(axes.flat, panels.items()):
+        others = itertools.cycle(OTHERS)
+        for label, curve in curves.items():
+            style = styles.get(label) or next(others)
+            shown = f"{label}, {curve.mean[-1]:.2f} dB"
+            axis.plot(curve.steps, curve.mean, label=shown, **style)
+            if curve.images > 1:
+                at = np.linspace(0, len(curve.steps) - 1, BAND_POINTS).astype(int)
+                at = np.unique(at)
+                low, high = (curve.mean - curve.std)[at], (curve.mean + curve.std)[at]
+                axis.fill_between(
+                    curve.steps[at], low, high, color=style["color"], alpha=0.12, lw=0
+                )
+            axis.axvline(curve.steps[curve.best], color=style["color"], lw=0.6)
+        if level is not None:
+            axis.axhline(level, color="gray", ls=":", lw=1, label="direct reconstruction")
+        top = max((curve.mean + curve.std).max() for curve in curves.values())
+        bottom = min(curve.mean.min() for curve in curves.values())
+        axis.set_ylim(max(bottom, top - FLOOR) - 0.5, top + 0.5)
+        axis.set(xlabel="weight updates", ylabel="PSNR (dB)")
+        axis.set_title(name, fontsize=9, parse_math=False)  # it holds file names
+        axis.grid(alpha=0.3)
+        axis.legend(
+            fontsize=8, title_fontsize=8, loc="best",
+            title="PSNR at the end; upright: highest (oracle)",
+        )  # fmt: skip
     figure.suptitle(title, fontsize=10, parse_math=False)
     figure.tight_layout(pad=0.6)
     return figure
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Return a figure as an <svg> element for a page, the same bytes each time.
+
+    Args:
+        figure: what is shown; its texts stay texts.
+        name: of letters, digits and hyphens; opens every id, so that a page can hold several.
+    """
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(file, format="svg", metadata=nothing)
+    svg = file.getvalue()
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :], count=2)
+    return re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", svg)
 
 
 def curves(rows: list[dict[str, float]], title: str) -> Figure:

@@ -1,10 +1,19 @@
 """The figures that the paper prints, to stand beside ours."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-TABLES = Path(__file__).resolve().parent.parent / "scripts" / "paper_tables.csv"
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = ROOT / "scripts" / "paper_tables.csv"
+METHODS = {  # as the paper's tables print them
+    "score_mri": "Score-MRI", "mcg": "MCG", "dps": "DPS", "ddnm": "DDNM", "fbp": "FBP",
+    "e2e_varnet_8000": "E2E VarNet, 8000 scans", "e2e_varnet_3000": "E2E VarNet, 3000 scans",
+    "ref_guided_dip": "Ref-Guided DIP", "vanilla_dip": "Vanilla DIP", "sgld_dip": "SGLD-DIP",
+    "tv_dip": "TV-DIP", "es_dip": "ES-DIP", "rethinking_dip": "Rethinking DIP",
+    "self_guided_dip": "Self-Guided DIP", "aseqdip": "aSeqDIP",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,3 +89,26 @@ def figures_beside(
     if setting.startswith(("views=", "column ")):
         return [f for f in found if f.task == "ct"]
     return [f for f in found if f.setting == setting]
+
+
+def methods_beside(figures: list[Figure], table: int | None, settings: Iterable[str]) -> list[str]:
+    """List the methods that the paper's table has at any of our settings, in the paper's order."""
+    settings = list(settings)
+    return list(
+        dict.fromkeys(
+            f.method
+            for f in figures
+            if any(f in figures_beside(figures, table, s, f.method) for s in settings)
+        )
+    )
+
+
+def why_absent(method: str) -> str:
+    """Say why a plan of ours does not list a method of the paper."""
+    if method == "aseqdip" or (ROOT / "baselines" / f"{method}.py").is_file():
+        return "not asked for"
+    if method.startswith("e2e_varnet_"):
+        return f"needs a network trained on {method.rpartition('_')[2]} fastMRI scans"
+    if method in ("score_mri", "mcg", "dps", "ddnm"):
+        return "needs a pre-trained score network"
+    return "this repository does not have it"

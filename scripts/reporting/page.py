@@ -1,109 +1,68 @@
-"""index.html: one page with everything inside, for screens of any width and for print."""
+"""index.html, one page with everything inside, and report.md, the same for a terminal."""
 
 import base64
 import io
 import math
+import re
 import shlex
-from collections.abc import Iterable
-from html import escape
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+import jinja2
+from markupsafe import Markup
+from PIL import Image
 
-from reporting.curves import COLOURS, charts, dash, draw
-from reporting.data import Cell, Drawing, Material, Run, Table
-from reporting.tables import Entry, Measure, Row, Words, made_on
+from baselines import styles
+from scripts.reporting.data import Material, Run, Table, panels
+from scripts.reporting.tables import Words, reason
+from utils.figures import as_svg, psnr_figure
 from utils.runs import duration
+from utils.tables import markdown_table, mean_curve
 
-HERE = Path(__file__).resolve().parent
-TITLE = "aSeqDIP: our figures beside the paper's"
-PAPER = (
-    "Alkhouri, Liang, Bell, Qu, Wang, Ravishankar: Image Reconstruction Via Autoencoding "
-    "Sequential Deep Image Prior, NeurIPS 2024"
-)
 ITEMS_SHOWN = 6  # images of a setting that the page has room for
 SIDE = 320  # pixels of a picture's longer side, less where there are more pictures than
 PICTURES = 130  # of that size make some 8 MB
 MIN_SIDE = 128
 DRAWING_SIDE = 1600  # pixels of a drawn figure's longer side
+CHART = (4.6, 3.6)  # inches: less than a phone is wide, so that its text is legible there
 JPEG_QUALITY = 85
-READING = {  # what must be known to read any table
-    "Ours": "mean ± standard deviation over images of the result that needs no truth: the last "
-    "iterate, or the image that a method's own rule or --stop chooses; n images.",
-    "Paper": "mean ± standard deviation over 20 images, times of an RTX 5000 averaged over a "
-    "task's settings. What follows it is the difference, ours minus the paper's.",
-    "Letters": "name what makes a row another experiment than the paper's; its difference is then "
-    "for orientation only.",
-    "†": "uses prior data or a pre-trained network.",
-    "Direct": "the direct reconstruction: noisy, masked or blurred picture, FBP, zero-filled.",
-    "Average": "running mean of the iterates (EMA), made without the truth.",
-    "◊ Oracle": "the best iterate and its step, chosen by looking at the truth. It shows what "
-    "stopping costs, and is not a result.",
-}
-CT_NOTE = (
-    "The paper calls CT's columns 18 and 30 views (Table 1, section 4.3), but every method is worse "
-    "in the second, which more views cannot cause. So both stand beside each of ours."
-)
+HEAD = (
+    "Method", "PSNR, dB", "paper", "difference", "SSIM", "paper", "difference", "n", "time",
+    "paper's time", "",
+)  # fmt: skip
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
+    autoescape=lambda name: name == "page.html.j2", trim_blocks=True, lstrip_blocks=True,
+    keep_trailing_newline=True,
+)  # fmt: skip
 
 
 def write_page(material: Material, words: list[Words]) -> str:
-    """Write index.html.
-
-    Args:
-        material: what was found.
-        words: its tables in words, in the same order.
-    """
-    tables = list(zip(material.tables, words, strict=True))
+    """Write index.html of what was found, and of its tables in words, in the same order."""
     side = picture_side(sum(len(list(_shots(table))) for table in material.tables))
-    links = "".join(f'<a href="#{_id(t)}">{escape(t.title)}</a>' for t in material.tables)
-    if material.drawings:
-        links += '<a href="#drawn">Figures</a>'
-    if tables:
-        links += '<a href="#behind">Versions</a>'
-    body = [
-        f"<header><h1>{TITLE}</h1><p>{PAPER}.</p>",
-        f'<nav aria-label="Contents">{links}</nav>'
-        if links
-        else '<p class="empty">There is no finished run yet.</p>',
-        _reading() if tables else "",
-        "</header><main>",
-    ]
-    if material.problems:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in material.problems)
-        body.append(f'<section class="problems"><h2>Not readable</h2><ul>{lines}</ul></section>')
-    if material.unplanned:
-        body.append(f"<p>{unplanned_note(material.unplanned)}</p>")
-    body += [_section(table, its_words, side) for table, its_words in tables]
-    if material.drawings:
-        drawn = "".join(map(_drawing, material.drawings))
-        body.append(f'<section id="drawn"><h2>Figures</h2>{drawn}</section>')
-    if tables:
-        body.append(_versions([run for table, _ in tables for run in table.runs()]))
-    body.append("</main>")
-    style, script = ((HERE / name).read_text() for name in ("page.css", "page.js"))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        # Without an icon of its own, a browser would ask the server for one.
-        f'<link rel="icon" href="data:,"><title>{TITLE}</title><style>{style}</style>'
-        f"</head><body>{''.join(body)}<script>{script}</script></body></html>\n"
-    )
+    tables = []
+    for table, its_words in zip(material.tables, words, strict=True):
+        name = "t-" + "".join(c if c.isalnum() else "-" for c in table.name)
+        charts, pictures = _charts(table, name), _pictures(table, name, side)
+        tables.append(
+            {"id": name, "table": table, "words": its_words, "charts": charts, "pictures": pictures}
+        )
+    drawings = [{"drawing": d, "src": embed(d.picture, DRAWING_SIDE)} for d in material.drawings]
+    return TEMPLATES.get_template("page.html.j2").render(
+        material=material, tables=tables, drawings=drawings, side=side,
+        environments=environments(material),
+    )  # fmt: skip
 
 
-def _reading() -> str:
-    lines = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in READING.items())
-    return f'<dl class="reading">{lines}</dl>'
-
-
-def has_two_columns(words: Words) -> bool:
-    """Tell whether both of the paper's CT columns stand beside ours."""
-    return any(" or " in e.psnr.paper for row in words.rows for e in row.entries.values())
-
-
-def unplanned_note(count: int) -> str:
-    """Say that there are runs that no table shows."""
-    runs = "1 finished run" if count == 1 else f"{count} finished runs"
-    return f"{runs} under results/ belong to none of these tables."
+def write_markdown(material: Material, words: list[Words]) -> str:
+    """Write report.md, of the same as index.html."""
+    text = TEMPLATES.get_template("report.md.j2").render(
+        material=material, tables=list(zip(material.tables, words, strict=True)),
+        environments=environments(material),
+    )  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def picture_side(count: int) -> int:
@@ -111,171 +70,27 @@ def picture_side(count: int) -> int:
     return max(min(SIDE, int(SIDE * math.sqrt(PICTURES / max(count, 1)))), MIN_SIDE)
 
 
-def _id(table: Table) -> str:
-    return "t-" + "".join(c if c.isalnum() else "-" for c in table.name)
+def _charts(table: Table, name: str) -> list[tuple[str, str, Markup]]:
+    """Return title, description and picture of each chart of a table."""
+    charts = []
+    for title, curves in panels(table.settings, table.methods).items():
+        found = {
+            label: mean_curve((c.item, c.run.curve) for c in table.at(*of) if c.run is not None)
+            for label, of in curves.items()
+        }
+        found = {label: c for label, c in found.items() if c is not None and len(c.steps) > 1}
+        if found:
+            ends = ", ".join(f"{label} ends at {c.mean[-1]:.2f} dB" for label, c in found.items())
+            svg = as_svg(psnr_figure({"": found}, styles(), size=CHART), f"{name}-{len(charts)}")
+            charts.append((title, f"PSNR over the weight updates, {title}: {ends}", Markup(svg)))
+    return charts
 
 
-def _section(table: Table, words: Words, side: int) -> str:
-    facts = [words.states]
-    if words.items:
-        facts.append(f"Images: {', '.join(words.items)}")
-    if words.devices:
-        facts.append(f"Made on {made_on(words)}")
-    parts = [
-        f'<section id="{_id(table)}"><h2>{escape(table.title)}</h2>',
-        f'<p class="facts">{escape(". ".join(facts))}.</p>',
-        f'<p class="notes">{escape(table.note)}</p>' if table.note else "",
-        _results(table, words),
-        _legend(table, words),
-        _apart(table, words),
-        _charts(table),
-        _pictures(table, side),
-        _cells(table),
-        "</section>",
-    ]
-    return "".join(parts)
+def _shots(table: Table) -> Iterator[tuple[str, str, str, str, Path]]:
+    """Yield setting, item, key, caption and file of each picture of a table.
 
-
-# The table -----------------------------------------------------------------------------------
-
-
-def _results(table: Table, words: Words) -> str:
-    head = "".join(
-        f'<th colspan="3" scope="colgroup">{escape(label)}</th>'
-        for label in table.settings.values()
-    )
-    columns = '<th scope="col">PSNR, dB</th><th scope="col">SSIM</th><th scope="col">time, n</th>'
-    rows = "".join(
-        f'<tr><th scope="row">{_name(row, table)}</th>'
-        + "".join(_result(row.entries[setting], label) for setting, label in table.settings.items())
-        + "</tr>"
-        for row in words.rows
-    )
-    return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}">'
-        f'<table class="results"><thead><tr><th rowspan="2" scope="col">Method</th>{head}</tr>'
-        f"<tr>{columns * len(table.settings)}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _name(row: Row, table: Table) -> str:
-    prior = f'<abbr title="{READING["†"]}">†</abbr>' if row.prior else ""
-    return escape(row.label) + prior + _marks(row.marks, _id(table))
-
-
-def _marks(letters: str, anchor: str) -> str:
-    if not letters:
-        return ""
-    links = " ".join(f'<a href="#{anchor}-{x}">{x}</a>' for x in letters.split())
-    return f' <sup class="marks">{links}</sup>'
-
-
-def _result(entry: Entry, label: str) -> str:
-    status = "".join(f'<div class="status">{escape(line)}</div>' for line in entry.status)
-    marks = f' <sup class="marks">{entry.marks}</sup>' if entry.marks else ""
-    label = escape(label)
-    time = entry.seconds and f'<div class="ours">{entry.seconds}</div><div>n = {entry.n}</div>'
-    if entry.device:
-        time += f"<div>{escape(entry.device)}</div>"
-    if entry.minutes_paper:
-        time += f'<div class="paper">paper&nbsp;{entry.minutes_paper.replace(" ", "&nbsp;")}</div>'
-    return (
-        f'<td class="first" data-label="{label}: PSNR, dB">{_measure(entry.psnr, marks)}{status}'
-        f'</td><td data-label="SSIM">{_measure(entry.ssim, "")}</td>'
-        f'<td data-label="time, n">{time}</td>'
-    )
-
-
-def _measure(measure: Measure, marks: str) -> str:
-    parts = []
-    if measure.ours:
-        parts.append(f'<div class="ours">{_together(measure.ours)}{marks}</div>')
-    if measure.paper:
-        parts.append(f'<div class="paper">paper {_together(measure.paper)}</div>')
-    if measure.difference:
-        parts.append(f'<div class="difference">{measure.difference}</div>')
-    return "".join(parts)
-
-
-def _together(text: str) -> str:
-    """Keep a mean and its deviation on one line."""
-    return text.replace(" \N{PLUS-MINUS SIGN} ", "&nbsp;\N{PLUS-MINUS SIGN}&nbsp;")
-
-
-def _legend(table: Table, words: Words) -> str:
-    marks = "".join(
-        f'<div id="{_id(table)}-{letter}"><dt>{letter}</dt><dd>{escape(text)}</dd></div>'
-        for letter, text in words.legend.items()
-    )
-    note = f'<p class="notes">{CT_NOTE}</p>' if has_two_columns(words) else ""
-    return (f'<dl class="legend">{marks}</dl>' if marks else "") + note
-
-
-def _apart(table: Table, words: Words) -> str:
-    """Write what is no headline: direct reconstruction, average, and the oracle."""
-    if not any(e.ema or e.oracle for row in words.rows for e in row.entries.values()):
-        return ""
-    head = "".join(
-        f'<th colspan="2" scope="colgroup">{escape(label)}'
-        + (f"<br>direct: {words.direct[s]}" if words.direct[s] else "")
-        + "</th>"
-        for s, label in table.settings.items()
-    )
-    columns = '<th scope="col">average</th><th scope="col">oracle ◊</th>'
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row.label)}</th>'
-        + "".join(
-            f'<td class="first" data-label="{escape(label)}: average">{row.entries[s].ema}</td>'
-            f'<td data-label="oracle ◊" class="oracle">{row.entries[s].oracle}</td>'
-            for s, label in table.settings.items()
-        )
-        + "</tr>"
-        for row in words.rows
-        if any(e.ema or e.oracle for e in row.entries.values())
-    )
-    return (
-        "<h3>Beside the results</h3>"
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(table.title)}, beside '
-        f'the results"><table class="apart"><thead><tr><th rowspan="2" scope="col">PSNR, dB</th>'
-        f"{head}</tr><tr>{columns * len(table.settings)}</tr></thead><tbody>{rows}</tbody></table>"
-        "</div>"
-    )
-
-
-# Curves and pictures -------------------------------------------------------------------------
-
-
-def _charts(table: Table) -> str:
-    found = charts(table)
-    if not found:
-        return ""
-    figures = []
-    for title, lines in found:
-        described = f"PSNR over the weight updates, {title}: " + ", ".join(
-            f"{label} ends at {line[-1][1]:.2f} dB" for label, line in lines.items()
-        )
-        key = "".join(
-            f'<li><svg viewBox="0 0 36 10" aria-hidden="true"><polyline class="line '
-            f'c{i % COLOURS}" stroke-dasharray="{dash(i)}" points="1,5 35,5"/></svg>'
-            f"{escape(label)}</li>"
-            for i, label in enumerate(lines)
-        )
-        figures.append(
-            f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-            f'{draw(lines, described)}<ul class="key">{key}</ul></figure>'
-        )
-    return (
-        '<h3>PSNR over the weight updates</h3><div class="charts">' + "".join(figures) + "</div>"
-        '<p class="notes">Mean over images; the band reaches from the worst to the best image. '
-        "The truth is used to draw these curves, not to choose a result.</p>"
-    )
-
-
-Shot = tuple[str, str, str, str, Path]  # setting, item, key, caption, picture
-
-
-def _shots(table: Table) -> Iterable[Shot]:
-    """List the pictures of a table: truth and input once an image, and each method's result."""
+    They are truth and input once an image, and each method's result.
+    """
     for setting in table.settings:
         here = [c for c in table.cells if c.setting == setting and c.run is not None]
         for item in sorted({cell.item for cell in here})[:ITEMS_SHOWN]:
@@ -286,71 +101,35 @@ def _shots(table: Table) -> Iterable[Shot]:
                     score = _score(run, "input") if key == "input" else ""
                     yield setting, item, key, label + score, run.picture(key)
             for method, label in table.methods.items():
-                run = _first_seed(cells, method)
-                path = None if run is None else run.picture("result")
+                mine = sorted((c for c in cells if c.method == method), key=lambda c: c.seed)
+                path = mine[0].run.picture("result") if mine else None
                 if path is not None:
-                    yield setting, item, method, label + _score(run, run.image), path
+                    yield setting, item, method, label + _score(mine[0].run), path
 
 
-def _first_seed(cells: list[Cell], method: str) -> Run | None:
-    mine = sorted((c for c in cells if c.method == method), key=lambda c: c.seed)
-    return mine[0].run if mine else None
+def _score(run: Run, image: str | None = None) -> str:
+    psnr, ssim = (run.figure(f"{name}_{image or run.image}") for name in ("psnr", "ssim"))
+    return "" if psnr is None or ssim is None else f": {psnr:.2f} dB, SSIM {ssim:.3f}"
 
 
-def _score(run: Run, image: str) -> str:
-    psnr, ssim = run.figure(f"psnr_{image}"), run.figure(f"ssim_{image}")
-    if psnr is None or ssim is None:
-        return ""
-    return f": {psnr:.2f} dB, SSIM {ssim:.3f}"
-
-
-def _pictures(table: Table, side: int) -> str:
+def _pictures(table: Table, name: str, side: int) -> list[dict[str, Any]]:
+    """Return, for each setting with pictures, what can be chosen and what is then shown."""
     names = {"truth": "truth", "input": "direct reconstruction", **table.methods}
-    shots: dict[str, dict[str, list[str]]] = {}
-    keys: dict[str, set[str]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for setting, item, key, caption, path in _shots(table):
-        picture = embed(path, side)
-        alt = escape(f"{item}, {table.settings[setting]}, {caption}")
-        shown = f'<img alt="{alt}" src="{picture}">'
-        if picture is None:
-            shown = '<span class="status">a damaged picture</span> '
-        shots.setdefault(setting, {}).setdefault(item, []).append(
-            f'<div class="shot" data-key="{escape(key)}">{shown}'
-            f'<span class="caption">{escape(caption)}</span></div>'
-        )
-        keys.setdefault(setting, set()).add(key)
-    if not shots:
-        return ""
-    groups = []
-    for setting, items in shots.items():
-        shown = [key for key in names if key in keys[setting]]
-        methods = sorted((key for key in shown if key in table.methods), key=_not_aseqdip)
-        first = [*methods, *shown][0]
-        group = f"{_id(table)}-{list(table.settings).index(setting)}"
-        radios = "".join(
-            f'<label><input type="radio" name="{group}" value="{escape(key)}"'
-            f"{' checked' if key == first else ''}> {escape(names[key])}</label>"
-            for key in shown
-        )
-        figures = "".join(
-            f"<figure>{''.join(parts)}<figcaption>{escape(item)}</figcaption></figure>"
-            for item, parts in items.items()
-        )
-        groups.append(
-            f'<div class="pictures"><fieldset><legend>{escape(table.settings[setting])}'
-            f'</legend>{radios}</fieldset><div class="grid">{figures}</div></div>'
-        )
-    all_items = {cell.item for cell in table.cells if cell.run is not None}
-    some = f" The first {ITEMS_SHOWN} images by name." if len(all_items) > ITEMS_SHOWN else ""
-    return (
-        "<h3>Pictures</h3>" + "".join(groups) + f'<p class="notes">Choose what is shown by touch, '
-        f"or with the arrow keys. All pictures of an image are shown on one grey scale, at most "
-        f"{side} pixels wide and high and as JPEG; the run folders have them in full.{some}</p>"
-    )
-
-
-def _not_aseqdip(method: str) -> bool:
-    return not method.startswith("aseqdip")
+        label = table.settings[setting]
+        group = groups.setdefault(setting, {"label": label, "images": {}, "shown": set()})
+        alt = f"{item}, {label}, {caption}"
+        shot = {"key": key, "alt": alt, "src": embed(path, side), "caption": caption}
+        group["images"].setdefault(item, []).append(shot)
+        group["shown"].add(key)
+    for index, group in enumerate(groups.values()):
+        group["name"] = f"{name}-{index}"
+        choices = group["choices"] = {k: v for k, v in names.items() if k in group["shown"]}
+        methods = [key for key in choices if key in table.methods]
+        ours = [method for method in methods if method.startswith("aseqdip")]
+        group["first"] = [*ours, *methods, *choices][0]
+    return list(groups.values())
 
 
 def embed(path: Path, side: int) -> str | None:
@@ -358,15 +137,25 @@ def embed(path: Path, side: int) -> str | None:
     try:
         with Image.open(path) as opened:
             image = opened.convert("L" if opened.mode in ("1", "L", "I;16") else "RGB")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
+    except (OSError, ValueError, SyntaxError):
         return None
-    if max(image.size) > side:
-        scale = side / max(image.size)
-        width, height = (max(round(n * scale), 1) for n in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def environments(material: Material) -> list[tuple[str, str, str, int]]:
+    """Count the runs by commit (with a word if it was changed), device and versions."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for run in {run.folder: run for table in material.tables for run in table.runs()}.values():
+        commit = str(run.config.get("commit") or "unknown")
+        if commit != "unknown":
+            changed = " (dirty: files differed from it)" if run.config.get("dirty") else ""
+            commit = commit[:10] + changed
+        versions = ", ".join(f"{k} {v}" for k, v in run.config.get("versions", {}).items())
+        counts[commit, run.metrics["device"], versions or "unknown"] += 1
+    return [(*key, count) for key, count in sorted(counts.items())]
 
 
 def number(text: str) -> str:
@@ -378,90 +167,34 @@ def number(text: str) -> str:
     return text if text.lstrip("-").isdigit() else f"{value:.4g}"
 
 
-def _drawing(drawing: Drawing) -> str:
-    picture = embed(drawing.picture, DRAWING_SIDE)
-    title = escape(drawing.title)
-    shown = f'<img alt="{title}" src="{picture}">'
-    if picture is None:
-        shown = '<span class="status">a damaged picture</span>'
-    notes = "".join(f"<li>{escape(note)}</li>" for note in drawing.notes)
-    tables = "".join(
-        f'<details><summary>{escape(name)}.csv</summary><div class="wide" tabindex="0" '
-        f'role="region" aria-label="{title}, {escape(name)}"><table><thead><tr>'
-        + "".join(f'<th scope="col">{escape(cell)}</th>' for cell in lines[0])
-        + "</tr></thead><tbody>"
-        + "".join(
-            "<tr>" + "".join(f"<td>{escape(number(cell))}</td>" for cell in line) + "</tr>"
-            for line in lines[1:]
-        )
-        + "</tbody></table></div></details>"
-        for name, lines in drawing.tables.items()
-        if lines
-    )
-    behind = f"<code>{escape(drawing.command)}</code>, commit {escape(drawing.commit[:10])}"
-    return (
-        f'<h3>{title}</h3><figure class="drawn">{shown}</figure><ul class="notes">{notes}</ul>'
-        f'{tables}<p class="notes">{behind}</p>'
-    )
-
-
-# What is behind the figures ------------------------------------------------------------------
-
-
-def _cells(table: Table) -> str:
+def _results(words: Words, setting: str) -> str:
     rows = []
-    for cell in table.cells:
-        command = shlex.join(["python", *cell.command]) if cell.command else ""
-        if not command and cell.run is not None:
-            command = str(cell.run.config.get("command", ""))
-        psnr = cell.run.result("psnr") if cell.run else None
-        took = duration(cell.run.metrics["seconds"]) if cell.run else ""
-        why = f": {cell.why}" if cell.why else ""
-        why += f" (log: {cell.log})" if cell.state == "failed" and cell.log else ""
-        rows.append(
-            f'<tr><th scope="row">{escape(cell.id)}</th><td>{escape(cell.state + why)}</td>'
-            f"<td>{'' if psnr is None else f'{psnr:.2f}'}</td><td>{took}</td>"
-            f"<td><code>{escape(command)}</code></td></tr>"
-        )
-    return (
-        '<details><summary>All runs and their commands</summary><div class="wide" tabindex="0" '
-        f'role="region" aria-label="Runs of {escape(table.title)}"><table class="cells"><thead><tr>'
-        '<th scope="col">run</th><th scope="col">state</th><th scope="col">PSNR, dB</th>'
-        '<th scope="col">time</th><th scope="col">command</th></tr></thead><tbody>'
-        + "".join(rows)
-        + "</tbody></table></div></details>"
-    )
+    for row in words.rows:
+        e = row.entries[setting]
+        # Without a run there is nothing that differs.
+        marks = sorted(row.marks + e.marks, key=lambda x: (len(x), x)) if e.n else []
+        label = row.label + ("†" if row.prior else "") + "".join(f" ({x})" for x in marks)
+        seconds = e.seconds + (f" on {e.device}" if e.device else "")
+        why = "; ".join(e.status)
+        rows.append((label, *e.psnr, *e.ssim, e.n, seconds, e.minutes_paper, why))
+    return markdown_table(HEAD, rows)
 
 
-def environments(runs: list[Run]) -> list[tuple[str, str, str, int]]:
-    """Group runs by commit, device and versions.
-
-    Returns:
-        Commit with a word if it was changed, device, versions, and the number of runs of each.
-    """
-    counts: dict[tuple[str, str, str], int] = {}
-    for run in {run.folder: run for run in runs}.values():
-        config = run.config
-        commit = str(config.get("commit") or "unknown")
-        if commit != "unknown":
-            changed = " (dirty: files differed from it)" if config.get("dirty") else ""
-            commit = commit[:10] + changed
-        versions = ", ".join(f"{k} {v}" for k, v in config.get("versions", {}).items())
-        key = (commit, run.metrics["device"], versions or "unknown")
-        counts[key] = counts.get(key, 0) + 1
-    return [(*key, count) for key, count in sorted(counts.items())]
+def _beside(words: Words, setting: str) -> str:
+    entries = [(row.label, row.entries[setting]) for row in words.rows]
+    rows = [(label, e.ema, e.oracle) for label, e in entries if e.ema or e.oracle]
+    return markdown_table(("Method", "average, dB", "oracle ◊, dB"), rows) if rows else ""
 
 
-def _versions(runs: list[Run]) -> str:
-    rows = "".join(
-        f'<tr><td data-label="commit"><code>{escape(commit)}</code></td>'
-        f'<td data-label="device">{escape(device)}</td>'
-        f'<td data-label="versions">{escape(versions)}</td><td data-label="runs">{count}</td></tr>'
-        for commit, device, versions, count in environments(runs)
-    )
-    return (
-        '<section id="behind"><h2>Versions behind these figures</h2><div class="wide" tabindex="0" '
-        'role="region" aria-label="Versions"><table class="versions"><thead><tr><th scope="col">'
-        'commit</th><th scope="col">device</th><th scope="col">versions</th><th scope="col">runs'
-        f"</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
-    )
+TEMPLATES.globals |= {
+    "results": _results, "beside": _beside, "markdown_table": markdown_table, "reason": reason,
+    "duration": duration, "ITEMS_SHOWN": ITEMS_SHOWN,
+}  # fmt: skip
+TEMPLATES.filters |= {
+    "shell": shlex.join,
+    "number": number,
+    "numbers": lambda line: [number(text) for text in line],
+    "plain": lambda text: text.replace("|", "\\|").replace("\n", " "),
+    # A mean and its deviation stay on one line.
+    "together": lambda text: text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"),
+}
