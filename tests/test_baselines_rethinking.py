@@ -167,7 +167,9 @@ def test_the_estimate_is_the_true_error_of_a_linear_network():
         recorder = Recorder()
         net = Scale(0.6)
         outputs = []
-        net.register_forward_hook(lambda module, args, x: outputs.append(x.detach()))
+        net.register_forward_hook(
+            lambda module, args, x, outputs=outputs: outputs.append(x.detach())
+        )
         rethinking_dip(y, Identity((1, 50, 50)), net, sigma=SIGMA, steps=1, input_noise=2.0,
                        seed=seed, callback=recorder)  # fmt: skip
         estimates.append(recorder.records[1][1]["loss"])
@@ -257,7 +259,7 @@ def test_it_stops_where_the_loss_computed_by_hand_falls_below_zero():
 
 def test_without_a_crossing_it_returns_the_average_of_all_outputs():
     y, net, outputs = normal(1, 1, 10, 10) + 0.5, Constant(0.0), []
-    net.register_forward_hook(lambda module, args, x: outputs.append(x.detach()))
+    net.register_forward_hook(lambda module, args, x, outputs=outputs: outputs.append(x.detach()))
     x_hat = rethinking_dip(y, Identity((1, 10, 10)), net, sigma=SIGMA, steps=30, ste_decay=0.9)
     assert len(outputs) == 30
     weights = 0.9 ** torch.arange(29, -1, -1, dtype=torch.float64)

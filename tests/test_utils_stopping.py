@@ -305,8 +305,7 @@ class Watcher(Callback):
     def _steps(self, n):
         self.events.append("open")
         try:
-            for k in range(self.done + 1, n + 1):
-                yield k
+            yield from range(self.done + 1, n + 1)
             self.events.append("all steps done")
         finally:
             self.events.append("close")
