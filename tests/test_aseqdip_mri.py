@@ -279,7 +279,7 @@ def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
         "import sys; from utils import loop; loop.CHECKPOINT_SECONDS = 0; "
         "loop.CHECKPOINT_SHARE = 1e9; import aseqdip_mri; sys.exit(aseqdip_mri.main())"
     )
-    arguments = ["--data", scan, *TINY, "--K", "60", "--width", "16"]
+    arguments = ["--data", scan, *TINY, "--K", "40"]
     out = tmp_path / "b"
     said = tmp_path / "said.txt"
 
@@ -558,14 +558,14 @@ def test_a_file_name_is_never_a_formula(tmp_path, monkeypatch, kspace):
     assert call(monkeypatch, "--data", tmp_path / "a$b_$^.npy", "--out", tmp_path, *TINY) == 0
 
 
-def test_unknown_flags_and_types_exit_with_status_2():
+def test_unknown_flags_and_types_exit_with_status_2(monkeypatch, capsys):
     for arguments in (["--acel", "4"], ["--K", "many"], ["--mask", "spiral"]):
-        process = as_process(*arguments)
-        assert process.returncode == 2 and "Traceback" not in process.stderr
-        assert arguments[0] in process.stderr
+        with pytest.raises(SystemExit) as end:
+            call(monkeypatch, *arguments)
+        assert end.value.code == 2 and arguments[0] in capsys.readouterr().err
 
 
-def test_help_explains_every_flag():
+def test_help_explains_every_flag():  # as a process: as wide as where nobody looks
     process = as_process("--help")
     assert process.returncode == 0
     for field in dataclasses.fields(aseqdip_mri.Args):

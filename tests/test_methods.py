@@ -4,6 +4,7 @@ import csv
 import inspect
 import json
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ import aseqdip_superresolution
 import baselines
 from baselines import nlm
 from utils import encoders
+from utils.cli import parse_args
 from utils.errors import InputError
 from utils.loop import Loop
 from utils.methods import Method, converted
@@ -179,14 +181,18 @@ def test_all_methods_are_compared_and_one_that_fails_stops_none(
 def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
     flags = flags_of(task, tmp_path, kspace, "--method", "all", "--set", "thin=4")
     methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task]]
-    status = call(monkeypatch, SCRIPTS[task], *flags)
+    script = SCRIPTS[task]
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, flags)])
+    args = parse_args(script.Args, script.PRESETS, "")
+    found = [method.name for method in baselines.chosen(args, script.baselines(args))]
+    assert sorted(found) == sorted(methods)
+    if task != "deblurring":  # one task is enough to see that all of them run
+        return
+    assert call(monkeypatch, script, *flags) == 0
     (folder,) = (tmp_path / "out" / task / "comparison" / "item").iterdir()
     with open(folder / "table.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
-    failed = {name for name, row in rows.items() if row["failure"]}
-    assert failed <= {"bm3d"} and status == (2 if failed else 0)
-    assert list(rows)[1:] == list(dict.fromkeys(list(rows)[1:]))
-    assert set(list(rows)[1:]) == set(methods)
+    assert list(rows)[1:] == found and not any(row["failure"] for row in rows.values())
 
 
 def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspace, capsys):
@@ -217,8 +223,10 @@ def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
         assert "psnr_final" not in metrics(again)
 
 
-@pytest.mark.parametrize("rule", ["es_wmv", "holdout"])
-@pytest.mark.parametrize("task", SCRIPTS)
+@pytest.mark.parametrize(
+    "task, rule",
+    [("ct", "es_wmv"), ("mri", "holdout"), ("denoising", "es_wmv"), ("deblurring", "holdout")],
+)
 def test_a_stopping_rule_keeps_an_iterate_of_its_own(task, rule, tmp_path, monkeypatch, kspace):
     flags = flags_of(task, tmp_path, kspace, "--stop", rule, "--K", "60", "--log-every", "1")
     assert call(monkeypatch, SCRIPTS[task], *flags) == 0
