@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -84,30 +84,13 @@ def why_failed(status: int, log: str) -> str:
     return lines[-1].removeprefix("error: ") if lines else f"exit status {status}, nothing printed"
 
 
-class Executor(Protocol):
-    """Run jobs at the same time and tell which have ended."""
-
-    slots: int  # how many run at a time
-    place: str  # where, for people
-
-    def start(self, job: Job) -> None:
-        """Begin a job; called while fewer than `slots` run."""
-
-    def ended(self) -> list[tuple[Job, int]]:
-        """Return the jobs that have ended since the last call, with their exit status.
-
-        The status of one that a signal ended is minus the signal's number.
-        """
-
-    def stop(self) -> None:
-        """Ask all jobs to save their state and end; a second time, to end at once."""
-
-    def close(self) -> None:
-        """Let go of what the executor holds; nothing runs any more."""
-
-
 class LocalExecutor:
-    """Run jobs on this machine, `workers` on each of its GPUs, or on the CPU without one."""
+    """Run jobs on this machine, `workers` on each of its GPUs, or on the CPU without one.
+
+    Attributes:
+        slots: how many run at a time.
+        place: where, for people.
+    """
 
     def __init__(self, workers: int) -> None:
         gpus = visible_gpus()
@@ -122,10 +105,15 @@ class LocalExecutor:
         self._running: dict[Job, tuple[subprocess.Popen, dict[str, str]]] = {}
 
     def start(self, job: Job) -> None:
+        """Begin a job; called while fewer than `slots` run."""
         environment = self._free.pop(0)
         self._running[job] = spawn(job, environment), environment
 
     def ended(self) -> list[tuple[Job, int]]:
+        """Return the jobs that have ended since the last call, with their exit status.
+
+        The status of one that a signal ended is minus the signal's number.
+        """
         found = []
         for job, (process, environment) in list(self._running.items()):
             if process.poll() is not None:
@@ -135,6 +123,7 @@ class LocalExecutor:
         return found
 
     def stop(self) -> None:
+        """Ask all jobs to save their state and end; a second time, to end at once."""
         for process, _ in self._running.values():
             process.send_signal(signal.SIGTERM)
 
@@ -150,10 +139,11 @@ def visible_gpus() -> list[str]:
 
 
 class RayExecutor:
-    """Runs jobs on a Ray cluster: that of RAY_ADDRESS, one begun on this machine, or a new one.
+    """Run jobs on a Ray cluster, as LocalExecutor does on this machine.
 
-    All nodes see the repository and the results under the same paths. A job whose node is lost
-    begins anew on another one, where the task script goes on from its checkpoint.
+    It is that of RAY_ADDRESS, one begun on this machine, or a new one. All nodes see the repository
+    and the results under the same paths. A job whose node is lost begins anew on another one, where
+    the task script goes on from its checkpoint.
     """
 
     def __init__(self, gpus_per_run: float) -> None:
