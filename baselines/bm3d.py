@@ -66,4 +66,4 @@ def bm3d(
     return x_hat[None].to(y)
 
 
-METHOD = Method("bm3d", "BM3D", bm3d, takes=("sigma",))
+METHOD = Method("bm3d", "BM3D", bm3d, takes=("sigma",), package="bm3d")

@@ -1,4 +1,4 @@
-"""Where the cells of a table run: on this machine, or on a Ray cluster."""
+"""Where processes run: on this machine, or on a Ray cluster."""
 
 import os
 import signal
@@ -7,46 +7,58 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-RETRIES = 5  # of a cell whose node is lost
+RETRIES = 5  # of a job whose node is lost
+# What a process does before its command: on Linux the kernel kills it when its parent, of the given
+# number, is gone, however it went. An orphan would hold a run folder that the next runner wants.
+TIED = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+    if os.getppid() != int(sys.argv[1]):  # it was gone before the kernel knew
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Stop:
+    """Count SIGINT, SIGTERM and SIGHUP while it is installed."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.count = 0
+
+    def __enter__(self) -> "Stop":
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)  # under nohup it is ignored, and stays so
+        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        return self
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.number = number
+        self.count += 1
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of a task script.
+    """One process.
 
     Args:
-        command: the script, relative to the repository, and its flags.
+        command: a script, relative to the repository, and its flags.
         log: the file that takes what it prints.
     """
 
     command: tuple[str, ...]
     log: Path
-
-
-class Executor(Protocol):
-    """Runs jobs at the same time and tells which have ended."""
-
-    slots: int  # how many run at a time
-
-    def start(self, job: Job) -> None:
-        """Begin a job; called while fewer than `slots` run."""
-
-    def ended(self) -> list[tuple[Job, int]]:
-        """Return the jobs that have ended since the last call, with their exit status.
-
-        The status of one that a signal ended is minus the signal's number.
-        """
-
-    def stop(self) -> None:
-        """Ask all jobs to save their state and end; a second time, to end at once."""
-
-    def close(self) -> None:
-        """Let go of what the executor holds; nothing runs any more."""
 
 
 def spawn(job: Job, environment: dict[str, str]) -> subprocess.Popen:
@@ -55,17 +67,30 @@ def spawn(job: Job, environment: dict[str, str]) -> subprocess.Popen:
     It has a session of its own, so that Ctrl-C reaches it once, by way of its executor: the second
     signal would make it drop its checkpoint.
     """
-    tied = [sys.executable, "-IS", str(ROOT / "scripts" / "tied.py"), str(os.getpid())]
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "w") as log:
         return subprocess.Popen(
-            [*tied, sys.executable, *job.command], cwd=ROOT, env=os.environ | environment,
+            [sys.executable, "-ISc", TIED, str(os.getpid()), sys.executable, *job.command],
+            cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 
+def why_failed(status: int, log: str) -> str:
+    """Say in one line why a process failed: by which signal, or what it printed last."""
+    if status < 0:
+        return f"ended by {signal.Signals(-status).name}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ") if lines else f"exit status {status}, nothing printed"
+
+
 class LocalExecutor:
-    """Runs jobs on this machine, `workers` on each of its GPUs, or on the CPU without one."""
+    """Run jobs on this machine, `workers` on each of its GPUs, or on the CPU without one.
+
+    Attributes:
+        slots: how many run at a time.
+        place: where, for people.
+    """
 
     def __init__(self, workers: int) -> None:
         gpus = visible_gpus()
@@ -80,10 +105,15 @@ class LocalExecutor:
         self._running: dict[Job, tuple[subprocess.Popen, dict[str, str]]] = {}
 
     def start(self, job: Job) -> None:
+        """Begin a job; called while fewer than `slots` run."""
         environment = self._free.pop(0)
         self._running[job] = spawn(job, environment), environment
 
     def ended(self) -> list[tuple[Job, int]]:
+        """Return the jobs that have ended since the last call, with their exit status.
+
+        The status of one that a signal ended is minus the signal's number.
+        """
         found = []
         for job, (process, environment) in list(self._running.items()):
             if process.poll() is not None:
@@ -93,6 +123,7 @@ class LocalExecutor:
         return found
 
     def stop(self) -> None:
+        """Ask all jobs to save their state and end; a second time, to end at once."""
         for process, _ in self._running.values():
             process.send_signal(signal.SIGTERM)
 
@@ -108,10 +139,11 @@ def visible_gpus() -> list[str]:
 
 
 class RayExecutor:
-    """Runs jobs on a Ray cluster: that of RAY_ADDRESS, one begun on this machine, or a new one.
+    """Run jobs on a Ray cluster, as LocalExecutor does on this machine.
 
-    All nodes see the repository and the results under the same paths. A job whose node is lost
-    begins anew on another one, where the task script goes on from its checkpoint.
+    It is that of RAY_ADDRESS, one begun on this machine, or a new one. All nodes see the repository
+    and the results under the same paths. A job whose node is lost begins anew on another one, where
+    the task script goes on from its checkpoint.
     """
 
     def __init__(self, gpus_per_run: float) -> None:

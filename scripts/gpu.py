@@ -43,8 +43,9 @@ from gpu_campaign import campaign, pack, unpack
 from gpu_jobs import DRY, GPU, Processes, Work
 from gpu_report import failures
 from gpu_smoke import smoke
-from launch import Stop, alone
 
+from scripts.executors import Stop
+from scripts.jobs import alone
 from utils.errors import InputError, Interrupted, RunFailed, exit_status, require
 from utils.files import reason
 from utils.precision import Precision

@@ -5,6 +5,7 @@ and so on. The scripts' defaults are the paper's setting: K 2000, N 2, full widt
 """
 
 import json
+import re
 import shlex
 import tarfile
 import zlib
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cells import read_flags
 from gpu_jobs import Ended, Work
 from gpu_smoke import methods_of
-from launch import FOLDER
 
+from scripts.jobs import read_flags
 from utils.files import reason, write_atomically
 from utils.precision import Precision
+
+# What utils.results.print_report says of a finished run.
+FOLDER = re.compile(r"^  pictures, reconstruction and figures: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executors import Job, spawn
 from gpu_report import summary, targets
-from launch import POLL_SECONDS, Stop, why_failed
 from stopping_study import SCRIPTS
 
+from scripts.executors import Job, Stop, spawn, why_failed
 from utils.errors import Interrupted
 from utils.files import reason, write_atomically
 from utils.precision import Precision
 
+POLL_SECONDS = 0.2  # between two looks at the processes
 GRACE_SECONDS = 8.0  # for a checkpoint, between the request to end and the kill
 
 

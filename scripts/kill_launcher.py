@@ -1,14 +1,15 @@
-"""Kill the launcher of a table at random moments and compare the table with an undisturbed one.
+"""Kill the runner of a table at random moments and compare the table with an undisturbed one.
 
-The launcher is started again after each kill (SIGKILL, to the launcher alone), and what it leaves
-is looked at: a plan file that can be read, and no run that lives on. When the table is complete,
+The table's script is started again after each kill (SIGKILL, to scripts/jobs.py alone, which takes
+the place of the shell), and what it leaves is looked at: a plan file that can be read, and no run that lives on. When the table is complete,
 its cells' states and the bytes of their reconstructions must be those of the undisturbed table,
 with one run folder a cell. If kills are left then, it begins again in an empty folder.
 
-    python scripts/kill_launcher.py --kills 100 --longest 30 table2_inpainting --quick --images 3
+    python scripts/kill_launcher.py scripts/table2_inpainting.sh --kills 100 -- --quick --images 3
+
+What follows a lone -- goes to the script.
 """
 
-import argparse
 import hashlib
 import json
 import random
@@ -18,18 +19,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-LAUNCHER = Path(__file__).resolve().parent / "launch.py"
-ORPHANS_SECONDS = 10.0  # after which a run that outlives its launcher counts as an orphan
+import tyro
+
+ORPHANS_SECONDS = 10.0  # after which a run that outlives its runner counts as an orphan
 
 
-def start(command: list[str], out: Path) -> subprocess.Popen:
-    """Start the launcher; what it prints goes to a file beside `out`."""
-    table, *flags = command
+# fmt: off
+@dataclass
+class Args:
+    script: tyro.conf.Positional[Path]  # of a table, such as scripts/table2_inpainting.sh
+    kills: int = 100  # how many, in one table or several
+    longest: float = 30  # seconds before a kill, at most
+    seed: int = 0  # of the moments of the kills
+# fmt: on
+
+
+def start(script: Path, flags: list[str], out: Path) -> subprocess.Popen:
+    """Start a table's script; what it prints goes to a file beside `out`."""
     with open(out.with_suffix(".txt"), "a") as said:
         return subprocess.Popen(
-            [sys.executable, str(LAUNCHER), table, "--out", str(out), *flags],
+            ["bash", str(script), "--out", str(out), *flags],
             stdout=said, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -93,21 +105,20 @@ def check(out: Path, expected: dict[str, tuple[str, str | None]]) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--longest", type=float, default=30, help="seconds before a kill, at most")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="a table and flags of launch.py")
-    args = parser.parse_args()
-    if args.kills < 1 or args.longest <= 0 or not args.command:
-        parser.error("give --kills of at least 1, --longest above 0, and a table of launch.py")
+    words = sys.argv[1:]
+    split = words.index("--") if "--" in words else len(words)
+    args, flags = tyro.cli(Args, args=words[:split], description=__doc__), words[split + 1 :]
+    if args.kills < 1 or args.longest <= 0 or not args.script.is_file():
+        print(
+            "error: give a table's script, --kills of at least 1, --longest above 0",
+            file=sys.stderr,
+        )
+        return 2
     moments = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         undisturbed, killed = Path(folder) / "undisturbed", Path(folder) / "killed"
         begun = time.perf_counter()
-        start(args.command, undisturbed).wait()
+        start(args.script, flags, undisturbed).wait()
         expected = table_of(undisturbed)
         if not expected:
             print(undisturbed.with_suffix(".txt").read_text())
@@ -120,7 +131,7 @@ def main() -> int:
         kills = tables = good = left_behind = 0
         complete = False
         while kills < args.kills or not complete:
-            process = start(args.command, killed)
+            process = start(args.script, flags, killed)
             if kills < args.kills:
                 moment = moments.uniform(0, args.longest)
                 if killed_at(moment, process):
@@ -133,7 +144,9 @@ def main() -> int:
                     complete = bool(states) and not states & {"waiting", "running"}
                     if not complete:
                         continue
-                    process = start(args.command, killed)  # only the figure and the report are left
+                    process = start(
+                        args.script, flags, killed
+                    )  # only the figure and the report are left
             process.wait()
             complete = True
             tables += 1

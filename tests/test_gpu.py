@@ -22,11 +22,11 @@ import pytest
 import skimage.data
 import torch
 from conftest import ROOT
-from executors import Job, spawn
 from PIL import Image
 from running import squeezed
 from stopping_study import SCRIPTS
 
+from scripts.executors import Job, spawn
 from utils.cli import check_method, parse_args
 from utils.errors import Interrupted, exit_status
 from utils.graphs import Graphed

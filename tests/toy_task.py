@@ -1,13 +1,14 @@
-"""A task script in miniature, for tests of the launcher: same flags, files and words, no torch.
+"""A task script in miniature, for tests of scripts/jobs.py, which imports it like any other.
 
-It keeps the contract of utils/runs.py: a locked run folder named by the settings, a checkpoint
-after each step, metrics.json last. In the folder `starts` beside the results each start leaves a
-line. A data file that says "corrupt" is refused; one that says "slow" takes its time.
+A process of it imports no torch: it finds its run folder in the plan. It keeps the contract of
+utils/runs.py: a locked folder, a checkpoint after each step, metrics.json last. In the folder
+`starts` beside the results each start leaves a line. A data file that says "corrupt" is refused;
+one that says "slow" takes its time.
 """
 
-import argparse
+# ruff: noqa: E402 (a process is to end before the imports that bring torch)
+
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -15,57 +16,78 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 STEPS = 4
+BUSY = 75  # as in utils.errors
 
-parser = argparse.ArgumentParser()
-for flag in ("--data", "--out"):
-    parser.add_argument(flag, type=Path)
-for flag in ("--method", "--seed", "--sigma", "--resize"):
-    parser.add_argument(flag)
-parser.add_argument("--quick", action="store_true")
-args = parser.parse_args()
-text = args.data.read_text()
-if text == "corrupt":
-    print(f"error: {args.data}: not a readable picture", file=sys.stderr)
-    sys.exit(2)
-if "," in args.method:
-    comparison = args.out / "denoising" / "comparison" / args.data.stem
-    comparison.mkdir(parents=True)
-    (comparison / "comparison.png").write_text(args.method)
-    print(f"  comparison, curves and table: {comparison}")
-    sys.exit()
-key = hashlib.sha256(f"{text} {args.method} {args.sigma} {args.seed}".encode()).hexdigest()
-folder = args.out / "denoising" / args.method / args.data.stem / key[:10]
-folder.mkdir(parents=True, exist_ok=True)
-lock = os.open(folder, os.O_RDONLY)
-try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    print(f"error: {folder}: another process is at work on this run; wait for it", file=sys.stderr)
-    sys.exit(2)
-checkpoint = folder / "checkpoint.pt"
-step = int(checkpoint.read_text()) if checkpoint.exists() else 0
-if (folder / "metrics.json").exists():
-    print("this run is finished already (--fresh repeats it)")
-else:
-    starts = args.out.parent / "starts"
+
+def reconstruct(out: Path, method: str, data: Path, sigma: str) -> int:
+    cells = [c for p in out.parent.glob("plan/*.json") for c in json.loads(p.read_text())["cells"]]
+    (run,) = {cell["run"] for cell in cells if cell["command"] == sys.argv}
+    folder = out.parent / run
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return BUSY
+    checkpoint = folder / "checkpoint.pt"
+    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    starts = out.parent / "starts"
     starts.mkdir(exist_ok=True)
-    with open(starts / f"{args.method}_{args.data.stem}_{args.sigma}", "a") as file:
+    with open(starts / f"{method}_{data.stem}_{sigma}", "a") as file:
         file.write(f"{step}\n")
     stopped = []
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
     while step < STEPS:
-        time.sleep(0.4 if text == "slow" else 0.02)
+        time.sleep(0.4 if data.read_text() == "slow" else 0.02)
         step += 1
         checkpoint.with_suffix(".partial").write_text(str(step))
         checkpoint.with_suffix(".partial").rename(checkpoint)
         if stopped:
-            sys.exit(130)
-    np.save(folder / "reconstruction.npy", np.full((8, 6), int(key[:4], 16)))
-    rows = [f"{step},{20 + step}.0" for step in range(STEPS + 1)]
-    (folder / "log.csv").write_text("\n".join(["step,psnr", *rows, ""]))
-    (folder / "metrics.json").write_text(json.dumps({"psnr_final": 20.0 + STEPS}))
+            return 130
+    metrics = {"psnr_final": 24.0, "images": [], "steps": STEPS, "n_params": 1, "seconds": 1.0}
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"device": "toy"}))
     checkpoint.unlink()
-print(f"  pictures, reconstruction and figures: {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+    if "," not in flags["--method"]:
+        named = flags["--method"], Path(flags["--data"]), flags["--sigma"]
+        sys.exit(reconstruct(Path(flags["--out"]), *named))
+
+from dataclasses import dataclass
+
+from real_denoising import PRESETS, Args, baselines
+
+from baselines import chosen
+from utils.cli import parse_args
+from utils.comparison import comparison_folder
+from utils.errors import require
+from utils.item import Item
+from utils.runs import Run
+
+
+@dataclass
+class Text(Item):
+    text: str
+
+    @property
+    def own(self) -> tuple[str]:
+        return (self.text,)
+
+
+def load(args: Args, path: Path) -> Text:
+    text = path.read_text()
+    require(text != "corrupt", f"{path}: not a readable picture")
+    return Text(path.stem, str(path), text)
+
+
+if __name__ == "__main__":  # all methods are finished: compare them
+    args = parse_args(Args, PRESETS, "")
+    item = load(args, args.data)
+    runs = [Run(args, "denoising", method, item) for method in chosen(args, baselines(args))]
+    require(all(run.finished() for run in runs), "some are not finished")
+    comparison_folder(args, runs).mkdir(parents=True)
+    (comparison_folder(args, runs) / "comparison.png").write_text(args.method)

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -56,7 +56,10 @@ PRESET: dict[str, Any] = dict(precision="auto")
 
 
 def parse_args(
-    args_type: type[ArgsT], presets: dict[str, dict[str, Any]], description: str
+    args_type: type[ArgsT],
+    presets: dict[str, dict[str, Any]],
+    description: str,
+    argv: Sequence[str] | None = None,
 ) -> ArgsT:
     """Read the command line into a script's Args.
 
@@ -65,6 +68,7 @@ def parse_args(
         presets: the defaults that `--preset fast` and `--preset quick` replace, beside PRESET;
             flags given beside them still win.
         description: what --help prints above the flags.
+        argv: the flags; without it those of this process.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
@@ -72,7 +76,7 @@ def parse_args(
 
     def read(default: ArgsT) -> ArgsT:
         return tyro.cli(
-            args_type, default=default, description=description,
+            args_type, args=argv, default=default, description=description,
             config=(tyro.conf.FlagCreatePairsOff,),
         )  # fmt: skip
 

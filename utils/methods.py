@@ -32,6 +32,7 @@ class Method:
         own_stop: it ends by a rule of its own, so --stop is not for it.
         needs: a field of args that names files which it cannot do without: `reference`, an image
             for its input, or `encoder`, weights that its network keeps.
+        package: one that it needs and requirements.txt does not have.
         style: of its line in figures over the updates, for matplotlib; {} for any.
         settings: its hyperparameters; a script changes those that differ in its task.
     """
@@ -44,6 +45,7 @@ class Method:
     output: str = ""
     own_stop: bool = False
     needs: str | None = None
+    package: str | None = None
     style: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(init=False)
 

@@ -1,0 +1,587 @@
+"""Run the commands of a table or a figure, method by method and image by image, up to the report.
+
+The script of a table, such as scripts/table2_mri.sh, hands over its settings on stdin:
+
+    NAME: python aseqdip_mri.py --accel 4 --method aseqdip,tv --list data/fastmri.txt
+    NAME (LABEL): ...
+
+NAME is as in scripts/paper_tables.csv, or "PANEL / CURVE" of a figure. Each image, method and seed
+of a setting is a cell and a process of its own. All cells of the first image come first, so that a
+table that is cut short has all methods there. A cell whose run folder holds metrics.json is done;
+the others begin, or go on from a checkpoint: the same command goes on after whatever stopped it.
+All is in --out: results/, logs/, plan/NAME.json (each cell's state, to look at), figures/, report/.
+
+What follows a lone -- goes to every command whose script has the flag, such as -- --width 16.
+"""
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import io
+import itertools
+import json
+import re
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from baselines import chosen, find
+from scripts.executors import ROOT, Job, LocalExecutor, RayExecutor, Stop, why_failed
+from utils import ct_data, image_data, mri_data
+from utils.cli import check_method, choose_files, parse_args
+from utils.comparison import comparison_folder
+from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, exit_status, require
+from utils.files import PARTIAL, write_atomically
+from utils.loop import duration
+from utils.methods import ASEQDIP, Method
+from utils.runs import Run
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, two runners of one table are not told apart
+    fcntl = None
+
+POLL_SECONDS = 0.2  # between two looks at the processes
+BUSY_SECONDS = 10.0  # before a run folder that another process holds is tried again
+PAPER_IMAGES = 20  # in each of the paper's tables
+LINE = re.compile(r"(.+?)(?: \((.+)\))?: python aseqdip_([a-z]+)\.py(.*)")
+FOLDERS = {  # list of a command -> its folder below a --data that holds several
+    "fastmri": ("fastmri", "mri"), "aapm": ("aapm", "ct"), "cbsd68": ("cbsd68",), "ffhq": ("ffhq",),
+}  # fmt: skip
+SUFFIXES = {"mri": mri_data.SUFFIXES, "ct": ct_data.SUFFIXES}  # of the others image_data.SUFFIXES
+NOT_FURTHER = {  # flags that do not go after the --
+    "--data", "--out", "--method", "--seed", "--preset", "--quick", "--run", "--fresh", "--set",
+    "--reference", "--bkse-weights", "--list", "--images",
+}  # fmt: skip
+
+
+# fmt: off
+@dataclass
+class Args:
+    title: tyro.conf.Positional[str]  # of the table or figure, as "Table 2, MRI"
+    name: str | None = None  # of the plan and the figure; without it made of the title
+    note: str = ""  # what a reader of the report must know
+    curves: bool = False  # draw PSNR over the updates at the end
+    pictures: bool = False  # put the methods' images side by side at the end
+    data: Path | None = None  # file, folder of files, or one that holds the folders fastmri, aapm, cbsd68, ffhq; without it the embedded samples
+    images: int | None = None  # how many of a folder: those that the command's --list names, then others by name
+    seeds: tuple[int, ...] = (0,)  # of the weights; every image is run with each
+    out: Path = Path("results")  # folder for everything that is made
+    preset: Literal["paper", "fast", "quick"] = "paper"  # the scripts' own; quick also makes pictures and CT slices 128x128
+    quick: bool = False  # short for --preset quick
+    reference: Path | None = None  # prior data for Ref-Guided DIP: an image of someone else, or a folder
+    bkse_weights: Path | None = None  # of the paper's blur, GOPRO_wVAE.pth
+    executor: Literal["local", "ray"] = "local"  # this machine, or a Ray cluster
+    workers: int = 1  # local: runs at a time on each GPU, or on the CPU
+    gpus_per_run: float = 1.0  # ray: share of a GPU that each run takes
+    dry_run: bool = False  # print the command of each cell and run nothing
+
+
+@dataclass
+class Setting:
+    """A command for several methods and images."""
+
+    name: str
+    label: str | None  # name for people, if it has another
+    script: Any  # the module
+    task: str
+    data: str  # name of its list, and so of its data set
+    flags: dict[str, list[str]]  # without those of data, methods and seeds
+    methods: dict[str, Method]  # in their order
+    why_not: dict[str, str]  # method -> why it cannot run
+    files: list[Path | None]  # [None] for the embedded sample, [Path("-")] where there are none
+
+
+@dataclass
+class Cell:
+    """A setting, a method, an image and a seed, and what has become of them."""
+
+    id: str  # name of the plan, setting, method, image, seed
+    setting: str
+    method: str
+    task: str
+    item: str  # the file without its suffix, "sample" for the embedded one, "-" for none
+    seed: int
+    command: list[str] = field(default_factory=list)  # script and flags; empty if it cannot run
+    state: str = "not run"  # for good, or waiting, running, done, failed
+    run: str | None = None  # its folder below --out, once it is known; with --precision auto a guess until it is done
+    why: str | None = None  # it failed or cannot run, in one line
+    log: str | None = None  # what its process printed, a file below --out
+# fmt: on
+
+
+def flag(name: str) -> str:
+    """Return the flag of a field of Args."""
+    return "--" + name.replace("_", "-")
+
+
+def read_flags(words: list[str]) -> dict[str, list[str]]:
+    """Sort the words of a command line by the flag that each follows."""
+    flags: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            values = flags[flag(name[2:])] = [value] if equals else []
+        else:
+            require(bool(flags), f"{word}: expected a flag of the task scripts")
+            values.append(word)
+    return flags
+
+
+def words_of(flags: dict[str, list[str]]) -> list[str]:
+    """Write flags as the words of a command line."""
+    return [word for name, values in flags.items() for word in (name, *values)]
+
+
+def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Setting:
+    """Read NAME: COMMAND; give the command the user's further flags that its script has.
+
+    Raises:
+        InputError: it is no such line, or the script would refuse the command.
+    """
+    match = LINE.fullmatch(line)
+    require(match is not None, f"{line}: expected NAME: python aseqdip_TASK.py FLAGS")
+    name, label, task, words = match.groups()
+    require((ROOT / f"aseqdip_{task}.py").exists(), f"{line}: there is no aseqdip_{task}.py")
+    script = importlib.import_module(f"aseqdip_{task}")
+    has = {flag(f.name) for f in fields(script.Args)}
+    flags = read_flags(shlex.split(words))
+    for given in further:
+        require(
+            given not in NOT_FURTHER and (given not in flags or given == "--resize"),
+            f"{given}: {args.title} sets it, or it stands before the --; after -- come settings of "
+            "all runs, such as --width 16",
+        )
+    data = Path(*flags.pop("--list", [task])).stem
+    names = ",".join(flags.pop("--method", ["aseqdip"])).split(",")
+    flags |= {} if args.preset == "paper" else {"--preset": [args.preset]}
+    flags |= {"--resize": ["128"]} if args.preset == "quick" and "--resize" in has else {}
+    flags |= {given: values for given, values in further.items() if given in has}
+    lacking, files = None, [None] if args.data is None else images_of(args, task, data)
+    if not files:
+        folders = " or ".join(FOLDERS.get(data, (data,)))
+        lacking = f"needs data: no folder {folders} in {args.data.absolute()}"
+    if "--bkse-weights" in flags:
+        weights = args.bkse_weights or ROOT / flags["--bkse-weights"][0]
+        flags["--bkse-weights"] = [str(weights.absolute())]
+        if not weights.exists():
+            lacking = "needs the weights of the blur network: --bkse-weights names their file"
+
+    def parsed(*more: str) -> Any:
+        return parse_args(script.Args, script.PRESETS, "", [*words_of(flags), *more])
+
+    check_method(parsed())
+    others = script.baselines(parsed())
+    for method in names:
+        require(method in ASEQDIP or method in others, f"--method {method}: not of {task}")
+    methods = {method: find(method) for method in names}
+    if args.reference is not None and any(m.needs == "reference" for m in methods.values()):
+        flags["--reference"] = [str(args.reference.absolute())]
+    why_not = dict.fromkeys(names, lacking) if lacking else {}
+    for m in methods.values():
+        if m.needs is not None and flag(m.needs) not in flags:
+            why_not.setdefault(m.name, f"needs prior data: {flag(m.needs)} names them")
+        if m.package is not None and importlib.util.find_spec(m.package) is None:
+            why_not.setdefault(m.name, f"the package {m.package} is not installed")
+    able = [method for method in names if method not in why_not]
+    if able:  # refuses a wrong --set, and aSeqDIP's flags where it is not asked for
+        chosen(parsed("--method", ",".join(able)), others)
+    files = [Path("-")] if lacking else files
+    return Setting(name, label, script, task, data, flags, methods, why_not, files)
+
+
+def images_of(args: Args, task: str, kind: str) -> list[Path | None]:
+    """Choose the images of one kind in args.data; none if that holds folders, but not its own."""
+    data = args.data.absolute()
+    if holds_folders(data):
+        found = [data / name for name in FOLDERS.get(kind, (kind,)) if (data / name).is_dir()]
+        return _chosen_in(found[0], task, kind, args.images) if found else []
+    return _chosen_in(data, task, kind, args.images) if data.is_dir() else [data]
+
+
+def holds_folders(data: Path) -> bool:
+    """Tell whether a folder holds one for each kind of data."""
+    return any((data / name).is_dir() for names in FOLDERS.values() for name in names)
+
+
+@functools.cache  # it tells which of the list are not there
+def _chosen_in(folder: Path, task: str, kind: str, images: int | None) -> list[Path | None]:
+    listed = ROOT / "data" / f"{kind}.txt"
+    also = ct_data.is_dicom if task == "ct" else lambda path: False
+    suffixes = SUFFIXES.get(task, image_data.SUFFIXES)
+    return [*choose_files(folder, suffixes, also, images, listed if listed.exists() else None)]
+
+
+def command_of(
+    setting: Setting, names: list[str], file: Path | None, seed: int, out: Path
+) -> list[str]:
+    """Return the script and its flags for some of a setting's methods on one image.
+
+    What none of them takes is left out: the script would refuse it.
+    """
+    methods = [setting.methods[name] for name in names]
+    unused = {"--reference", "--encoder"} - {flag(m.needs) for m in methods if m.needs}
+    if ASEQDIP.keys().isdisjoint(names):
+        unused |= {flag(name) for name in setting.script.Args.only_aseqdip}
+    if names == ["aseqdip_lambda0"]:
+        unused.add("--lambda-ae")
+    flags = {name: values for name, values in setting.flags.items() if name not in unused}
+    keys = {key for m in methods for k in m.settings for key in (k, f"{m.name}.{k}")}
+    own = [text for text in flags.pop("--set", []) if text.partition("=")[0] in keys]
+    flags |= {"--set": own} if own else {}
+    flags |= {"--method": [",".join(names)], "--seed": [str(seed)]}
+    flags |= {} if file is None else {"--data": [str(file)]}
+    return [f"aseqdip_{setting.task}.py", *words_of(flags), "--out", str(out / "results")]
+
+
+def look(command: list[str]) -> tuple[Any, list[Run]]:
+    """Make the Args and the runs of a command as its script does, and look at their folders.
+
+    Raises:
+        InputError: the script would refuse the command, or its image or a folder is damaged.
+    """
+    task = command[0].removeprefix("aseqdip_").removesuffix(".py")
+    script = importlib.import_module(f"aseqdip_{task}")
+    args = parse_args(script.Args, script.PRESETS, "", command[1:])
+    methods = chosen(args, script.baselines(args))
+    with contextlib.redirect_stdout(io.StringIO()):
+        item = script.load(args, args.data)
+        # What auto becomes depends on the device, which may be another machine's.
+        for precision in ("fp32", "bf16") if args.precision == "auto" else (args.precision,):
+            args.precision = precision
+            runs = [Run(args, task, method, item) for method in methods]
+            if all([run.finished() for run in runs]):
+                break
+    return args, runs
+
+
+class Plan:
+    """The cells of a table, and the file that shows them; nothing is read back from it."""
+
+    def __init__(self, args: Args, settings: list[Setting]) -> None:
+        self.args, self.settings, self.out = args, settings, args.out.absolute()
+        self.name = args.name or re.sub(r"\W+", "_", args.title.lower()).strip("_")
+        self.path = self.out / "plan" / f"{self.name}.json"
+        self.pictures: list[str] = []
+        self.cells: list[Cell] = []
+        for index in range(max(len(setting.files) for setting in settings)):  # image by image
+            for s in settings:
+                for method, seed in itertools.product(s.methods, args.seeds):
+                    if index < len(s.files):
+                        self._add(s, method, s.files[index], seed)
+        require(
+            len({cell.id for cell in self.cells}) == len(self.cells),
+            f"{args.data}: two files have one name but for their suffix; rename one",
+        )
+
+    def _add(self, s: Setting, method: str, file: Path | None, seed: int) -> None:
+        name = f"{self.name}/{s.name}/{method}/{item_of(file)}/seed{seed}"
+        cell = Cell(name, s.name, method, s.task, item_of(file), seed)
+        cell.why = s.why_not.get(method)
+        if cell.why is None:
+            cell.state, cell.log = "waiting", "logs/" + re.sub(r"[^\w./=-]", "_", name) + ".log"
+            cell.command = command_of(s, [method], file, seed, self.out)
+        self.cells.append(cell)
+
+    def count(self, *states: str) -> int:
+        """Return how many cells are in one of the states."""
+        return sum(cell.state in states for cell in self.cells)
+
+    def save(self) -> None:
+        """Replace the plan file."""
+        args, tasks = self.args, {s.task for s in self.settings}
+        methods = {name: m.label for s in self.settings for name, m in s.methods.items()}
+        figure: dict[str, Any] | None = None
+        if args.curves:
+            figure = {"kind": "curves", "file": f"figures/{self.name}.png"}
+        elif args.pictures:
+            figure = {"kind": "pictures", "files": self.pictures}
+        record = {
+            "table": self.name, "title": args.title, "note": args.note,
+            "task": tasks.pop() if len(tasks) == 1 else None,
+            "quick": args.preset == "quick", "images": args.images,
+            "paper_images": PAPER_IMAGES if args.title.startswith("Table ") else None,
+            "settings": [
+                {"name": s.name, "label": s.label, "task": s.task, "data": s.data}
+                for s in self.settings
+            ],
+            "methods": [{"name": name, "label": label} for name, label in methods.items()],
+            "cells": [asdict(cell) for cell in self.cells],
+            "figure": figure,
+        }  # fmt: skip
+        text = json.dumps(record, indent=1)
+        write_atomically(self.path, lambda file: file.write(text.encode()))
+
+
+def item_of(file: Path | None) -> str:
+    """Name an image."""
+    return "sample" if file is None else file.stem
+
+
+class Runner:
+    """Bring the cells of a plan to their end on an executor."""
+
+    def __init__(self, plan: Plan, executor: LocalExecutor | RayExecutor, stop: Stop) -> None:
+        self.plan, self.executor, self.stop = plan, executor, stop
+        self.running: dict[Job, Cell] = {}
+        self.seconds: list[float] = []  # that finished runs took
+
+    def run(self) -> None:
+        """Run what waits.
+
+        Raises:
+            Interrupted: a signal came; the runs have saved their state and ended.
+        """
+        waiting = {c.id: (c, 0.0) for c in self.plan.cells if c.state == "waiting"}  # not before
+        told = 0
+        while waiting or self.running:
+            if told < self.stop.count:
+                if told == 0:
+                    print("stopping after the runs' present steps ...", file=sys.stderr)
+                told = self.stop.count
+                self.executor.stop()
+            if told and not self.running:
+                name = signal.Signals(self.stop.number).name
+                raise Interrupted(f"stopped by {name}; the same command goes on")
+            for job, status in self.executor.ended():
+                cell = self.running.pop(job)
+                self._end(cell, status, stopping=told > 0)
+                if cell.state == "waiting":
+                    waiting[cell.id] = cell, time.monotonic() + BUSY_SECONDS
+            ready = [c for c, not_before in waiting.values() if not_before <= time.monotonic()]
+            if told or not ready or len(self.running) >= self.executor.slots:
+                time.sleep(POLL_SECONDS)
+            else:
+                del waiting[ready[0].id]
+                self._begin(ready[0])
+
+    def _begin(self, cell: Cell) -> None:
+        """Look at a cell's image and run folder, and start its process if it is not finished."""
+        metrics = self._look(cell)
+        if metrics is not None:  # an earlier call has told
+            cell.state = "done"
+            self.plan.save()
+        elif cell.state != "failed":
+            job = Job(tuple(cell.command), self.plan.out / cell.log)
+            cell.state = "running"
+            self.plan.save()
+            self.executor.start(job)
+            self.running[job] = cell
+
+    def _look(self, cell: Cell) -> dict[str, Any] | None:
+        """Return what metrics.json holds of a cell, None if it is not finished or fails."""
+        try:
+            _, (run,) = look(cell.command)
+            cell.run = str(run.folder.path.relative_to(self.plan.out))
+            metrics = run.folder.finished()
+        except Exception as error:  # whatever it is, the other images are to be tried
+            cell.log = None
+            self._tell(cell, "failed", str(error).partition("\n")[0] or type(error).__name__)
+            return None
+        self.seconds += [] if metrics is None else [metrics["seconds"]]
+        return metrics
+
+    def _end(self, cell: Cell, status: int, stopping: bool) -> None:
+        """See from a process's end what has become of its cell."""
+        metrics = self._look(cell) if status == 0 else None
+        if metrics is not None:
+            psnr = metrics.get("psnr_stopped", metrics.get("psnr_final"))  # what the report shows
+            self._tell(cell, "done", more="" if psnr is None else f", {psnr:.2f} dB")
+        elif status == BUSY or stopping:
+            self._tell(cell, "waiting", shown="stopped" if stopping else "put off")
+        elif cell.state != "failed":
+            log = (self.plan.out / cell.log).read_text(errors="replace").replace("\r", "\n")
+            self._tell(cell, "failed", why_failed(status, log))
+
+    def _tell(
+        self, cell: Cell, state: str, why: str | None = None, more: str = "", shown: str = ""
+    ) -> None:
+        cell.state, cell.why = state, why
+        self.plan.save()
+        name, what = cell.id.partition("/")[2], f": {why}" if why else more
+        print(f"{self.progress()} | {shown or state}: {name}{what}", flush=True)
+
+    def progress(self) -> str:
+        """Write how many cells are done, failed and left, and about how long these will take."""
+        count, left = self.plan.count, self.plan.count("waiting", "running")
+        text = f"{count('done')} done, {count('failed')} failed, {left} left"
+        if left and self.seconds:
+            seconds = left * statistics.mean(self.seconds) / self.executor.slots
+            text += f", about {duration(seconds)}"
+        return text
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other runners away from a plan file until the block, or this process, ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path}: another process is at work on it; wait for it, or take another --out"
+            ) from error
+        for partial in path.parent.glob(f".{path.name}.*{PARTIAL}"):
+            partial.unlink()  # a kill left it
+        yield
+
+
+def compare_methods(plan: Plan) -> None:
+    """Let the scripts put the finished methods' images side by side, one picture an image."""
+    groups = [(s, f, n) for s in plan.settings for f in s.files for n in plan.args.seeds]
+    for setting, file, seed in groups:
+        key = (setting.name, item_of(file), seed, "done")
+        done = [c.method for c in plan.cells if (c.setting, c.item, c.seed, c.state) == key]
+        if len(done) > 1:
+            command = command_of(setting, done, file, seed, plan.out)
+            args, runs = look(command)
+            call(*command, "--precision", args.precision, stdout=subprocess.DEVNULL)
+            picture = comparison_folder(args, runs) / "comparison.png"
+            plan.pictures.append(str(picture.relative_to(plan.out)))
+            print(f"  {picture}")
+    plan.save()
+
+
+def make_report(plan: Plan) -> None:
+    """Make the report of all tables below --out, and print this table's part of it."""
+    call("-m", "scripts.report", str(plan.out))
+    report = (plan.out / "report" / "report.md").read_text()
+    parts = re.split(r"^(?=## )", report, flags=re.MULTILINE)
+    print("".join(p for p in parts if p.startswith(f"## {plan.args.title}\n")), end="")
+
+
+def call(*words: str, stdout: int | None = None) -> None:
+    """Run a script of this repository to its end; raise RunFailed if it fails."""
+    sys.stdout.flush()
+    status = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=stdout).returncode
+    if status:
+        raise RunFailed(f"exit status {status} of {shlex.join(['python', *words])}")
+
+
+def check(args: Args) -> None:
+    """Raise InputError for a value that cannot be."""
+    above = next(p for p in (args.out.absolute(), *args.out.absolute().parents) if p.exists())
+    seeds, ray = args.seeds, args.executor == "ray"
+    for holds, message in (
+        (above.is_dir(), f"--out {args.out}: {above} is a file"),
+        (args.images is None or args.images >= 1,
+         f"--images {args.images}: expected a whole number of at least 1"),
+        (bool(seeds) and len(set(seeds)) == len(seeds) and min(seeds) >= 0,
+         f"--seeds {' '.join(map(str, seeds))}: expected different numbers from 0"),
+        (args.workers >= 1, f"--workers {args.workers}: expected a whole number of at least 1"),
+        (args.gpus_per_run > 0, f"--gpus-per-run {args.gpus_per_run:g}: expected a number above 0"),
+        (not ray or args.workers == 1,
+         "--workers: of use to --executor local only; with ray take --gpus-per-run"),
+        (ray or args.gpus_per_run == 1,
+         "--gpus-per-run: of use to --executor ray only; with local take --workers"),
+        (not ray or importlib.util.find_spec("ray") is not None,
+         "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt"),
+    ):  # fmt: skip
+        require(holds, message)
+    for name in ("data", "reference", "bkse_weights"):
+        path = getattr(args, name)
+        require(path is None or path.exists(), f"{flag(name)} {path}: no such file or folder")
+
+
+def make_plan(args: Args, text: str, further: dict[str, list[str]]) -> Plan:
+    """Read the settings of a table, NAME: COMMAND, one a line.
+
+    Raises:
+        InputError: a line is none, a flag is not the user's to give, or there are no images.
+    """
+    check(args)
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    require(bool(lines), "stdin: expected NAME: python aseqdip_TASK.py FLAGS, one command a line")
+    kinds = sorted(set(re.findall(r"--list data/(\w+)\.txt", text)))
+    require(
+        args.data is None or len(kinds) < 2 or holds_folders(args.data),
+        f"--data {args.data}: {args.title} needs several kinds of data; expected a folder that "
+        f"holds folders {', '.join(kinds)}",
+    )
+    settings = [read_setting(args, line, further) for line in lines]
+    require(len({s.name for s in settings}) == len(settings), "stdin: two lines have one NAME")
+    scripts = dict.fromkeys(f"aseqdip_{s.task}.py" for s in settings)
+    for name in further:
+        require(
+            any(name in s.flags for s in settings),
+            f"{name}: no flag of {' or '.join(scripts)}; --help of a script lists those that it has",
+        )
+    return Plan(args, settings)
+
+
+def run_table(plan: Plan) -> None:
+    """Bring a table to its end and make its figure and the report.
+
+    Raises:
+        RunFailed: a cell failed.
+        Interrupted: a signal came.
+    """
+    args = plan.args
+    with alone(plan.path):
+        plan.save()
+        print(f"{args.title}: {len(plan.cells)} cells")
+        if args.note:
+            print(args.note)
+        if args.data is None:
+            print("without --data: the scripts' embedded samples, one image a task")
+        if plan.count("waiting"):
+            ray = args.executor == "ray"
+            executor = RayExecutor(args.gpus_per_run) if ray else LocalExecutor(args.workers)
+            with contextlib.closing(executor), Stop() as stop:
+                runner = Runner(plan, executor, stop)
+                slots = f"{executor.slots} at a time on {executor.place}"
+                print(f"{runner.progress()} | {slots}", flush=True)
+                runner.run()
+        for cell in plan.cells:
+            if cell.state == "failed":
+                log = f"; log: {plan.out / cell.log}" if cell.log else ""
+                print(f"failed: {cell.id}: {cell.why}{log}")
+        idle = [cell for cell in plan.cells if cell.state == "not run"]
+        for why in dict.fromkeys(f"{cell.method}: {cell.why}" for cell in idle):
+            print(f"not run: {why}")
+        steps = [lambda: compare_methods(plan)] if args.pictures else []
+        if args.curves:
+            steps.append(lambda: call("-m", "scripts.plot_steps", str(plan.path)))
+        statuses = [exit_status(step) for step in (*steps, lambda: make_report(plan))]
+    if any(statuses):
+        raise RunFailed("the runs are kept, but what is made of them is not complete")
+    if plan.count("failed"):
+        raise RunFailed(f"{plan.count('failed')} cells failed; the same command tries them again")
+
+
+def read_arguments(words: list[str]) -> tuple[Args, dict[str, list[str]]]:
+    """Read the command line: this script's Args, and the flags after a lone --."""
+    split = words.index("--") if "--" in words else len(words)
+    config = (tyro.conf.FlagCreatePairsOff,)
+    args = tyro.cli(Args, args=words[:split], description=__doc__, config=config)
+    args.preset = "quick" if args.quick else args.preset
+    return args, read_flags(words[split + 1 :])
+
+
+def main() -> int:
+    with Status() as status:
+        args, further = read_arguments(sys.argv[1:])
+        plan = make_plan(args, sys.stdin.read(), further)
+        if not args.dry_run:
+            run_table(plan)
+            return status.code
+        for cell in plan.cells:
+            command = shlex.join(["python", *cell.command])
+            print(command if cell.command else f"# not run: {cell.id}: {cell.why}")
+    return status.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
