@@ -1,6 +1,9 @@
 """The targets of a measurement on a GPU, and its summary in Markdown: both from gpu.json alone."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from utils.tables import markdown_table
 
 MAX_LINES = 200
 K, N = 2000, 2  # the paper's setting
@@ -9,6 +12,10 @@ SECONDS = {"bf16": 12.0, "fp32": 40.0}  # at most, for MRI 320x320 with 15 coils
 RATIOS = {"bf16": ("public loop", 5.0), "fp32": ("public loop, fp32", 2.0)}
 PEAK_SHARE = 0.25  # at least, of the published dense peak in bf16
 OUTER = "outer step, for each update"
+TIMES = (
+    "mode", "ms an update", "with input update", "TFLOP/s", "of a matrix product", "of the peak",
+    "public loop / this",
+)  # fmt: skip
 REAL_RUN = "MRI 4x, sample: aseqdip"  # of the campaign: 320x320, 15 coils
 
 
@@ -98,8 +105,10 @@ def summary(record: dict[str, Any]) -> str:
         + (" with changes" if record["dirty"] else "")
         + ".",
         "",
-        *table("part", "state", "seconds"),
-        *(row(part, p["state"], f"{p['seconds']:.0f}") for part, p in record["parts"].items()),
+        *table(
+            ("part", "state", "seconds"),
+            [(part, p["state"], f"{p['seconds']:.0f}") for part, p in record["parts"].items()],
+        ),
     ]
     parts = [
         head, target_lines(record), smoke_lines(record), bench_lines(record), pack_lines(record)
@@ -109,26 +118,21 @@ def summary(record: dict[str, Any]) -> str:
     return "\n".join(lines[:MAX_LINES]) + "\n"
 
 
-def table(*names: str) -> list[str]:
-    """Write the head of a table."""
-    return [row(*names), row(*("---" for _ in names))]
-
-
-def row(*cells: object) -> str:
-    """Write a row of a table; what a log said may hold its separator."""
-    return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table."""
+    return markdown_table(head, rows).splitlines()
 
 
 def target_lines(record: dict[str, Any]) -> list[str]:
     """Write the targets."""
     words = {True: "reached", False: "**not reached**", None: "not measured"}
-    rows = [row(t["target"], t["shown"], words[t["reached"]]) for t in record["targets"]]
-    return ["", "## Targets", "", *table("target", "measured", ""), *rows]
+    rows = [(t["target"], t["shown"], words[t["reached"]]) for t in record["targets"]]
+    return ["", "## Targets", "", *table(("target", "measured", ""), rows)]
 
 
 def smoke_lines(record: dict[str, Any]) -> list[str]:
     """Write what ran and what did not."""
-    lines = ["", "## Smoke", "", *table("process", "state", "seconds", "methods", "CUDA graphs")]
+    rows = []
     for name, found in record["smoke"].items():
         state = {True: "ok", None: found["why"], False: f"**{found['why']}**"}[found["ok"]]
         seconds = f"{found['seconds']:.0f}" if "seconds" in found else ""
@@ -140,8 +144,9 @@ def smoke_lines(record: dict[str, Any]) -> list[str]:
             methods = (f"graph and eager {same[found['graph equals eager']]}, eager twice "
                        f"{same[found['eager equals eager']]}")  # fmt: skip
         graphs = found.get("no graph")
-        lines.append(row(name, state, seconds, methods, f"none: {graphs}" if graphs else ""))
-    return lines
+        rows.append((name, state, seconds, methods, f"none: {graphs}" if graphs else ""))
+    head = ("process", "state", "seconds", "methods", "CUDA graphs")
+    return ["", "## Smoke", "", *table(head, rows)]
 
 
 def bench_lines(record: dict[str, Any]) -> list[str]:
@@ -150,27 +155,30 @@ def bench_lines(record: dict[str, Any]) -> list[str]:
     for task, figures in timed(record).items():
         shape = " x ".join(map(str, figures["shape"]))
         lines += ["", f"{task}, {shape}, width {figures['width']}; peak memory "
-                  f"{figures['peak memory, GiB']:.2f} GiB", "",
-                  *table("mode", "ms an update", "with input update", "TFLOP/s",
-                         "of a matrix product", "of the peak", "public loop / this")]  # fmt: skip
+                  f"{figures['peak memory, GiB']:.2f} GiB", ""]  # fmt: skip
+        rows = []
         if figures.get("no public loop") is not None:
-            lines += ["", f"**No public loop: {figures['no public loop']}**"]
+            lines += [f"**No public loop: {figures['no public loop']}**", ""]
         public = median(figures, "public loop")
         for mode, times in figures[OUTER].items():
             update = figures["update"].get(mode)
             roof = figures["roofline"].get(mode)
             share = roof and roof["share of the published peak"]
-            lines.append(row(
+            rows.append((
                 mode, f"{1e3 * update['median']:.3f}" if update else "",
                 f"{1e3 * times['median']:.3f}", f"{roof['TFLOP/s']:.3g}" if roof else "",
                 f"{roof['share of a matrix product']:.0%}" if roof else "",
                 "" if share is None else f"{share:.1%}",
                 "" if public is None else f"{public / times['median']:.2f}",
             ))  # fmt: skip
+        lines += table(TIMES, rows)
     crowd = record["bench"].get("throughput", {})
     if "best" in crowd:
-        lines += ["", *table("MRI runs at a time, bf16", "updates per second, all together")]
-        lines += [row(n, f"{rate:.1f}") for n, rate in crowd["updates per second"].items()]
+        rows = [(n, f"{rate:.1f}") for n, rate in crowd["updates per second"].items()]
+        lines += [
+            "",
+            *table(("MRI runs at a time, bf16", "updates per second, all together"), rows),
+        ]
         lines += ["", f"Best: {crowd['best']} at a time."]
         lines += [f"Not measured: {crowd['why']}."] if crowd["why"] else []
     for name, found in record["bench"].items():
@@ -201,18 +209,20 @@ def campaign_lines(record: dict[str, Any], most: int) -> list[str]:
         f"The paper's setting in {campaign['precision']}, {campaign['at a time']} runs at a time: "
         f"{counts}.", *(f"{len(campaign['notes'])} settings have no file in DATA."
                         for _ in campaign["notes"][:1]), "",
-        *table("run", "state", "PSNR input", "final", "average", "oracle", "SSIM", "seconds"),
     ]  # fmt: skip
     begun = [run for run in campaign["runs"] if run["state"] != "waiting"]
-    room = max(most - len(lines), 0)
+    room = max(most - len(lines) - 2, 0)  # the head of a table has two lines
     shown = begun if len(begun) <= room else begun[: max(room - 2, 0)]
+    rows = []
     for run in shown:
         psnr = [f"{run[f'psnr_{x}']:.2f}" if run.get(f"psnr_{x}") is not None else ""
                 for x in ("input", "final", "ema", "oracle")]  # fmt: skip
         ssim = f"{run['ssim_final']:.3f}" if "ssim_final" in run else ""
         seconds = f"{run['seconds']:.1f}" if "seconds" in run else ""
         state = run["state"] if run["state"] == "done" else f"{run['state']}: {run['why']}"
-        lines.append(row(run["name"], state, *psnr, ssim, seconds))
+        rows.append((run["name"], state, *psnr, ssim, seconds))
+    head = ("run", "state", "PSNR input", "final", "average", "oracle", "SSIM", "seconds")
+    lines += table(head, rows)
     if len(shown) < len(begun):
         lines += ["", f"gpu.json has {len(begun) - len(shown)} more."]
     return lines
