@@ -5,6 +5,7 @@ and so on. The scripts' defaults are the paper's setting: K 2000, N 2, full widt
 """
 
 import json
+import re
 import shlex
 import tarfile
 import zlib
@@ -12,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cells import read_flags
-from gpu_jobs import Ended, Work
-from gpu_smoke import methods_of
-from launch import FOLDER
-
+from scripts.gpu_jobs import Ended, Work
+from scripts.gpu_smoke import methods_of
+from scripts.jobs import read_flags
 from utils.files import reason, write_atomically
 from utils.precision import Precision
 
@@ -80,6 +79,8 @@ FIGURES = (
 PACKED = (
     "metrics.json", "config.json", "log.csv", "reconstruction.png", "curve.png", "comparison.png",
 )  # fmt: skip
+# What a task script prints of its run folder at the end.
+FOLDER = re.compile(r"^  pictures, reconstruction and figures: (.+)$", re.MULTILINE)
 PACKED_BYTES = 15 * 2**20
 
 
