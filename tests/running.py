@@ -2,8 +2,9 @@
 
 import csv
 import hashlib
-import importlib.util
+import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,18 +23,21 @@ def call(monkeypatch, script, *arguments):
 
 
 def as_process(name, *arguments):
-    """Run a script as a process of its own."""
-    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """Run a script, a file or a module such as scripts.report, as a process of its own."""
+    what = [str(ROOT / name)] if name.endswith(".py") else ["-m", name]
+    command = [sys.executable, *what, *map(str, arguments)]
+    cwd = None if name.endswith(".py") else ROOT
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def squeezed(text):
+    """Return text whose runs of spaces are one: what a padded table says."""
+    return re.sub(" +", " ", text)
 
 
 def load(name):
     """Return a script under scripts/ as a module, for calls in this process."""
-    path = ROOT / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"scripts.{name}")
 
 
 def run_folder(out, task, item, method="aseqdip"):

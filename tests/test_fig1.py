@@ -2,27 +2,21 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, small_kspace
+from conftest import small_kspace
+from running import call
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import fig1
-import figure_files
-
-from utils.errors import InputError, exit_status
+from scripts import fig1, figure_files
+from utils.errors import InputError
 
 TINY = ["--device", "cpu", "--accel", 2, "--width", 4, "--steps", 20, "--levels", 0, 0.5]
 
 
 def run(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["fig1.py", *map(str, flags)])
-    options = fig1.read_options()
-    return exit_status(lambda: fig1.main(options))
+    return call(monkeypatch, fig1, *flags)
 
 
 def rows_of(folder):
@@ -107,9 +101,9 @@ def test_a_damaged_scan_does_not_stop_the_others(scans, tmp_path, monkeypatch, c
 
 def test_the_table_takes_the_best_and_keeps_the_last_apart():
     found = [
-        {"input": "truth", "sigma": 0.1, "distance": 0.2, "psnr_oracle": best, "psnr_final": last,
-         "step_oracle": 50}
-        for best, last in ((33.0, 30.0), (35.0, 28.0))
+        {"item": item, "input": "truth", "sigma": 0.1, "distance": 0.2, "psnr_oracle": best,
+         "psnr_final": last, "step_oracle": 50}
+        for item, best, last in (("a", 33.0, 30.0), ("b", 35.0, 28.0))
     ]  # fmt: skip
     (row,) = fig1.table(found)
     assert row["best PSNR (oracle)"] == 34 and row["last PSNR"] == 29 and row["scans"] == 2
@@ -165,5 +159,6 @@ def test_tables_are_markdown_with_the_numbers_of_the_csv(tmp_path):
     figure_files.save_table(tmp_path, "table", rows)
     assert (tmp_path / "table.csv").read_text() == "name,psnr,std\na,30.123456,\nb,2,0.5\n"
     assert (tmp_path / "table.md").read_text() == (
-        "| name | psnr | std |\n| --- | --- | --- |\n| a | 30.12 |  |\n| b | 2 | 0.5 |\n"
+        "| name | psnr  | std |\n| ---- | ----- | --- |\n"
+        "| a    | 30.12 |     |\n| b    | 2     | 0.5 |\n"
     )
