@@ -1,6 +1,7 @@
 """Scripts and studies as a user runs them."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -74,21 +75,32 @@ def test_the_stopping_study_measures_each_rule_once(tmp_path, monkeypatch, capsy
     assert again.splitlines() == first.splitlines()[-6:]
 
 
-def test_tuning_takes_the_first_within_a_tie_of_the_best(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("levels", "chosen"),
+    [
+        ((1, 3, 5), r"level 3, name x, -1\.00 dB"),
+        ((0, 1, 2), r"level 2 \(the border of the grid.*\), name x"),
+        ((1, 3.1, 3, 5), "level 3.1, "),  # -1.01 dB: the first within a tie
+        ((1, 3.17, 3, 5), "level 3, "),  # -1.03 dB
+    ],
+)
+def test_tuning_takes_the_best_mean_and_tells_of_a_border(levels, chosen, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tune_classical, "scores",
+        lambda problems, method, level, name: {"psnr": -1 - (level - 3) ** 2},
+    )  # fmt: skip
+    tune_classical.tune("denoising", [], "wavelet", {"level": levels, "name": ("x",)})
+    assert re.search(f"chosen: {chosen}", capsys.readouterr().out)
+
+
+def test_what_is_tuned_is_the_mean_over_the_pictures_and_their_noises(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "face.png")
-    monkeypatch.setitem(
-        tune_classical.GRIDS, "denoising", {"tv": {"lambda_per_sigma": (0.9, 0.6, 0.0001)}}
-    )
-    psnr = {0.9: 20.0, 0.6: 20.01, 0.0001: 19.0}
-    found = []
-
-    def scores(problems, name, lambda_per_sigma):
-        found.append([(p.A.in_shape, p.known["sigma"]) for p in problems])
-        return {"psnr": psnr[lambda_per_sigma]}
-
-    monkeypatch.setattr(tune_classical, "scores", scores)
-    flags = [tmp_path / "face.png", "--tasks", "denoising", "--crop", 40]
-    assert call(monkeypatch, tune_classical, *flags) == 0
-    told = capsys.readouterr().out
-    assert "chosen: lambda_per_sigma 0.9 (the border of the grid: widen it), 20.00 dB" in told
-    assert found == 3 * [[((3, 40, 40), sigma / 255) for sigma in tune_classical.SIGMAS]]
+    options = tune_classical.Args(pictures=(tmp_path / "face.png",), crop=40)
+    problems = tune_classical.denoising_problems(options)
+    assert [p.known["sigma"] * 255 for p in problems] == pytest.approx(tune_classical.SIGMAS)
+    assert {p.A.in_shape for p in problems} == {(3, 40, 40)}
+    each = [tune_classical.scores([p], "wavelet", levels=1)["psnr"] for p in problems]
+    mean = tune_classical.scores(problems, "wavelet", levels=1)["psnr"]
+    assert mean == pytest.approx(np.mean(each)) and len(set(each)) == 3
+    for p in tune_classical.inpainting_problems(options):
+        assert p.A.in_shape == (3, 40, 40)  # the mask is the centre's
