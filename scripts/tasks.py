@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import aseqdip_ct
 import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
 import aseqdip_superresolution
+from utils.cli import set_up_device
 from utils.errors import require
 from utils.item import Item
 from utils.problem import Problem
@@ -26,9 +25,10 @@ SCRIPTS = {
 
 
 def build(script: Any, args: Any) -> tuple[Item, Problem]:
-    """Read args.data, or the embedded sample without it, and build the task's problem."""
+    """Set up the device, read args.data (None for the sample) and build the task's problem."""
+    device = set_up_device(args)
     item = script.load(args, args.data)
-    return item, script.build_problem(args, item, torch.device(args.device))
+    return item, script.build_problem(args, item, device)
 
 
 def size_field(task: str) -> str:
