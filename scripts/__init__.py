@@ -1,1 +1,1 @@
-"""What a person runs to measure, to check data, and to rebuild a table or a figure."""
+"""What a person runs to set up, measure, or rebuild a table or figure."""
