@@ -1,8 +1,9 @@
 """Time a task: updates and outer steps in each mode, operators, set-up, logging, memory.
 
-    python scripts/bench.py mri                                  the embedded sample
-    python scripts/bench.py ct --size 512 --rounds 5
-    python scripts/bench.py mri --against Aseq_DIP               beside the public code
+    python -m scripts.bench mri                                  the embedded sample
+    python -m scripts.bench ct --size 512 --rounds 5
+    python -m scripts.bench mri --against Aseq_DIP               beside the public code
+    python -m scripts.bench radon --views 18                     the Radon transform alone
 
 An outer step is N updates and the input update, without log; its time is given for each of its
 updates. Modes take turns, round after round, in one process; a time is the median of the rounds,
@@ -13,9 +14,12 @@ its Radon transform.
 The roofline: the floating-point operations of the convolutions of an outer step, counted by
 PyTorch while it runs, over its time; as a share of the rate that a large matrix product reaches in
 the same precision on the same device, and of the published peak where the GPU's is known.
+
+`radon` times the Radon transform with its backward on the CPU, against rotation of the image by
+grid_sample on the same points: with grids that are kept, as public code mostly has them, and with
+grids that are made at each call.
 """
 
-import argparse
 import functools
 import json
 import os
@@ -25,36 +29,53 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+import tyro
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from public_loop import public_loop, public_radon
-from stopping_study import SCRIPTS, problem_of
-
 from models.upsampling import upsample
 from operators.base import Operator
+from operators.radon import Radon, equispaced_angles
+from scripts.public_loop import public_loop, public_radon
+from scripts.tasks import SCRIPTS, build, size_field
 from utils.callback import Callback
 from utils.cli import RunArgs, set_up_device
 from utils.errors import exit_status, require
+from utils.folder import ROOT, RunFolder, git_state
 from utils.graphs import WARM_UP, Graphed
+from utils.loop import Loop
 from utils.optim import Output
 from utils.problem import Problem
 from utils.processor import device_name
-from utils.runs import ROOT, Run, git_state
 from utils.tables import markdown_table
+
+
+@dataclass
+class Args:
+    task: tyro.conf.Positional[Literal[(*SCRIPTS, "radon")]]  # what is timed
+    data: Path | None = None  # as the task's script takes it
+    size: int | None = None  # side of the images; of radon 512
+    width: int = 64  # channels of the U-Net
+    device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
+    threads: int | None = None  # of PyTorch on a CPU; of radon 1
+    rounds: int = 9  # turns of each mode
+    seconds: float = 0.5  # a turn lasts at least so long
+    logged: int | None = None  # outer steps of a logged run, on a CPU 100
+    steps_only: bool = False  # leave out set-up, log and checkpoints
+    no_graphs: bool = False  # launch each kernel on its own
+    against: Path | None = None  # checkout of the authors' Aseq_DIP
+    views: int = 30  # of radon, over half a turn
+    out: Path = Path("results/bench")  # folder of the figures, TASK.json
+
 
 # Dense, without sparsity, from the vendor's data sheets: TFLOP/s.
 PEAKS = {
@@ -89,6 +110,14 @@ class Parts(Callback):
         raise self.Taken
 
 
+def parts_of(script: Any, args: Any, y: Tensor, A: Operator) -> Parts:
+    """Return what a script's aseqdip takes its steps with."""
+    parts = Parts()
+    with suppress(Parts.Taken):
+        script.aseqdip(args, y, A, parts)
+    return parts
+
+
 class Mode:
     """One way to run a task's outer step.
 
@@ -101,9 +130,7 @@ class Mode:
     def __init__(
         self, script: Any, args: Any, y: Tensor, A: Operator, graph: bool, first: bool = False
     ) -> None:
-        parts = Parts()
-        with suppress(Parts.Taken):
-            script.aseqdip(args, y, A, parts)
+        parts = parts_of(script, args, y, A)
         if first:
             parts.net.to(memory_format=torch.contiguous_format)
         self.N, self.graph, self.precision = args.N, graph, args.precision
@@ -235,36 +262,35 @@ def shares(mode: Mode, device: torch.device) -> dict[str, float]:
     return {group: t / whole for group, t in times.items()}
 
 
-def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
-    """Return the share of a run's time that goes into log and checkpoints, the last one included.
+class TimedLoop(Loop):
+    """Time what the loop does beside the steps: log and checkpoints.
 
     The device is waited for before and after each record, so nothing of it is hidden. The first
     steps, with their warm-up and capture, do not count.
     """
-    record, spent, begun = Run.record, 0.0, 0.0
-    device = problem.y.device
 
-    def timed(self: Run, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
-        nonlocal spent, begun
-        wait(device)
+    spent = begun = 0.0
+
+    def record(self, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
+        wait(self.device)
         before = time.perf_counter()
-        record(self, k, x, terms)
-        wait(device)
+        super().record(k, x, terms)
+        wait(self.device)
         if k == WARM_UP + 2:
-            begun = time.perf_counter()
+            self.begun = time.perf_counter()
         elif k > WARM_UP + 2:
-            spent += time.perf_counter() - before
+            self.spent += time.perf_counter() - before
 
-    with tempfile.TemporaryDirectory() as folder:
-        args.out, args.K = Path(folder), K
-        run = Run(args, "bench", "aseqdip", "item", ())
-        run.open(problem.score, problem.y, problem.A)
-        Run.record = timed
-        try:
-            script.aseqdip(args, problem.y, problem.A, run)
-            return spent / (time.perf_counter() - begun)
-        finally:
-            Run.record = record
+
+def logging_share(script: Any, args: Any, problem: Problem, K: int) -> float:
+    """Return the share of a run's time that goes into log and checkpoints, the last one included."""
+    y, A = problem.y, problem.A
+    with tempfile.TemporaryDirectory() as out:
+        args = replace(args, out=Path(out), K=K)
+        folder = RunFolder(args, "bench", "aseqdip", "item", ())
+        loop = TimedLoop(folder, args, problem.score, y, A, inner=args.N)
+        script.aseqdip(args, y, A, loop)
+        return loop.spent / (time.perf_counter() - loop.begun)
 
 
 # Runs the script that it is given and ends after the first update.
@@ -287,7 +313,7 @@ sys.exit(runpy.run_path(sys.argv[0], run_name="__main__"))
 """
 
 
-def setup_times(task: str, options: argparse.Namespace) -> dict[str, float]:
+def setup_times(task: str, options: Args) -> dict[str, float]:
     """Time from the start of Python to the end of the first update, without and with caches."""
     command = [
         sys.executable, "-c", FIRST_UPDATE, str(ROOT / f"aseqdip_{task}.py"), "--device",
@@ -296,7 +322,7 @@ def setup_times(task: str, options: argparse.Namespace) -> dict[str, float]:
     if options.data is not None:
         command += ["--data", str(options.data.resolve())]
     if options.size is not None:
-        command += ["--crop" if task == "mri" else "--resize", str(options.size)]
+        command += [f"--{size_field(task)}", str(options.size)]
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("without caches", "with caches"):
@@ -324,19 +350,18 @@ def matmul_rate(device: torch.device, precision: str) -> float:
     return 2 * n**3 / found["product"]["median"] / 1e12
 
 
-def main(options: argparse.Namespace) -> None:
+def bench(options: Args) -> None:
+    """Time a task, print the tables and write them to OUT/TASK.json."""
     task, script = options.task, SCRIPTS[options.task]
-    size = {} if task == "mri" else {"resize": options.size}
-    if task == "mri":
-        size["crop"] = options.size
     if options.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # so that set_up_device keeps it
         torch.set_num_threads(options.threads)
     device = set_up_device(RunArgs(device=options.device))
     args = script.Args(
-        data=options.data, width=options.width, out=options.out, device=str(device), **size
-    )
-    item, problem = problem_of(script, task, options.data, args)
+        data=options.data, width=options.width, out=options.out, device=str(device),
+        **{size_field(task): options.size},
+    )  # fmt: skip
+    item, problem = build(script, args)
     y, A = problem.y, problem.A
 
     def mode(precision: str, graph: bool, first: bool = False) -> Mode:
@@ -369,7 +394,7 @@ def main(options: argparse.Namespace) -> None:
     timed = dict(device=device, rounds=options.rounds, seconds=options.seconds)
     found: dict[str, Any] = {
         "task": task,
-        "item": item,
+        "item": item.item,
         "shape": list(A.in_shape),
         "measurements": list(A.out_shape),
         "width": options.width,
@@ -420,6 +445,19 @@ def main(options: argparse.Namespace) -> None:
     print(f"written to {path}")
 
 
+def print_times(
+    part: str, times: dict[str, dict[str, float]], public: dict[str, float] | None = None
+) -> None:
+    """Print what race gave as a table, beside the public code's times if there are any."""
+    head = [part, "median, ms", "quartiles", *(["public / ours"] if public else [])]
+    rows = [
+        [name, f"{1e3 * t['median']:.2f}", f"{1e3 * t['low']:.2f} to {1e3 * t['high']:.2f}"]
+        + ([f"{public['median'] / t['median']:.2f}"] if public else [])
+        for name, t in times.items()
+    ]
+    print("\n" + markdown_table(head, rows), end="")
+
+
 def report(found: dict[str, Any]) -> None:
     """Print the table."""
     print(
@@ -430,14 +468,7 @@ def report(found: dict[str, Any]) -> None:
         if part not in found:
             continue
         times = found[part]
-        reference = times.get("public loop", times.get("public"))
-        head = [part, "median, ms", "quartiles", *(["public / ours"] if reference else [])]
-        rows = [
-            [name, f"{1e3 * t['median']:.2f}", f"{1e3 * t['low']:.2f} to {1e3 * t['high']:.2f}"]
-            + ([f"{reference['median'] / t['median']:.2f}"] if reference else [])
-            for name, t in times.items()
-        ]
-        print("\n" + markdown_table(head, rows), end="")
+        print_times(part, times, times.get("public loop", times.get("public")))
     parts = found["shares of an update"]
     rows = [[group, *(f"{part[group]:.1%}" for part in parts.values())] for group in GROUPS]
     print("\n" + markdown_table(["share of an update", *parts], rows), end="")
@@ -457,36 +488,72 @@ def report(found: dict[str, Any]) -> None:
               if name != "imports alone" else f"imports: {seconds:.1f} s")  # fmt: skip
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
-    return number
+def rotation_grid(angle: Tensor, n_det: int) -> Tensor:
+    """Return the (1, n_det, n_det, 2) sampling points, turned about pixel n_det//2."""
+    # grid_sample turns about the middle of the square, half a pixel off where n_det is even.
+    off = (2 * (n_det // 2) - (n_det - 1)) / (n_det - 1)
+    cos, sin = angle.cos().float(), angle.sin().float()
+    theta = torch.stack([cos, sin, off * (1 - cos - sin), -sin, cos, off * (1 - cos + sin)])
+    return F.affine_grid(theta.reshape(1, 2, 3), [1, 1, n_det, n_det], align_corners=True)
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def project_by_rotation(x: Tensor, n_det: int, grids: Iterable[Tensor]) -> Tensor:
+    """Return the (1, 1, n_angles, n_det) sums along the columns of x, rotated on each grid."""
+    before = n_det // 2 - x.shape[-1] // 2
+    after = n_det - x.shape[-1] - before
+    padded = F.pad(x, (before, after, before, after))
+    rotated = (F.grid_sample(padded, grid, align_corners=True) for grid in grids)
+    return torch.stack([image.sum(dim=2) for image in rotated], dim=2)
+
+
+def radon(options: Args) -> None:
+    """Time the Radon transform and its backward against rotation, on the CPU; print the table."""
+    torch.set_num_threads(options.threads or 1)
+    angles, side = equispaced_angles(options.views), options.size or 512
+    begun = time.perf_counter()
+    A = Radon((side, side), angles)
+    seconds = time.perf_counter() - begun
+    n_det = A.out_shape[-1]
+    kept = [rotation_grid(angle, n_det) for angle in angles]
+    ways = {
+        "Radon": A,
+        "rotation, grids kept": lambda x: project_by_rotation(x, n_det, kept),
+        "rotation": lambda x: project_by_rotation(x, n_det, (rotation_grid(a, n_det) for a in angles)),
+    }  # fmt: skip
+    rng = torch.Generator().manual_seed(0)
+    x = torch.rand(1, *A.in_shape, generator=rng).requires_grad_()
+    v = torch.rand(1, *A.out_shape, generator=rng)
+    y, *others = (project(x).detach() for project in ways.values())
+    difference = max((y - other).abs().max() / other.abs().max() for other in others)
+    require(difference < 1e-4, f"the sinograms differ by {difference:.1e} of the largest value")
+    work = {name: lambda way=way: torch.autograd.grad(way(x), x, v) for name, way in ways.items()}
+    times = race(work, x.device, options.rounds, options.seconds)
+    print(f"{side}x{side}, {options.views} views, {n_det} bins, threads: {torch.get_num_threads()}")
+    print_times("forward and backward", times)
+    print(
+        f"\nRadon: built in {seconds:.2f} s, {sum(b.nbytes for b in A.buffers()) / 1e6:.0f} MB; "
+        f"grids kept: {sum(grid.nbytes for grid in kept) / 1e6:.0f} MB\n"
+        f"largest difference of the sinograms: {difference:.1e} of the largest value"
     )
-    parser.add_argument("task", choices=SCRIPTS)
-    parser.add_argument("--data", type=Path, help="as the task's script takes it")
-    parser.add_argument("--size", type=positive, help="side of the images")
-    parser.add_argument("--width", type=positive, default=64, help="channels of the U-Net")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=positive, help="threads of PyTorch on a CPU")
-    parser.add_argument("--rounds", type=positive, default=9, help="turns of each mode")
-    parser.add_argument("--seconds", type=float, default=0.5, help="at least so long a turn")
-    parser.add_argument("--logged", type=positive, help="outer steps of a logged run, on a CPU 100")
-    parser.add_argument(
-        "--steps-only", action="store_true", help="leave out set-up, log and checkpoints"
-    )
-    parser.add_argument("--no-graphs", action="store_true", help="launch each kernel on its own")
-    parser.add_argument("--against", type=Path, help="checkout of the authors' Aseq_DIP")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"))
-    return parser.parse_args()
+
+
+def check(options: Args) -> None:
+    """Raise InputError for a number that cannot be."""
+    for name in ("size", "width", "threads", "rounds", "logged", "views"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, f"--{name} {value}: expected at least 1")
+
+
+def run(options: Args) -> None:
+    """Time what was asked for."""
+    check(options)
+    (radon if options.task == "radon" else bench)(options)
+
+
+def main() -> int:
+    options = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    return exit_status(lambda: run(options))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

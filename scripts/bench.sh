@@ -6,9 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cuda=$(python -c 'import torch; print(int(torch.cuda.is_available()))')
 if [ "$cuda" = 1 ]; then mri=320 other=512; else mri=128 other=128; fi
-python scripts/bench.py mri --size "$mri" "$@"
-python scripts/bench.py ct --size "$other" "$@"
-python scripts/bench.py denoising --size "$other" "$@"
+python -m scripts.bench mri --size "$mri" "$@"
+python -m scripts.bench ct --size "$other" "$@"
+python -m scripts.bench denoising --size "$other" "$@"
 while [ "${1:-}" = --against ]; do shift 2; done  # there is no public loop with this network
-python scripts/bench.py inpainting --size "$other" "$@"
-python scripts/bench.py deblurring --size "$other" "$@"
+python -m scripts.bench inpainting --size "$other" "$@"
+python -m scripts.bench deblurring --size "$other" "$@"

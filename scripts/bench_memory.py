@@ -5,29 +5,36 @@ makes a few outer steps; the memory that training needs does not grow after the 
 most that PyTorch reserved there; on a CPU the most that the process held, Python, ESPIRiT and
 data included, beside what a run on the same scan with the smallest network held.
 
-    python scripts/bench_memory.py
-    python scripts/bench_memory.py --shape 640 640 --coils 16 --flags --fast
+    python -m scripts.bench_memory
+    python -m scripts.bench_memory --shape 640 640 --coils 16 -- --precision bf16
+
+What follows a lone -- goes to the script.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import sigpy.mri
+import tyro
 from skimage.transform import resize
-
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import mri_data
 from utils.errors import exit_status, require
-from utils.runs import ROOT
+from utils.folder import ROOT
+
+
+@dataclass
+class Args:
+    shape: tuple[int, int] = (640, 372)  # of the images
+    coils: int = 20  # of the scan
+    K: int = 6  # outer steps
 
 
 def write_scan(path: Path, coils: int, shape: tuple[int, int]) -> None:
@@ -55,33 +62,27 @@ def run(folder: Path, scan: Path, flags: list[str]) -> tuple[float, float]:
     return peak, seconds
 
 
-def main(options: argparse.Namespace) -> None:
+def measure(args: Args, further: list[str]) -> None:
+    """Run the script with the smallest network and with the full one, and print both."""
     with tempfile.TemporaryDirectory() as name:
         scan = Path(name) / "scan.npy"
-        write_scan(scan, options.coils, tuple(options.shape))
+        write_scan(scan, args.coils, args.shape)
         for label, flags in (("smallest network", ["--width", "1", "--depth", "1"]), ("full", [])):
             folder = Path(name) / label.split()[0]
             folder.mkdir()
-            flags = ["--K", str(options.K), *flags, *options.flags]
-            peak, seconds = run(folder, scan, flags)
+            peak, seconds = run(folder, scan, ["--K", str(args.K), *flags, *further])
             print(
-                f"{options.coils} coils, {options.shape[0]}x{options.shape[1]}, {label}: "
-                f"{peak:.2f} GiB, {options.K} outer steps with ESPIRiT in {seconds:.0f} s"
+                f"{args.coils} coils, {args.shape[0]}x{args.shape[1]}, {label}: "
+                f"{peak:.2f} GiB, {args.K} outer steps with ESPIRiT in {seconds:.0f} s"
             )
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--shape", type=int, nargs=2, default=(640, 372), help="of the images")
-    parser.add_argument("--coils", type=int, default=20)
-    parser.add_argument("--K", type=int, default=6, help="outer steps")
-    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="more, to the script")
-    return parser.parse_args()
+def main() -> int:
+    given = [*sys.argv[1:], "--"]
+    split = given.index("--")
+    args = tyro.cli(Args, args=given[:split], description=__doc__)
+    return exit_status(lambda: measure(args, given[split + 1 : -1]))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

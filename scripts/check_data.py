@@ -1,32 +1,30 @@
 """Open every file of a data folder and print a verdict on each.
 
-    python scripts/check_data.py FOLDER
+    python -m scripts.check_data FOLDER
 
 A file is `ok` if at least one task script reads it, `bad` if it should be readable and is not, and
 `ignored` if no script would take it. The readers are those of the scripts, so that what is ok here
 does not fail there for being unreadable. The exit status is 1 if any file is bad.
 """
 
-import argparse
 import contextlib
 import io
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import png
 import pydicom
 import tifffile
+import tyro
 from PIL import Image
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from utils import ct_data, image_data, mri_data
-from utils.errors import InputError, exit_status, require
+from utils.errors import InputError, Status, require
 from utils.files import load_numpy, reason
 
 TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}
@@ -35,25 +33,23 @@ PICTURES = "denoising, inpainting, deblurring, superresolution"
 Reader = Callable[[Path], str]  # tells shape and dtype; raises InputError
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="folder with data, searched with all below it")
-    folder: Path = parser.parse_args().folder
+@dataclass
+class Args:
+    folder: tyro.conf.Positional[Path]  # folder with data, searched with all below it
+
+
+def check(folder: Path) -> Counter[str]:
+    """Print the verdict on each file, and count them."""
+    require(folder.is_dir(), f"{folder}: expected a folder of data files")
+    files = sorted(p for p in folder.rglob("*") if not p.is_dir())
+    require(len(files) > 0, f"{folder}: there is no file in it")
     counts: Counter[str] = Counter()
-
-    def check() -> None:
-        require(folder.is_dir(), f"{folder}: expected a folder of data files")
-        files = sorted(p for p in folder.rglob("*") if not p.is_dir())
-        require(len(files) > 0, f"{folder}: there is no file in it")
-        for path in files:
-            kind, words = verdict(path, folder)
-            counts[kind] += 1
-            print(f"{kind:<8} {path.relative_to(folder)}: {words}", flush=True)
-        print(", ".join(f"{counts[kind]} {kind}" for kind in ("ok", "bad", "ignored")))
-
-    return exit_status(check) or int(counts["bad"] > 0)
+    for path in files:
+        kind, words = verdict(path, folder)
+        counts[kind] += 1
+        print(f"{kind:<8} {path.relative_to(folder)}: {words}", flush=True)
+    print(", ".join(f"{counts[kind]} {kind}" for kind in ("ok", "bad", "ignored")))
+    return counts
 
 
 def verdict(path: Path, folder: Path) -> tuple[str, str]:
@@ -177,6 +173,13 @@ def stored_type(path: Path) -> str:
             return "uint16" if is_png and reader.bitdepth == 16 else "uint8"
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
     return f"{'int' if dataset.PixelRepresentation else 'uint'}{dataset.BitsAllocated}"
+
+
+def main() -> int:
+    folder = tyro.cli(Args, description=__doc__).folder
+    with Status() as status:
+        return int(check(folder)["bad"] > 0)
+    return status.code
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ for MRI, delta Gaussian of standard deviation sigma. **Every figure here is an o
 is made of the truth, and of every tenth iterate the one nearest to the truth is taken (section
 3.1: "the best possible PSNR"). It is a study of the input, not a method.
 
-    python scripts/fig1.py --quick                         the embedded sample at 128x128
-    python scripts/fig1.py --data fastmri --images 8       as in the paper: 8 scans at 4x
+    python -m scripts.fig1 --quick                         the embedded sample at 128x128
+    python -m scripts.fig1 --data fastmri --images 8       as in the paper: 8 scans at 4x
 
 Problem and network are those of aseqdip_mri.py, the method is baselines/vanilla_dip.py, each run
 has a folder of its own below OUT/fig1 and is resumed there. What the paper leaves open, and what
@@ -17,10 +17,9 @@ draw of delta for all levels, scaled. BatchNorm behind a first convolution witho
 scale out of z = delta, so that curve can vary only where sigma is tiny.
 """
 
-import argparse
-import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +29,55 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from figure_files import circumstances, each, save_figure, save_notes, save_settings, save_table
-from report import write_report
-
-from aseqdip_mri import Args, build_problem, make_net
+import aseqdip_mri
 from baselines.vanilla_dip import vanilla_dip
+from scripts.figure_files import (
+    circumstances,
+    each,
+    parse_args,
+    save_figure,
+    save_notes,
+    save_settings,
+    save_table,
+)
+from scripts.report import write_report
 from utils import mri_data
 from utils.cli import RunArgs, check_method, files_of, set_up_device
 from utils.errors import exit_status, require
 from utils.figures import DPI
-from utils.precision import place
+from utils.folder import RunFolder
+from utils.loop import Loop
 from utils.problem import Problem
 from utils.randomness import stream
-from utils.runs import Run
+from utils.results import print_report
 from utils.tables import mean_over_images
 
-SUFFIXES = (".h5", ".npy", ".npz")
-LEVELS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-# What --quick changes: these are then the defaults.
-QUICK = {"crop": 128, "width": 16, "steps": 500, "lr": 5e-4, "levels": (0.0, 0.1, 1.0)}
 KINDS = {"truth": "x_true + noise", "noise": "noise alone"}
 COLOURS = {"truth": "tab:blue", "noise": "tab:red"}
 # Fields of aseqdip_mri.Args that decide nothing here.
 UNUSED = {"lambda_ae", "stop", "hold_out", "measured", "N"}
+
+
+@dataclass
+class Args:
+    data: Path | None = None  # fully sampled .h5, .npy or .npz, or a folder; without it the sample
+    images: int | None = None  # take only the first of the folder
+    levels: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # sigmas
+    accel: float = aseqdip_mri.Args.accel  # acceleration
+    crop: int | None = None  # crop coil images to this side; 0 for none
+    steps: int = 4000  # weight updates
+    lr: float = aseqdip_mri.Args.lr  # Adam's learning rate
+    width: int = aseqdip_mri.Args.width  # channels of the U-Net
+    seed: int = 0  # of the weights and of delta
+    data_seed: int = 0  # of mask and noise
+    device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
+    deterministic: bool = False  # the same bits each time on CUDA too, slower
+    out: Path = Path("results")  # root of all results
+    quick: bool = False  # other defaults, for two minutes on two CPU cores
+
+
+# What --quick changes: these are then the defaults.
+QUICK = {"crop": 128, "width": 16, "steps": 500, "lr": 5e-4, "levels": (0.0, 0.1, 1.0)}
 
 
 def network_input(x_true: Tensor, kind: str, sigma: float, seed: int) -> Tensor:
@@ -77,48 +98,50 @@ def network_input(x_true: Tensor, kind: str, sigma: float, seed: int) -> Tensor:
     return x_true + delta if kind == "truth" else delta
 
 
-def measure(
-    args: Args, scan: mri_data.Scan, problem: Problem | None, kind: str, sigma: float
-) -> tuple[dict[str, Any], Problem | None]:
-    """Return the figures of one run, made now unless they are there, and the problem if built."""
-    run = Run(
-        args, "fig1", "oracle_input", scan.item, scan.content, ignored=UNUSED,
-        hyperparameters={"input": kind, "sigma": sigma},
-    )  # fmt: skip
-    if not run.finished():
-        problem = problem or build_problem(args, scan, None, torch.device(args.device))
-        y, A = problem.y, problem.A
-        z = network_input(problem.x_true, kind, sigma, args.seed)
-        run.open(problem.score, y, A)
-        net = place(make_net(args, "unet", y, A), y.device, args.precision)
-        print(f"{scan.item}: input {KINDS[kind]}, sigma {sigma:g}")
-        x_hat = vanilla_dip(y, A, net, z0=z, steps=args.K, lr=args.lr, seed=args.seed, callback=run)
-        run.close()
-        distance = (z - problem.x_true).norm() / problem.x_true.norm()
-        run.finish(
-            {
-                "images": ["final"],
-                **{f"{name}_final": value for name, value in problem.score(x_hat).items()},
-                "psnr_input": problem.score(A.pinv(y))["psnr"],
-                "input": kind,
-                "sigma": sigma,
-                "distance": distance.item(),
-            }
-        )
-    return json.loads((run.folder / "metrics.json").read_text()), problem
-
-
-def measure_scan(args: Args, path: Path | None, levels: tuple[float, ...]) -> list[dict[str, Any]]:
-    """Return the figures of all inputs of one scan."""
-    scan = mri_data.load_scan(path, None)
-    problem: Problem | None = None
+def measure_scan(
+    args: aseqdip_mri.Args, path: Path | None, levels: tuple[float, ...]
+) -> list[dict[str, Any]]:
+    """Return the figures of all inputs of one scan; runs that are there are not made again."""
+    scan, problem = aseqdip_mri.load(args, path), None
     found = []
-    for kind in KINDS:
-        for sigma in levels:
-            if kind == "truth" or sigma > 0:  # an input of zeros is nothing
-                figures, problem = measure(args, scan, problem, kind, sigma)
-                found.append(figures)
+    for kind, sigma in ((kind, sigma) for kind in KINDS for sigma in levels):
+        if kind == "noise" and sigma == 0:
+            continue  # an input of zeros is nothing
+        folder = RunFolder(
+            args, "fig1", "oracle_input", scan.item, scan.content, UNUSED,
+            {"input": kind, "sigma": sigma},
+        )  # fmt: skip
+        figures = folder.finished()
+        if figures is None:
+            problem = problem or aseqdip_mri.build_problem(args, scan, torch.device(args.device))
+            print(f"{scan.item}: input {KINDS[kind]}, sigma {sigma:g}")
+            figures = measure(args, problem, folder, kind, sigma)
+        print_report(figures, folder.path)
+        found.append(figures)
     return found
+
+
+def measure(
+    args: aseqdip_mri.Args, problem: Problem, folder: RunFolder, kind: str, sigma: float
+) -> dict[str, Any]:
+    """Run Vanilla DIP on an input of a kind, and return its figures."""
+    y, A = problem.y, problem.A
+    z = network_input(problem.x_true, kind, sigma, args.seed)
+    loop = Loop(folder, args, problem.score, y, A)
+    net = aseqdip_mri.make_net(args, "unet", y, A)
+    x_hat = vanilla_dip(y, A, net, z0=z, steps=args.K, lr=args.lr, seed=args.seed, callback=loop)
+    loop.close()
+    return folder.complete(
+        {
+            "images": ["final"],
+            **{f"{name}_final": value for name, value in problem.score(x_hat).items()},
+            "psnr_input": problem.score(A.pinv(y))["psnr"],
+            "input": kind,
+            "sigma": sigma,
+            "distance": ((z - problem.x_true).norm() / problem.x_true.norm()).item(),
+            **loop.figures(),
+        }
+    )
 
 
 def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -203,9 +226,12 @@ def draw_figure(rows: list[dict[str, Any]], level: float, title: str) -> Figure:
     return figure
 
 
-def main(options: argparse.Namespace) -> None:
-    require(options.images is None or options.images >= 1,
-            f"--images {options.images}: expected at least 1")  # fmt: skip
+def draw(options: Args) -> None:
+    """Make the runs that are not there yet, and the figure of all of them."""
+    require(
+        options.images is None or options.images >= 1,
+        f"--images {options.images}: expected at least 1",
+    )
     require(
         options.images is None or options.data is not None,
         "--images: of use with --data FOLDER only",
@@ -216,15 +242,16 @@ def main(options: argparse.Namespace) -> None:
         f"--levels {' '.join(map(str, options.levels))}: expected numbers of at least 0",
     )
     device = set_up_device(RunArgs(device=options.device, deterministic=options.deterministic))
-    args = Args(
+    args = aseqdip_mri.Args(
         accel=options.accel, crop=options.crop, K=options.steps, N=1, lr=options.lr,
         width=options.width, seed=options.seed, data_seed=options.data_seed, device=str(device),
-        deterministic=options.deterministic, out=options.out, quick=options.quick,
+        deterministic=options.deterministic, out=options.out,
+        preset="quick" if options.quick else "paper",
     )  # fmt: skip
     check_method(args)
     files: list[Path | None] = [None]
     if options.data is not None:
-        files = list(files_of(options.data, SUFFIXES, lambda path: False)[: options.images])
+        files = [*files_of(options.data, mri_data.SUFFIXES, lambda path: False)[: options.images]]
     found, failed = each(files, lambda file: measure_scan(args, file, levels))
     folder = options.out / "figures" / "fig1"
     save_settings(folder, options)
@@ -239,30 +266,10 @@ def main(options: argparse.Namespace) -> None:
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, help="fully sampled .h5, .npy or .npz, or a folder")
-    parser.add_argument("--images", type=int, help="take only the first of the folder")
-    parser.add_argument("--levels", type=float, nargs="+", default=LEVELS, help="sigmas")
-    parser.add_argument("--accel", type=float, default=Args.accel, help="acceleration")
-    parser.add_argument("--crop", type=int, help="crop coil images to this side; 0 for none")
-    parser.add_argument("--steps", type=int, default=4000, help="weight updates")
-    parser.add_argument("--lr", type=float, default=Args.lr, help="Adam's learning rate")
-    parser.add_argument("--width", type=int, default=Args.width, help="channels of the U-Net")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of delta")
-    parser.add_argument("--data-seed", type=int, default=0, help="of mask and noise")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX")
-    parser.add_argument("--deterministic", action="store_true", help="the same bits on CUDA")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="root of all results")
-    parser.add_argument("--quick", action="store_true", help="two minutes on two CPU cores")
-    if "--quick" in sys.argv[1:]:
-        parser.set_defaults(**QUICK)
-    return parser.parse_args()
+def main() -> int:
+    options = parse_args(Args, QUICK, description=__doc__)
+    return exit_status(lambda: draw(options))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

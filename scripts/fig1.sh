@@ -4,4 +4,4 @@
 #   bash scripts/fig1.sh [--data FOLDER] [--images 8] [--out results] [--quick]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python scripts/fig1.py --accel 4 "$@"
+python -m scripts.fig1 --accel 4 "$@"

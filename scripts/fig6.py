@@ -14,8 +14,8 @@ Theta = J J^T at initialisation, J the Jacobian of f_theta(z) in theta:
 (12) is what the network would do if it stayed linear in its weights. (13) is its mean over the
 initial weights, where g is 0 in the mean; of one network it holds as far as g is small.
 
-    python scripts/fig6.py --quick                 one seed, 3000 iterations
-    python scripts/fig6.py --sensitivity           and what follows from each choice below
+    python -m scripts.fig6 --quick                 one seed, 3000 iterations
+    python -m scripts.fig6 --sensitivity           and what follows from each choice below
 
 The paper gives the length (100), the noise, the layers (filters of 3, 64 channels), the learning
 rate 5e-4, and one draw. What it leaves open, and what is taken here:
@@ -36,7 +36,6 @@ All is float64; the kernel is exact. The errors are against the truth, which the
 see; the lowest error of a descent is an oracle's.
 """
 
-import argparse
 import math
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -50,13 +49,15 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from figure_files import kept, save_figure, save_notes, save_settings, save_table
-from report import write_report
-
+from scripts.figure_files import (
+    kept,
+    parse_args,
+    save_figure,
+    save_notes,
+    save_settings,
+    save_table,
+)
+from scripts.report import write_report
 from utils.errors import exit_status, require
 from utils.figures import DPI
 from utils.randomness import stream
@@ -103,6 +104,22 @@ SENSITIVITY = {
     "amplitude 3": {"amplitude": 3.0},
     "circular padding": {"padding": "circular"},
 }
+
+
+@dataclass
+class Args:
+    seeds: int = 5  # draws
+    iterations: int = Setting.iterations  # at most
+    init: Literal["he", "pytorch"] = Setting.init  # of the weights
+    loss: Literal["mean", "half sum"] = Setting.loss  # what the learning rate belongs to
+    lr: float = Setting.lr  # learning rate
+    width: int = Setting.width  # hidden channels
+    sensitivity: bool = False  # run the other settings too, two seeds and at most 20000 iterations
+    out: Path = Path("results")  # root of all results
+    quick: bool = False  # one seed, 3000 iterations
+
+
+QUICK = {"seeds": 1, "iterations": 3000}
 
 
 class ResidualCNN(nn.Module):
@@ -445,7 +462,8 @@ def run(setting: Setting, seeds: int, folder: Path) -> dict[str, list[dict[str, 
     }  # fmt: skip
 
 
-def main(options: argparse.Namespace) -> None:
+def draw_all(options: Args) -> None:
+    """Run the descents that were not run yet, and make figure and tables."""
     require(options.seeds >= 1, f"--seeds {options.seeds}: expected at least 1")
     require(options.iterations >= 10, f"--iterations {options.iterations}: expected at least 10")
     require(options.width >= 1, f"--width {options.width}: expected at least 1")
@@ -455,7 +473,7 @@ def main(options: argparse.Namespace) -> None:
     )
     require(
         not options.sensitivity or setting == Setting(iterations=options.iterations),
-        "--sensitivity: it varies the defaults; leave --init, --loss, --lr and --width away",
+        "--sensitivity: it varies the defaults; omit --init, --loss, --lr and --width",
     )
     folder = options.out / "figures" / "fig6"
     found = run(setting, options.seeds, folder)
@@ -486,29 +504,10 @@ def main(options: argparse.Namespace) -> None:
     write_report(options.out)
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    quick = "--quick" in sys.argv[1:]
-    parser.add_argument("--quick", action="store_true", help="one seed, 3000 iterations")
-    parser.add_argument("--seeds", type=int, default=1 if quick else 5, help="draws")
-    parser.add_argument(
-        "--iterations", type=int, default=3000 if quick else Setting.iterations, help="most"
-    )
-    parser.add_argument("--init", choices=("he", "pytorch"), default=Setting.init)
-    parser.add_argument("--loss", choices=("mean", "half sum"), default=Setting.loss)
-    parser.add_argument("--lr", type=float, default=Setting.lr, help="learning rate")
-    parser.add_argument("--width", type=int, default=Setting.width, help="hidden channels")
-    parser.add_argument(
-        "--sensitivity", action="store_true",
-        help=f"run the other settings too, two seeds and at most {SHORT} iterations",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("results"), help="root of all results")
-    return parser.parse_args()
+def main() -> int:
+    options = parse_args(Args, QUICK, description=__doc__)
+    return exit_status(lambda: draw_all(options))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

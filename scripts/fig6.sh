@@ -4,4 +4,4 @@
 #   bash scripts/fig6.sh [--quick] [--seeds 5] [--out results]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python scripts/fig6.py --sensitivity "$@"
+python -m scripts.fig6 --sensitivity "$@"

@@ -5,9 +5,9 @@
 
 psi is fixed in (18), which starts at z = pinv(y) and sees y and A alone.
 
-    python scripts/fig7.py --quick                                    MRI, the embedded sample
-    python scripts/fig7.py --train fastmri_train --test fastmri_val --images 8    as in the paper
-    python scripts/fig7.py --task ct --train slices --test slice.dcm
+    python -m scripts.fig7 --quick                                    MRI, the embedded sample
+    python -m scripts.fig7 --train fastmri_train --test fastmri_val --images 8    as in the paper
+    python -m scripts.fig7 --task ct --train slices --test slice.dcm
 
 g is the task's U-Net, problems and operators are the task script's. Trained on what --train names:
 fully sampled scans (of an .h5 volume its middle slice), or CT slices; the paper has 3000 scans.
@@ -28,35 +28,36 @@ for every c > 0, and an autoencoder is out of its reach. The PSNR is that of the
 best of every tenth step stands beside it as `oracle`.
 """
 
-import argparse
-import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F
+import tyro
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from figure_files import circumstances, each, save_figure, save_notes, save_settings, save_table
-from report import write_report
-
 import aseqdip_ct
 import aseqdip_mri
-from baselines.cg_sense import cg_sense
-from baselines.sart import sart
+from baselines import find
 from operators.base import Operator
+from scripts.figure_files import (
+    circumstances,
+    each,
+    parse_args,
+    save_figure,
+    save_notes,
+    save_settings,
+    save_table,
+)
+from scripts.report import write_report
 from utils import ct_data, mri_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_method, files_of, set_up_device
@@ -70,19 +71,14 @@ from utils.files import (
     reason,
     write_atomically,
 )  # fmt: skip
+from utils.folder import RunFolder
+from utils.loop import Loop
 from utils.optim import Update, adam, sqnorm
-from utils.precision import place
 from utils.problem import Problem
 from utils.randomness import stream
-from utils.runs import Run
+from utils.results import print_report
 from utils.tables import Summary, mean_over_images
 
-LAMBDAS = (0.0, 0.01, 0.1, 1.0, 10.0)
-# What --quick changes: these are then the defaults.
-QUICK = {
-    "width": 16, "patch": 64, "batch": 4, "train_steps": 500, "steps": 150,
-    "lambdas": (0.0, 0.1, 1.0), "side": 128,
-}  # fmt: skip
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
 RECONSTRUCTIONS = {
     "trained": "g(z)", "identity": "least squares", "cg_sense": "CG-SENSE", "sart": "SART",
@@ -96,6 +92,37 @@ UNUSED = {"lambda_ae", "stop", "hold_out", "measured", "N", "ema_decay"}
 UNUSED_BY_TRAINING = UNUSED | {
     "accel", "mask", "center_fraction", "crop", "data_seed", "views", "photons", "pixel_mm",
     "window", "z0", "fbp_filter", "sample", "resize", "angles", "size",
+}  # fmt: skip
+
+
+@dataclass
+class Args:
+    task: Literal["mri", "ct"] = "mri"  # what is reconstructed
+    train: Path | None = None  # clean scans or slices: a file or a folder
+    test: Annotated[Path | None, tyro.conf.arg(aliases=["--data"])] = None  # a file or a folder
+    images: int | None = None  # take only the first of the --test folder
+    accel: float = aseqdip_mri.Args.accel  # MRI only
+    views: int = aseqdip_ct.Args.views  # CT only
+    side: int | None = None  # MRI: crop scans; CT: resample test slices
+    lambdas: tuple[float, ...] = (0.0, 0.01, 0.1, 1.0, 10.0)  # lambda_a
+    train_steps: int = 20_000  # of (17)
+    train_lr: float = 1e-3  # Adam's in (17)
+    patch: int = 128  # side of the patches of (17)
+    batch: int = 8  # patches a step of (17)
+    steps: int = 1000  # of (18)
+    lr: float = 0.01  # Adam's in (18)
+    width: int = aseqdip_mri.Args.width  # channels of the U-Net
+    seed: int = 0  # of the weights and the patches
+    device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
+    deterministic: bool = False  # the same bits each time on CUDA too, slower
+    out: Path = Path("results")  # root of all results
+    quick: bool = False  # other defaults, for two minutes on two CPU cores
+
+
+# What --quick changes: these are then the defaults.
+QUICK = {
+    "width": 16, "patch": 64, "batch": 4, "train_steps": 500, "steps": 150,
+    "lambdas": (0.0, 0.1, 1.0), "side": 128,
 }  # fmt: skip
 
 
@@ -121,18 +148,16 @@ def photographs() -> list[Tensor]:
 
 def clean_scan(path: Path | None, args: aseqdip_mri.Args) -> Tensor:
     """Return the coil-combined image of a fully sampled scan, (1, 1, H, W), of maximum 1."""
-    scan = mri_data.load_scan(path, None)
-    whole = aseqdip_mri.Args(
-        accel=1, crop=args.crop, width=args.width, depth=args.depth, out=args.out
-    )
-    x = aseqdip_mri.build_problem(whole, scan, None, torch.device("cpu")).x_true
+    args = replace(args, accel=1, center_fraction=None)
+    scan = aseqdip_mri.load(args, path)
+    x = aseqdip_mri.build_problem(args, scan, torch.device("cpu")).x_true
     return x / x.abs().max()
 
 
 def clean_slice(path: Path | None, args: aseqdip_ct.Args) -> Tensor:
     """Return a CT slice, pydicom's head without a file, (1, 1, H, W) in [0, 1]."""
-    scan = ct_data.load_slice(path, "skull", None)
-    units = ct_data.make_units(scan, args.hu_range)
+    scan = aseqdip_ct.load(replace(args, sample="skull", resize=None), path)
+    units = ct_data.make_units(scan, args.hu_range, None)
     values = torch.from_numpy(scan.values)[None, None]
     return ((values - units.low) / (units.high - units.low)).clamp(0, 1).float()
 
@@ -168,7 +193,6 @@ class Task:
         suffixes, also: its files.
         clean: makes a clean image of a training file.
         default: makes the training images without --train.
-        problem: loads a test file; returns its name, its content and what builds its problem.
         classical: a method of baselines/ to compare with.
     """
 
@@ -177,44 +201,30 @@ class Task:
     also: Callable[[Path], bool]
     clean: Callable[[Path | None, Any], Tensor]
     default: Callable[[Any], list[Tensor]]
-    problem: Callable[[Path | None, Any], tuple[str, tuple, Callable[[], Problem]]]
-    classical: Callable[..., Tensor]
-
-
-def mri_problem(path: Path | None, args: Any) -> tuple[str, tuple, Callable[[], Problem]]:
-    """Load a scan."""
-    scan = mri_data.load_scan(path, None)
-    device = torch.device(args.device)
-    return scan.item, scan.content, lambda: aseqdip_mri.build_problem(args, scan, None, device)
-
-
-def ct_problem(path: Path | None, args: Any) -> tuple[str, tuple, Callable[[], Problem]]:
-    """Load a slice."""
-    scan = ct_data.load_slice(path, args.sample, args.resize)
-    device = torch.device(args.device)
-    return scan.item, scan.content, lambda: aseqdip_ct.build_problem(args, scan, device)
+    classical: str
 
 
 TASKS = {
     "mri": Task(
-        aseqdip_mri, (".h5", ".npy", ".npz"), lambda path: False, clean_scan,
-        lambda args: photographs(), mri_problem, cg_sense,
+        aseqdip_mri, mri_data.SUFFIXES, lambda path: False, clean_scan, lambda args: photographs(),
+        "cg_sense",
     ),
     "ct": Task(
         aseqdip_ct, ct_data.SUFFIXES, ct_data.is_dicom, clean_slice,
-        lambda args: [clean_slice(None, args)], ct_problem, sart,
+        lambda args: [clean_slice(None, args)], "sart",
     ),
 }  # fmt: skip
 
 
-def task_args(options: argparse.Namespace, device: torch.device, steps: int, lr: float) -> Any:
+def task_args(options: Args, device: torch.device, steps: int, lr: float) -> Any:
     """Return the task script's Args for a run of so many steps."""
-    size = {"crop": options.side} if options.task == "mri" else {"resize": options.side}
-    sample = {} if options.task == "mri" else {"sample": "small"}
-    sampling = {"accel": options.accel} if options.task == "mri" else {"views": options.views}
+    if options.task == "mri":
+        own = {"crop": options.side, "accel": options.accel}
+    else:
+        own = {"resize": options.side, "views": options.views, "sample": "small"}
     return TASKS[options.task].script.Args(
         K=steps, N=1, lr=lr, width=options.width, seed=options.seed, device=str(device),
-        out=options.out, quick=options.quick, **size, **sample, **sampling,
+        out=options.out, preset="quick" if options.quick else "paper", **own,
     )  # fmt: skip
 
 
@@ -335,7 +345,7 @@ class Learned:
     failed: list[str]
 
 
-def trained_weights(options: argparse.Namespace, device: torch.device) -> Learned:
+def trained_weights(options: Args, device: torch.device) -> Learned:
     """Train g, unless it is there.
 
     Raises:
@@ -362,34 +372,33 @@ def trained_weights(options: argparse.Namespace, device: torch.device) -> Learne
         options.patch <= shortest,
         f"--patch {options.patch}: the smallest training image has a side of {shortest} pixels",
     )
-    run = Run(
+    folder = RunFolder(
         args, "fig7", f"training_{options.task}", name, tuple(x.numpy() for x in images),
-        ignored=UNUSED_BY_TRAINING,
-        hyperparameters={"patch": options.patch, "batch": options.batch},
+        UNUSED_BY_TRAINING, {"patch": options.patch, "batch": options.batch},
     )  # fmt: skip
-    path = run.folder / "weights.pt"
-    if not run.finished():
-        net = trainable(task, args, images[0], device)
-        run.open(lambda x: {}, torch.zeros((), device=device), nn.Identity())
+    path = folder.path / "weights.pt"
+    if folder.finished() is None:
+        net = trainable(task, args, images[0].to(device))
+        loop = Loop(folder, args, lambda x: {}, torch.zeros((), device=device), nn.Identity())
         print(f"training g on {len(images)} image(s)")
-        train(net, images, options.patch, options.batch, args, run)
-        run.close()
+        train(net, images, options.patch, options.batch, args, loop)
+        loop.close()
         changes = [relative_change(net, x.to(device)) for x in images]
         weights = {name: weight.cpu() for name, weight in net.state_dict().items()}
         write_atomically(path, lambda file: torch.save(weights, file))
-        run.finish({"n_images": len(images), "change_of_clean": float(np.mean(changes))})
+        facts = {"n_images": len(images), "change_of_clean": float(np.mean(changes))}
+        folder.complete(facts | loop.figures())
     try:
         weights = load_torch(path)
     except DAMAGED as error:
-        raise InputError(f"{path}: damaged ({reason(error)}); remove {run.folder}") from error
+        raise InputError(f"{path}: damaged ({reason(error)}); remove {folder.path}") from error
     digest = content_hash(*(weight.numpy() for weight in weights.values()))[:16]
     return Learned(weights, digest, used, failed)
 
 
-def trainable(task: Task, args: Any, image: Tensor, device: torch.device) -> nn.Module:
-    """Build the task's U-Net, untrained, for (17)."""
-    net = keep_statistics(task.script.make_net(args, "unet", image, None))
-    return place(net, device, "fp32")
+def trainable(task: Task, args: Any, image: Tensor) -> nn.Module:
+    """Build the task's U-Net for an image, untrained, for (17)."""
+    return keep_statistics(task.script.make_net(args, "unet", image, None))
 
 
 def relative_change(net: nn.Module, v: Tensor) -> float:
@@ -399,7 +408,7 @@ def relative_change(net: nn.Module, v: Tensor) -> float:
 
 
 def measure_file(
-    path: Path | None, learned: Learned, options: argparse.Namespace, device: torch.device
+    path: Path | None, learned: Learned, options: Args, device: torch.device
 ) -> list[dict[str, Any]]:
     """Return the figures of one test file: of each network and each lambda_a.
 
@@ -417,49 +426,63 @@ def measure_file(
     )
     task = TASKS[options.task]
     args = task_args(options, device, options.steps, options.lr)
-    item, content, build = task.problem(path, args)
-    problem: Problem | None = None
+    item, problem = task.script.load(args, path), None
     found = []
-    classical = task.classical.__name__
-    for kind in ("trained", "identity", classical):
-        # Without g the autoencoding term is 0 whatever lambda_a is.
-        for lambda_a in options.lambdas if kind == "trained" else (0.0,):
-            run = Run(
-                args, "fig7", f"{options.task}_{kind}", item, content, ignored=UNUSED,
-                hyperparameters={"lambda_a": lambda_a}
-                | ({"weights": learned.digest} if kind == "trained" else {}),
-            )  # fmt: skip
-            if not run.finished():
-                problem = problem or build()
-                y, A = problem.y, problem.A
-                run.open(problem.score, y, A)
-                net: nn.Module = nn.Identity()
-                if kind == "trained":
-                    net = trainable(task, args, A.pinv(y), device).eval()
-                    net.load_state_dict(learned.weights)
-                print(f"{item}: {RECONSTRUCTIONS[kind]}, lambda_a {lambda_a:g}")
-                if kind == classical:
-                    x_hat = task.classical(y, A)
-                else:
-                    x_hat = autoencoder_reconstruction(
-                        y, A, net, steps=args.K, lr=args.lr, lambda_a=lambda_a, callback=run
-                    )
-                run.close()
-                direct, rng = A.pinv(y), stream(args.seed, "probe")
-                noise = torch.randn(direct.shape, generator=rng, dtype=direct.dtype).to(device)
-                probes = {"truth": problem.x_true, "input": direct, "noise": noise}
-                run.finish(
-                    {
-                        "images": ["final"],
-                        **{f"{k}_final": v for k, v in problem.score(x_hat).items()},
-                        "psnr_input": problem.score(direct)["psnr"],
-                        "kind": kind,
-                        "lambda_a": lambda_a,
-                        **{f"change_of_{k}": relative_change(net, v) for k, v in probes.items()},
-                    }
-                )
-            found.append(json.loads((run.folder / "metrics.json").read_text()))
+    # Without g the autoencoding term is 0 whatever lambda_a is.
+    kinds = [*(("trained", lambda_a) for lambda_a in options.lambdas), ("identity", 0.0)]
+    for kind, lambda_a in [*kinds, (task.classical, 0.0)]:
+        weights = {"weights": learned.digest} if kind == "trained" else {}
+        folder = RunFolder(
+            args, "fig7", f"{options.task}_{kind}", item.item, item.content, UNUSED | item.named,
+            {"lambda_a": lambda_a} | weights,
+        )  # fmt: skip
+        figures = folder.finished()
+        if figures is None:
+            problem = problem or task.script.build_problem(args, item, device)
+            print(f"{item.item}: {RECONSTRUCTIONS[kind]}, lambda_a {lambda_a:g}")
+            figures = measure(task, args, problem, folder, learned, kind, lambda_a)
+        print_report(figures, folder.path)
+        found.append(figures)
     return found
+
+
+def measure(
+    task: Task,
+    args: Any,
+    problem: Problem,
+    folder: RunFolder,
+    learned: Learned,
+    kind: str,
+    lambda_a: float,
+) -> dict[str, Any]:
+    """Reconstruct by one of RECONSTRUCTIONS, and return the figures of its image and its g."""
+    y, A = problem.y, problem.A
+    direct = A.pinv(y)
+    net: nn.Module = nn.Identity()
+    if kind == "trained":
+        net = trainable(task, args, direct).eval()
+        net.load_state_dict(learned.weights)
+    loop = Loop(folder, args, problem.score, y, A)
+    if kind == task.classical:
+        x_hat = find(kind)(y, A, None, loop)
+    else:
+        x_hat = autoencoder_reconstruction(
+            y, A, net, steps=args.K, lr=args.lr, lambda_a=lambda_a, callback=loop
+        )
+    loop.close()
+    noise = torch.randn(direct.shape, generator=stream(args.seed, "probe"), dtype=direct.dtype)
+    probes = {"truth": problem.x_true, "input": direct, "noise": noise.to(y.device)}
+    return folder.complete(
+        {
+            "images": ["final"],
+            **{f"{name}_final": value for name, value in problem.score(x_hat).items()},
+            "psnr_input": problem.score(direct)["psnr"],
+            "kind": kind,
+            "lambda_a": lambda_a,
+            **{f"change_of_{name}": relative_change(net, v) for name, v in probes.items()},
+            **loop.figures(),
+        }
+    )
 
 
 def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -554,9 +577,12 @@ def draw_figure(rows: list[dict[str, Any]], title: str) -> Figure:
     return figure
 
 
-def main(options: argparse.Namespace) -> None:
-    require(options.images is None or options.images >= 1,
-            f"--images {options.images}: expected at least 1")  # fmt: skip
+def draw(options: Args) -> None:
+    """Train g and reconstruct, unless it is done already, and make figure and tables."""
+    require(
+        options.images is None or options.images >= 1,
+        f"--images {options.images}: expected at least 1",
+    )
     require(
         all(0 <= value < math.inf for value in options.lambdas),
         f"--lambdas {' '.join(map(str, options.lambdas))}: expected numbers of at least 0",
@@ -597,36 +623,10 @@ def main(options: argparse.Namespace) -> None:
     require(not failed, f"{', '.join(failed)}: failed, as said above; the others are complete")
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--task", choices=tuple(TASKS), default="mri")
-    parser.add_argument("--train", type=Path, help="clean scans or slices: a file or a folder")
-    parser.add_argument("--test", "--data", type=Path, help="a file or a folder")
-    parser.add_argument("--images", type=int, help="take only the first of the --test folder")
-    parser.add_argument("--accel", type=float, default=aseqdip_mri.Args.accel, help="MRI only")
-    parser.add_argument("--views", type=int, default=aseqdip_ct.Args.views, help="CT only")
-    parser.add_argument("--side", type=int, help="MRI: crop scans; CT: resample test slices")
-    parser.add_argument("--lambdas", type=float, nargs="+", default=LAMBDAS, help="lambda_a")
-    parser.add_argument("--train-steps", type=int, default=20_000, help="of (17)")
-    parser.add_argument("--train-lr", type=float, default=1e-3, help="Adam's in (17)")
-    parser.add_argument("--patch", type=int, default=128, help="side of the patches of (17)")
-    parser.add_argument("--batch", type=int, default=8, help="patches a step of (17)")
-    parser.add_argument("--steps", type=int, default=1000, help="of (18)")
-    parser.add_argument("--lr", type=float, default=0.01, help="Adam's in (18)")
-    parser.add_argument("--width", type=int, default=aseqdip_mri.Args.width, help="of the U-Net")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the patches")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX")
-    parser.add_argument("--deterministic", action="store_true", help="the same bits on CUDA")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="root of all results")
-    parser.add_argument("--quick", action="store_true", help="two minutes on two CPU cores")
-    if "--quick" in sys.argv[1:]:
-        parser.set_defaults(**QUICK)
-    return parser.parse_args()
+def main() -> int:
+    options = parse_args(Args, QUICK, description=__doc__)
+    return exit_status(lambda: draw(options))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

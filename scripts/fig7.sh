@@ -4,4 +4,4 @@
 #   bash scripts/fig7.sh [--train FOLDER] [--data FOLDER] [--images 8] [--out results] [--quick]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python scripts/fig7.py --task mri --accel 4 "$@"
+python -m scripts.fig7 --task mri --accel 4 "$@"

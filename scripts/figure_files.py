@@ -5,21 +5,36 @@ settings.json, and what each of its parts gave, below parts/.
 """
 
 import csv
+import functools
 import io
 import json
 import shlex
 import sys
-from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import tyro
 from matplotlib.figure import Figure
 
 from utils.errors import InputError, RunFailed
 from utils.files import content_hash, reason, write_atomically
-from utils.runs import git_state, versions
+from utils.folder import git_state, versions
 from utils.tables import markdown_table
+
+ArgsT = TypeVar("ArgsT")
+
+
+def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) -> ArgsT:
+    """Read the command line into a script's Args; with --quick other defaults hold."""
+    read = functools.partial(
+        tyro.cli, args_type, description=description, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    args = read()
+    if args.quick:
+        args = read(default=args_type(**quick))
+    return args
 
 
 def kept(
@@ -134,9 +149,9 @@ def save_figure(folder: Path, name: str, figure: Figure) -> None:
     print(f"figure, table and parts: {folder}")
 
 
-def save_settings(folder: Path, options: Namespace) -> None:
+def save_settings(folder: Path, args: Any) -> None:
     """Write the flags, versions and commit behind a figure to settings.json."""
-    flags = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    flags = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(args).items()}
     record = {
         "command": shlex.join(["python", *sys.argv]),
         "flags": flags,

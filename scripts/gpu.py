@@ -19,14 +19,11 @@ and what is small of the runs, and brings it back on a machine where OUT/results
 holds folders mri, ct and cbsd68; settings whose file is not there are left out.
 """
 
-import time
-
-BEGUN = time.monotonic()  # before the other imports, which count in --minutes
-
 import json
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,23 +31,19 @@ from typing import Any, Literal
 import torch
 import tyro
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from gpu_bench import bench
-from gpu_campaign import campaign, pack, unpack
-from gpu_jobs import DRY, GPU, Processes, Work
-from gpu_report import failures
-from gpu_smoke import smoke
-
 from scripts.executors import Stop
+from scripts.gpu_bench import bench
+from scripts.gpu_campaign import campaign, pack, unpack
+from scripts.gpu_jobs import DRY, GPU, Processes, Work
+from scripts.gpu_report import failures
+from scripts.gpu_smoke import smoke
 from scripts.jobs import alone
 from utils.errors import InputError, Interrupted, RunFailed, exit_status, require
 from utils.files import reason
+from utils.folder import git_state
 from utils.precision import Precision
-from utils.runs import git_state
 
+BEGUN = time.monotonic() - time.process_time()  # imports count in --minutes
 PARTS = ("smoke", "bench", "campaign")
 SHARES = {"smoke": 0.25, "bench": 0.30, "campaign": 1.0}  # of --minutes, at most
 RESERVE = 0.04  # share of --minutes that is left for the end: stopping and packing
@@ -62,13 +55,9 @@ class Args:
     data: tyro.conf.Positional[Path]  # folder that holds mri, ct and cbsd68
     out: tyro.conf.Positional[Path]  # folder for everything that is made
     minutes: float = 9.0  # for the whole command
-    parts: tuple[Literal["smoke", "bench", "campaign"], ...] = (
-        PARTS  # which; of others, what an earlier call measured is kept
-    )
+    parts: tuple[Literal[PARTS], ...] = PARTS  # of others, what an earlier call measured is kept
     precision: Precision = "bf16"  # of the campaign's networks
-    at_a_time: int | None = (
-        None  # runs of the campaign at the same time; without it what bench found best
-    )
+    at_a_time: int | None = None  # runs of the campaign; without it what bench found best
     against: Path | None = None  # checkout of the authors' Aseq_DIP, for bench
     dry_run: bool = False  # tiny sizes on the CPU, to try the command itself
 
@@ -163,7 +152,7 @@ def run_part(work: Work, args: Args, part: str) -> None:
         work.save()
 
 
-def main(args: Args) -> None:
+def measure(args: Args) -> None:
     """Go through the parts and pack the runs.
 
     Raises:
@@ -199,6 +188,10 @@ def main(args: Args) -> None:
         )
 
 
+def main() -> int:
+    args = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    return exit_status(lambda: measure(args))
+
+
 if __name__ == "__main__":
-    chosen = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

@@ -1,14 +1,13 @@
 """The part of scripts/gpu.py that times the tasks, and runs at the same time."""
 
+import functools
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_jobs import Ended, Work
-
+from scripts.gpu_jobs import Ended, Work
 from utils.errors import RunFailed
 
 AT_A_TIME = (1, 2, 4)  # runs, whose updates are counted
@@ -20,16 +19,16 @@ def bench(work: Work, deadline: float, against: Path | None) -> None:
     """Time the tasks one by one, alone on the device, and MRI runs at the same time."""
     work.record["bench"] = {}
 
-    def task_step(task: str) -> Callable[[float], dict[str, Any]]:
-        return lambda until: bench_task(work, task, against, until)
-
-    steps = [(task, task_step(task)) for task in work.scale.bench_sides]
-    steps.insert(1, ("throughput", lambda until: throughput(work, until)))  # the campaign needs it
+    steps = [
+        (task, functools.partial(bench_task, work, task, against))
+        for task in work.scale.bench_sides
+    ]
+    steps.insert(1, ("throughput", functools.partial(throughput, work)))  # the campaign needs it
     for number, (name, action) in enumerate(steps):
         now = time.monotonic()
         # Steps may take more than their even share, but leave something for the others.
         until = min(deadline, now + 1.5 * (deadline - now) / (len(steps) - number))
-        work.step("bench", name, lambda: action(until))
+        work.step("bench", name, functools.partial(action, until))
 
 
 def bench_task(work: Work, task: str, against: Path | None, until: float) -> dict[str, Any]:
@@ -40,11 +39,12 @@ def bench_task(work: Work, task: str, against: Path | None, until: float) -> dic
     """
     why = "the time was up"
     no_graph = work.record["smoke"].get(f"{task} fp32", {}).get("no graph")
+    outcomes: list[Ended] = []
     for public in ([] if against is None else [against]) + [None]:
-        outcomes: list[Ended] = []
+        outcomes.clear()
         with tempfile.TemporaryDirectory() as folder:
             command = (
-                "scripts/bench.py", task, "--size", str(work.scale.bench_sides[task]),
+                "-m", "scripts.bench", task, "--size", str(work.scale.bench_sides[task]),
                 "--steps-only", *(("--no-graphs",) if no_graph else ()),
                 "--device", work.scale.device, *work.scale.bench_flags, *work.scale.flags,
                 *(() if public is None else ("--against", str(public))), "--out", folder,

@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gpu_jobs import Ended, Work
-from gpu_smoke import methods_of
-
+from scripts.gpu_jobs import Ended, Work
+from scripts.gpu_smoke import methods_of
 from scripts.jobs import read_flags
 from utils.files import reason, write_atomically
 from utils.precision import Precision
-
-# What utils.results.print_report says of a finished run.
-FOLDER = re.compile(r"^  pictures, reconstruction and figures: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +79,8 @@ FIGURES = (
 PACKED = (
     "metrics.json", "config.json", "log.csv", "reconstruction.png", "curve.png", "comparison.png",
 )  # fmt: skip
+# What a task script prints of its run folder at the end.
+FOLDER = re.compile(r"^  pictures, reconstruction and figures: (.+)$", re.MULTILINE)
 PACKED_BYTES = 15 * 2**20
 
 

@@ -1,5 +1,6 @@
 """What the parts of scripts/gpu.py share: the record of figures, and processes that are timed."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_report import summary, targets
-from stopping_study import SCRIPTS
-
 from scripts.executors import Job, Stop, spawn, why_failed
+from scripts.gpu_report import summary, targets
+from scripts.tasks import SCRIPTS, size_field
 from utils.errors import Interrupted
 from utils.files import reason, write_atomically
 from utils.precision import Precision
@@ -61,7 +61,7 @@ class Scale:
 GPU = Scale(
     device="cuda",
     flags=(),
-    smoke_sides={t: ("--crop" if t == "mri" else "--resize", "128") for t in SCRIPTS},
+    smoke_sides={t: (f"--{size_field(t)}", "128") for t in SCRIPTS},
     smoke_side=128,
     precisions=("fp32", "tf32", "bf16"),
     other_modes=tuple(SCRIPTS),
@@ -77,7 +77,7 @@ DRY = Scale(
     device="cpu",
     flags=("--width", "4"),
     # 80 columns have the six calibration lines that ESPIRiT needs.
-    smoke_sides={t: ("--crop", "80") if t == "mri" else ("--resize", "48") for t in SCRIPTS},
+    smoke_sides={t: (f"--{size_field(t)}", "80" if t == "mri" else "48") for t in SCRIPTS},
     smoke_side=80,
     precisions=("fp32", "bf16"),
     other_modes=("mri", "denoising"),
@@ -214,10 +214,8 @@ class Processes:
 
 def _send(process: subprocess.Popen, number: int) -> None:
     """Send a signal to a process and to its children."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 @dataclass

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gpu_jobs import Ended, Scale, Work
-from stopping_study import SCRIPTS
-
-from utils.methods import ASEQDIP, Baseline
+from baselines import chosen
+from scripts.gpu_jobs import Ended, Scale, Work
+from scripts.tasks import SCRIPTS
+from utils.methods import Method
 
 MOST_AT_A_TIME = 12  # each takes half a GiB of the GPU before it begins
 STEPS = 8  # outer steps of two updates; a CUDA graph is recorded at the fourth call
@@ -52,7 +52,7 @@ def checks(scale: Scale) -> dict[str, tuple[str, ...]]:
     own = ("--device", scale.device, *scale.flags)
     commands = {
         "resume": (
-            "scripts/kill_and_resume.py", "--interrupt", *scale.resumed, "--deterministic", *own,
+            "-m", "studies.kill_and_resume", "--interrupt", *scale.resumed, "--deterministic", *own,
         ),
         "tests": (
             "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda",
@@ -60,7 +60,7 @@ def checks(scale: Scale) -> dict[str, tuple[str, ...]]:
         ),
     }  # fmt: skip
     for task in ("mri", "ct"):
-        equal = ("scripts/graph_equals_eager.py", task, "--size", str(scale.smoke_side), *own)
+        equal = ("-m", "scripts.graph_equals_eager", task, "--size", str(scale.smoke_side), *own)
         commands[f"graph equals eager, {task}"] = (*equal, "--deterministic")
         commands[f"graph equals eager, {task}, any order of sums"] = equal
     return commands
@@ -77,31 +77,30 @@ def task_commands(scale: Scale, out: Path) -> dict[str, tuple[str, ...]]:
     commands = {}
     for mode, flags in modes.items():
         for task in SCRIPTS if mode == first else scale.other_modes:
-            methods = methods_of(task)
-            chosen = "all"
+            methods, asked = methods_of(task), "all"
             if mode != first:
-                methods = {n: b for n, b in methods.items() if b is None or b.iterative}
-                chosen = ",".join(methods)
+                methods = {name: m for name, m in methods.items() if m.iterative}
+                asked = ",".join(methods)
             # Fewer iterations; and SGLD-DIP has no sample in so few updates.
             changes = [
                 f"{name}.{key}={value}"
-                for name, baseline in methods.items()
+                for name, method in methods.items()
                 for key, value in (("thin", 1), ("max_iter", 20))
-                if baseline is not None and key in baseline.settings
+                if key in method.settings
             ]
             commands[f"{task} {mode}"] = (
                 f"aseqdip_{task}.py", *scale.smoke_sides[task], *scale.flags, *flags,
-                "--K", str(STEPS), "--device", scale.device, "--method", chosen,
+                "--K", str(STEPS), "--device", scale.device, "--method", asked,
                 "--set", *changes, "--out", str(out / f"{task}_{mode}"),
             )  # fmt: skip
     return commands
 
 
-def methods_of(task: str) -> dict[str, Baseline | None]:
-    """Return the methods of a task that need no prior data; aSeqDIP's are None."""
+def methods_of(task: str) -> dict[str, Method]:
+    """Return the methods of a task that need no prior data."""
     script = SCRIPTS[task]
-    baselines = script.baselines(script.Args())
-    return dict.fromkeys(ASEQDIP) | {n: b for n, b in baselines.items() if b.needs is None}
+    args = script.Args(method="all")
+    return {method.name: method for method in chosen(args, script.baselines(args))}
 
 
 def read_task(ended: Ended, out: Path) -> dict[str, Any]:

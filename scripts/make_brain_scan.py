@@ -6,20 +6,16 @@ reconstructs it from all of its samples (ESPIRiT on its 24x24 centre, l1-wavelet
 writes the k-space that its coils would have seen of that image. Anatomy and coils are those of the
 scan; what lies between its samples, and the low noise, are the l1-wavelet reconstruction's.
 
-    python scripts/make_brain_scan.py cartesian_ksp.npy brain_full.npy
+    python -m scripts.make_brain_scan cartesian_ksp.npy brain_full.npy
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import sigpy.mri
 import tyro
-
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils import mri_data
 from utils.errors import exit_status, require
@@ -28,13 +24,14 @@ from utils.files import write_atomically
 
 @dataclass
 class Args:
-    scan: Annotated[Path, tyro.conf.Positional]  # complex .npy/.npz (coils, H, W), undersampled
-    output: Annotated[Path, tyro.conf.Positional]  # .npy to write
+    scan: tyro.conf.Positional[Path]  # complex .npy/.npz (coils, H, W), undersampled
+    output: tyro.conf.Positional[Path]  # .npy to write
     lamda: float = 0.001  # weight of the l1 norm of the wavelet coefficients (sigpy's scale)
     cache: Path = Path("results/cache")  # of sensitivity maps
 
 
 def make(args: Args) -> None:
+    """Reconstruct the scan and write its k-space, fully sampled."""
     require(args.output.suffix == ".npy", f"{args.output}: expected a name ending in .npy")
     require(args.output.parent.is_dir(), f"{args.output.parent}: no such folder")
     scan = mri_data.load_scan(args.scan, None)
@@ -52,6 +49,10 @@ def make(args: Args) -> None:
     print(f"wrote {args.output}, {kspace.shape}")
 
 
+def main() -> int:
+    args = tyro.cli(Args, description=__doc__)
+    return exit_status(lambda: make(args))
+
+
 if __name__ == "__main__":
-    arguments = tyro.cli(Args, description=__doc__)
-    sys.exit(exit_status(lambda: make(arguments)))
+    sys.exit(main())

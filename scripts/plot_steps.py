@@ -31,7 +31,7 @@ HEAD = (
 
 @dataclass
 class Args:
-    plan: tyro.conf.Positional[Path]  # a plan file of scripts/launch.py
+    plan: tyro.conf.Positional[Path]  # a plan file of scripts/jobs.py
 
 
 def title_of(panel: str, folders: list[Path], curves: dict[str, Curve], quick: bool) -> str:
@@ -84,7 +84,7 @@ def draw(plan: dict[str, Any], out: Path) -> None:
 
 
 def run(args: Args) -> None:
-    require(args.plan.is_file(), f"{args.plan}: no such file; scripts/launch.py writes it")
+    require(args.plan.is_file(), f"{args.plan}: no such file; scripts/jobs.py writes it")
     try:
         plan = json.loads(args.plan.read_text())
     except ValueError as error:

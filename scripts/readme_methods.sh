@@ -18,7 +18,7 @@ python aseqdip_denoising.py --data "$cbsd" "${small[@]}" || true  # without the 
 python aseqdip_inpainting.py --data "$cbsd" "${small[@]}"
 python aseqdip_deblurring.py --data "$cbsd" "${small[@]}"
 python aseqdip_ct.py --data "$ct" --reference "$reference" "${small[@]}"
-python scripts/make_brain_scan.py "$brain" "$out/brain_full.npy" --cache "$out/cache"
+python -m scripts.make_brain_scan "$brain" "$out/brain_full.npy" --cache "$out/cache"
 python aseqdip_mri.py --data "$out/brain_full.npy" --width 16 --K 1000 --out "$out" --method all
 
 # TV-DIP with a weight that was chosen on another picture

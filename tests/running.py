@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-import importlib.util
+import importlib
 import json
 import re
 import signal
@@ -37,11 +37,7 @@ def squeezed(text):
 
 def load(name):
     """Return a script under scripts/ as a module, for calls in this process."""
-    path = ROOT / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"scripts_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"scripts.{name}")
 
 
 def run_folder(out, task, item, method="aseqdip"):

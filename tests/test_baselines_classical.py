@@ -1,6 +1,5 @@
 """The classical methods against dense algebra, analytic solutions, skimage, pywt and scipy."""
 
-import importlib.util
 import inspect
 import math
 import sys
@@ -13,7 +12,6 @@ import sigpy.mri
 import skimage.data
 import skimage.transform
 import torch
-from conftest import ROOT
 from skimage.restoration import denoise_tv_chambolle
 
 from baselines.biharmonic import biharmonic
@@ -559,40 +557,3 @@ def test_biharmonic_bends_as_a_thin_plate():
     mask[:, 9:14] = False
     x_hat = biharmonic(PixelMask(mask, 1)(cubic), PixelMask(mask, 1))
     assert (x_hat - cubic).abs()[..., 4:-4, :].max() < 0.02
-
-
-# The script that chose the defaults --------------------------------------------------------------
-
-
-def tuning_script():
-    spec = importlib.util.spec_from_file_location(
-        "tune_classical", ROOT / "scripts" / "tune_classical.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_tuning_takes_the_best_mean_and_tells_of_a_border(capsys):
-    class Problem:
-        def __init__(self, best):
-            self.best = best
-
-        def score(self, x):
-            return {"psnr": -((x - self.best) ** 2)}
-
-    script = tuning_script()
-    problems = [Problem(2.0), Problem(4.0)]
-    script.tune("a", problems, lambda p, level, name: level, level=(1, 3, 5), name=("x",))
-    assert "chosen: level 3, name x, -1.00 dB" in capsys.readouterr().out
-    script.tune("a", problems, lambda p, level: level, level=(0, 1, 2))
-    assert "level 2 (the border of the grid" in capsys.readouterr().out
-    for grid, chosen in (((1, 3.1, 3, 5), 3.1), ((1, 3.17, 3, 5), 3)):  # -1.01, -1.03 dB
-        script.tune("a", problems, lambda p, level: level, level=grid)
-        assert f"chosen: level {chosen}, " in capsys.readouterr().out
-
-
-def test_tuning_needs_pictures_for_the_tasks_of_pictures():
-    script = tuning_script()
-    with pytest.raises(InputError, match="^denoising and inpainting: name pictures"):
-        script.main(script.Args(tasks=("inpainting", "mri", "denoising")))

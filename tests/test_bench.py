@@ -2,25 +2,24 @@
 
 import csv
 import json
+import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-import bench
-import bench_memory
 import numpy as np
-import precision_study
-import public_loop
 import pytest
-import schedule_study
 import skimage.data
 import torch
 from PIL import Image
-from running import squeezed
+from running import call, squeezed
 
 import aseqdip_denoising
+from scripts import bench, bench_memory, public_loop
+from scripts.tasks import build
+from studies import precision_study, schedule_study
 from utils import mri_data
-from utils.errors import InputError, exit_status
+from utils.callback import Callback
+from utils.errors import InputError
 from utils.graphs import Graphed
 
 
@@ -37,17 +36,12 @@ def global_state():
     Graphed.enabled = True
 
 
-def run(module, monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, flags)])
-    module.main(module.read_options())
-
-
 def test_bench_reports_what_it_timed(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "setup_times", lambda task, options: {"imports alone": 1.0})
     monkeypatch.setattr(bench, "matmul_rate", lambda device, precision: 1.0)
     flags = ["denoising", "--data", picture, "--width", "4", "--device", "cpu", "--rounds", "2"]
     flags += ["--seconds", "0.01", "--logged", "12", "--out", tmp_path / "out"]
-    run(bench, monkeypatch, *flags)
+    assert call(monkeypatch, bench, *flags) == 0
     found = json.loads((tmp_path / "out" / "denoising.json").read_text())
     table = squeezed(capsys.readouterr().out)
     assert found["shape"] == [3, 32, 32] and list(found["update"])[0] == "fp32"
@@ -74,19 +68,35 @@ def test_bench_reports_what_it_timed(picture, tmp_path, monkeypatch, capsys):
 
 def test_a_mode_takes_the_script_s_own_steps(picture):
     args = aseqdip_denoising.Args(data=picture, width=4, device="cpu", K=2, lr=1e-3)
-    _, problem = bench.problem_of(aseqdip_denoising, "denoising", picture, args)
-    expected = aseqdip_denoising.aseqdip(args, problem.y, problem.A, bench.Callback())
+    _, problem = build(aseqdip_denoising, args)
+    expected = aseqdip_denoising.aseqdip(args, problem.y, problem.A, Callback())
     mode = bench.Mode(aseqdip_denoising, args, problem.y, problem.A, graph=False)
     for _ in range(args.K):
         mode.outer()
     assert torch.equal(mode.z, expected)
 
 
-def test_what_is_no_checkout_is_refused(tmp_path, capsys):
+def test_the_radon_transform_is_timed_beside_rotation(monkeypatch, capsys):
+    flags = ["radon", "--size", 33, "--views", 5, "--rounds", 1, "--seconds", "0.001"]
+    assert call(monkeypatch, bench, *flags) == 0
+    told = squeezed(capsys.readouterr().out)
+    for name in ("Radon", "rotation, grids kept", "rotation"):
+        assert float(re.search(rf"^\| {name} \| ([\d.]+) \|", told, re.MULTILINE)[1]) > 0
+    difference = float(re.search(r"sinograms: (\S+) of", told)[1])
+    assert 0 < difference < 1e-5  # the same points, in another order of sums
+
+
+@pytest.mark.parametrize("flag", ["--size", "--width", "--rounds", "--threads", "--views"])
+def test_numbers_that_cannot_be_are_refused(flag, monkeypatch, capsys):
+    assert call(monkeypatch, bench, "radon", flag, 0) == 2
+    assert re.fullmatch(rf"error: {flag} 0: .*\n", capsys.readouterr().err)
+
+
+def test_what_is_no_checkout_is_refused(tmp_path):
     args = aseqdip_denoising.Args()
     for task, words in (("mri", "expected a checkout"), ("deblurring", "no loop to compare")):
-        status = exit_status(lambda task=task: public_loop.public_loop(tmp_path, task, args, None))
-        assert status == 2 and words in capsys.readouterr().err
+        with pytest.raises(InputError, match=words):
+            public_loop.public_loop(tmp_path, task, args, None)
     args.width = 16
     with pytest.raises(InputError, match="has --width 64"):
         public_loop.public_loop(tmp_path, "mri", args, None)
@@ -109,7 +119,7 @@ def test_the_public_loop_of_a_checkout(tmp_path, picture, monkeypatch):
     )
     monkeypatch.setattr(sys, "path", list(sys.path))
     args = aseqdip_denoising.Args(data=picture, device="cpu", lr=0.01)
-    _, problem = bench.problem_of(aseqdip_denoising, "denoising", picture, args)
+    _, problem = build(aseqdip_denoising, args)
     loop = public_loop.public_loop(tmp_path, "denoising", args, problem)
     y = problem.y
     _, loss, _ = loop.update()
@@ -128,7 +138,7 @@ def test_the_study_finds_the_update_that_is_as_good(picture, tmp_path, monkeypat
     }
     monkeypatch.setattr(schedule_study, "VARIANTS", variants)
     flags = [f"denoising={picture}", "--width", "4", "--out", tmp_path]
-    run(schedule_study, monkeypatch, *flags)
+    assert call(monkeypatch, schedule_study, *flags) == 0
     first = squeezed(capsys.readouterr().out)
     curves = {}
     for path in (tmp_path / "schedules").iterdir():
@@ -138,16 +148,16 @@ def test_the_study_finds_the_update_that_is_as_good(picture, tmp_path, monkeypat
     goal = curves[False][120]
     reached = [k for k, v in curves[True].items() if k and v >= goal]
     assert f"| {reached[0] if reached else 'not reached'} | {curves[True][60]:.2f} |" in first
-    run(schedule_study, monkeypatch, *flags)
+    assert call(monkeypatch, schedule_study, *flags) == 0
     assert squeezed(capsys.readouterr().out).splitlines()[-4:] == first.splitlines()[-4:]
 
 
 def test_a_variant_without_tricks_is_algorithm_1(picture):
     args = aseqdip_denoising.Args(data=picture, width=4, device="cpu", K=10)
-    _, problem = bench.problem_of(aseqdip_denoising, "denoising", picture, args)
+    _, problem = build(aseqdip_denoising, args)
     plain = schedule_study.Variant(updates=20)
     found = schedule_study.curve(aseqdip_denoising, args, problem, plain, "")
-    z_K = aseqdip_denoising.aseqdip(args, problem.y, problem.A, bench.Callback())
+    z_K = aseqdip_denoising.aseqdip(args, problem.y, problem.A, Callback())
     assert found[20] == pytest.approx(problem.score(z_K)["psnr"], abs=1e-9)
     still = schedule_study.Variant(updates=20, damping=0.0)
     curve = schedule_study.curve(aseqdip_denoising, args, problem, still, "")
@@ -169,24 +179,23 @@ def test_the_scan_whose_memory_is_measured_is_the_sample_s(tmp_path):
 
 def test_the_study_of_precisions_pairs_problems_and_seeds(picture, tmp_path, monkeypatch, capsys):
     found = {("fp32", 0): 20.0, ("fp32", 1): 23.0, ("bf16", 0): 20.5, ("bf16", 1): 22.5}
+    other = tmp_path / "other.png"
+    other.touch()
     monkeypatch.setattr(
         precision_study, "psnr",
         lambda task, file, precision, seed, out: found[precision, seed]
-        + (precision == "bf16") * (Path(file) != picture),
+        + (precision == "bf16" and file == other),
     )  # fmt: skip
-    other = tmp_path / "other.png"
-    other.write_bytes(b"")
     problem = f"denoising={picture}"
     problems = (problem, f"denoising={other}")
-    precision_study.main(precision_study.Args(problems, out=tmp_path))
+    assert call(monkeypatch, precision_study, *problems, "--out", tmp_path) == 0
     told = squeezed(capsys.readouterr().out)
     assert "| denoising, face | 0 | 20.00 | 20.50 | +0.50 |" in told
     # Differences of 0.5 and -0.5 dB, and 1.5 and 0.5 dB: seeds of one problem are averaged first.
     assert "bf16 minus fp32: +0.50 (0.50) dB over 2 problems" in told
     assert "another seed, in fp32: 3.00 dB" in told
-    for problems, seeds in (((problem,), (0,)), (("denoise=x.png",), (0, 1))):
-        wrong = precision_study.Args(problems, seeds)
-        assert exit_status(lambda wrong=wrong: precision_study.main(wrong)) == 2
+    for wrong in ((problem, "--seeds", 0), (f"denoise={picture}",), ("denoising=x.png",)):
+        assert call(monkeypatch, precision_study, *wrong) == 2
 
 
 def test_the_study_of_precisions_reads_the_run_that_it_made(picture, tmp_path, monkeypatch):
@@ -200,6 +209,6 @@ def test_the_study_of_precisions_reads_the_run_that_it_made(picture, tmp_path, m
         (folder / "metrics.json").write_text(json.dumps({"psnr_final": 21.0}))
 
     monkeypatch.setattr(precision_study.subprocess, "run", run)
-    assert precision_study.psnr("denoising", str(picture), "bf16", 1, tmp_path) == 21.0
+    assert precision_study.psnr("denoising", picture, "bf16", 1, tmp_path) == 21.0
     (command,) = calls
     assert command[command.index("--precision") + 1] == "bf16" and "--resize" in command

@@ -1,5 +1,7 @@
 """The verdicts of scripts/check_data.py on whole, damaged and foreign files."""
 
+import contextlib
+import io
 import shutil
 import subprocess
 
@@ -12,23 +14,30 @@ import tifffile
 from conftest import DATA, ROOT, small_kspace, write_fastmri
 from PIL import Image
 from pydicom.data import get_testdata_file
-from running import as_process, call, load, refused
+from running import call, refused
 
-SCRIPT = load("check_data")
+from scripts import check_data
+
 PIXELS = skimage.data.astronaut()[:40, :48]
 PICTURES = "fits denoising, inpainting, deblurring, superresolution"
 
 
 def check(folder):
     """Return the exit status and the verdict on each file."""
-    done = as_process("scripts/check_data.py", folder)
-    lines = done.stdout.splitlines()
+    said, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(err),
+    ):
+        status = call(patch, check_data, folder)
+    lines = said.getvalue().splitlines()
     verdicts = {}
     for line in lines[:-1]:
         kind, name_and_words = line.split(maxsplit=1)
         name, _, words = name_and_words.partition(": ")
         verdicts[name] = (kind, words)
-    return done.returncode, verdicts, lines, done.stderr
+    return status, verdicts, lines, err.getvalue()
 
 
 def write_good(folder):
@@ -133,7 +142,7 @@ def test_hidden_and_text_files_are_named_as_ignored(verdicts):
 
 def test_a_folder_of_whole_files_passes(tmp_path, monkeypatch, capsys):
     good = write_good(tmp_path)
-    assert call(monkeypatch, SCRIPT, tmp_path) == 0
+    assert call(monkeypatch, check_data, tmp_path) == 0
     assert capsys.readouterr().out.endswith(f"{len(good)} ok, 0 bad, 0 ignored\n")
 
 
@@ -141,11 +150,11 @@ def test_a_folder_of_whole_files_passes(tmp_path, monkeypatch, capsys):
 def test_a_wrong_argument_is_an_error(name, tmp_path, monkeypatch, capsys):
     (tmp_path / "file.png").touch()
     (tmp_path / "empty").mkdir()
-    refused(monkeypatch, capsys, tmp_path, SCRIPT, [tmp_path / name], str(tmp_path / name))
+    refused(monkeypatch, capsys, tmp_path, check_data, [tmp_path / name], str(tmp_path / name))
 
 
 def test_a_scan_that_was_undersampled_is_said_to_be_so(brain_path, monkeypatch, capsys):
-    assert call(monkeypatch, SCRIPT, brain_path.parent) == 0
+    assert call(monkeypatch, check_data, brain_path.parent) == 0
     assert "undersampled (so with --measured)" in capsys.readouterr().out
 
 

@@ -2,27 +2,21 @@
 
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, small_kspace
+from conftest import small_kspace
+from running import call
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import fig1
-import figure_files
-
-from utils.errors import InputError, exit_status
+from scripts import fig1, figure_files
+from utils.errors import InputError
 
 TINY = ["--device", "cpu", "--accel", 2, "--width", 4, "--steps", 20, "--levels", 0, 0.5]
 
 
 def run(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["fig1.py", *map(str, flags)])
-    options = fig1.read_options()
-    return exit_status(lambda: fig1.main(options))
+    return call(monkeypatch, fig1, *flags)
 
 
 def rows_of(folder):
@@ -107,8 +101,8 @@ def test_a_damaged_scan_does_not_stop_the_others(scans, tmp_path, monkeypatch, c
 
 def test_the_table_takes_the_best_and_keeps_the_last_apart():
     found = [
-        {"item": item, "input": "truth", "sigma": 0.1, "distance": 0.2, "psnr_oracle": best, "psnr_final": last,
-         "step_oracle": 50}
+        {"item": item, "input": "truth", "sigma": 0.1, "distance": 0.2, "psnr_oracle": best,
+         "psnr_final": last, "step_oracle": 50}
         for item, best, last in (("a", 33.0, 30.0), ("b", 35.0, 28.0))
     ]  # fmt: skip
     (row,) = fig1.table(found)

@@ -3,25 +3,18 @@
 import csv
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from running import call
 from torch import nn
 
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import fig6
-
-from utils.errors import exit_status
+from scripts import fig6
 
 
 def run(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["fig6.py", *map(str, flags)])
-    options = fig6.read_options()
-    return exit_status(lambda: fig6.main(options))
+    return call(monkeypatch, fig6, *flags)
 
 
 def small_net(seed=0, **changes):

@@ -4,33 +4,27 @@ import csv
 import inspect
 import json
 import signal
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, small_kspace
+from conftest import small_kspace
+from running import call
 from torch import nn
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import fig7
 
 from models.unet import UNet
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity
+from scripts import fig7
 from utils.callback import Callback
-from utils.errors import exit_status
-from utils.runs import Run
+from utils.loop import Loop
 
 TINY = ["--device", "cpu", "--width", 4, "--patch", 32, "--batch", 2, "--train-steps", 12]
 TINY += ["--steps", 4, "--lambdas", 0, 1]
 
 
 def run(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["fig7.py", *map(str, flags)])
-    options = fig7.read_options()
-    return exit_status(lambda: fig7.main(options))
+    return call(monkeypatch, fig7, *flags)
 
 
 def rows_of(folder, name):
@@ -147,7 +141,7 @@ def test_the_photographs_are_complex_images_of_maximum_1():
 def test_training_approaches_the_identity_on_clean_images():
     args = fig7.aseqdip_mri.Args(K=100, N=1, lr=3e-3, width=4)
     images = fig7.photographs()[:1]
-    net = fig7.trainable(fig7.TASKS["mri"], args, images[0], torch.device("cpu"))
+    net = fig7.trainable(fig7.TASKS["mri"], args, images[0])
     crop = images[0][..., :64, :64]
     before = fig7.relative_change(net.eval(), crop)
     means = []
@@ -169,15 +163,15 @@ def test_training_approaches_the_identity_on_clean_images():
 def test_the_script_resumes_training_to_the_same_bytes(tmp_path, monkeypatch, capsys):
     flags = [*TINY, "--task", "ct", "--views", 6, "--side", 64]
     assert run(monkeypatch, *flags, "--out", tmp_path / "whole") == 0
-    record = Run.record
+    record = Loop.record
 
     def stopping(self, k, x, terms):
-        if self.identity["method"] == "training_ct" and k == 7:
-            self._stopped_by = signal.SIGINT
+        if self.folder.identity["method"] == "training_ct" and k == 7:
+            signal.raise_signal(signal.SIGINT)
         record(self, k, x, terms)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "record", stopping)
+        patch.setattr(Loop, "record", stopping)
         assert run(patch, *flags, "--out", tmp_path / "cut") == 130
     assert not (tmp_path / "cut" / "figures").exists()
     assert run(monkeypatch, *flags, "--out", tmp_path / "cut") == 0
@@ -234,13 +228,8 @@ def test_an_image_of_the_training_is_no_test(tmp_path, monkeypatch, capsys):
 
 def test_the_table_holds_means_over_the_files_and_the_claim_its_differences():
     def figures(item, kind, lambda_a, final, oracle=None):
-        found = {
-            "item": item,
-            "kind": kind,
-            "lambda_a": lambda_a,
-            "psnr_input": 20.0,
-            "psnr_final": final,
-        }
+        found = {"item": item, "kind": kind, "lambda_a": lambda_a}
+        found |= {"psnr_input": 20.0, "psnr_final": final}
         found |= {"ssim_final": 0.5}
         return found | ({} if oracle is None else {"psnr_oracle": oracle, "step_oracle": 10})
 

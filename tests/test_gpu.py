@@ -2,35 +2,37 @@
 
 import io
 import json
-import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import bench
-import gpu
-import gpu_bench
-import gpu_campaign
-import gpu_jobs
-import gpu_report
-import gpu_smoke
-import graph_equals_eager
 import numpy as np
 import pytest
 import skimage.data
 import torch
 from conftest import ROOT
 from PIL import Image
-from running import squeezed
-from stopping_study import SCRIPTS
+from running import call, squeezed
 
+from baselines import chosen
+from scripts import (
+    bench,
+    gpu,
+    gpu_bench,
+    gpu_campaign,
+    gpu_jobs,
+    gpu_report,
+    gpu_smoke,
+    graph_equals_eager,
+)
 from scripts.executors import Job, spawn
+from scripts.tasks import SCRIPTS
+from studies import kill_and_resume
 from utils.cli import check_method, parse_args
 from utils.errors import Interrupted, exit_status
 from utils.graphs import Graphed
-from utils.methods import choose
 
 TOY = ROOT / "tests" / "toy_gpu.py"
 
@@ -50,7 +52,7 @@ def measured(tmp_path, **more):
     """Call the dry run in this process; return its status and what it wrote."""
     (tmp_path / "data").mkdir(exist_ok=True)
     args = gpu.Args(data=tmp_path / "data", out=tmp_path / "out", dry_run=True, **more)
-    status = exit_status(lambda: gpu.main(args))
+    status = exit_status(lambda: gpu.measure(args))
     page = (tmp_path / "out" / "gpu.md").read_text()
     return status, json.loads((tmp_path / "out" / "gpu.json").read_text()), page
 
@@ -95,7 +97,7 @@ def test_all_parts_and_then_only_what_is_left(toys, tmp_path, capsys, monkeypatc
 
 
 def test_a_failure_stops_nothing_that_comes_after_it(toys, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("TOY_FAILS", "aseqdip_ct.py;bench.py ct")
+    monkeypatch.setenv("TOY_FAILS", "aseqdip_ct.py;scripts.bench ct")
     status, record, page = measured(tmp_path)
     assert status == 1 and "steps failed: " in capsys.readouterr().err
     assert record["smoke"]["ct fp32"]["why"] == "as it was told"
@@ -162,9 +164,20 @@ def test_failures_and_notes_are_found_behind_a_progress_bar(tmp_path):
 def test_without_cuda_it_is_refused_in_one_line(tmp_path, capsys):
     if torch.cuda.is_available():
         pytest.skip("this case needs a machine without CUDA")
-    assert exit_status(lambda: gpu.main(gpu.Args(data=tmp_path, out=tmp_path / "out"))) == 2
+    assert exit_status(lambda: gpu.measure(gpu.Args(data=tmp_path, out=tmp_path / "out"))) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "sees no CUDA device" in line and "--dry-run" in line and not (tmp_path / "out").exists()
+
+
+def distinct(*commands):
+    """Return the commands but for those whose method and whose other flags others have, too."""
+    seen = set()
+    for command in commands:
+        at = command.index("--method")
+        parts = {(command[0], command[at + 1]), (command[0], *command[1:at])}
+        if not parts <= seen:
+            seen |= parts
+            yield command
 
 
 def test_the_scripts_take_every_command(tmp_path, monkeypatch):
@@ -176,13 +189,15 @@ def test_the_scripts_take_every_command(tmp_path, monkeypatch):
         work = SimpleNamespace(scale=scale, data=tmp_path, out=tmp_path)
         commands, notes = gpu_campaign.campaign_commands(work, "bf16")
         assert not notes and len(commands) > (100 if scale.whole_campaign else 4)
-        for command in (*commands.values(), *gpu_smoke.task_commands(scale, tmp_path).values()):
+        for command in distinct(
+            *commands.values(), *gpu_smoke.task_commands(scale, tmp_path).values()
+        ):
             monkeypatch.setattr(sys, "argv", list(command))
             script = SCRIPTS[command[0].removeprefix("aseqdip_").removesuffix(".py")]
-            args = parse_args(script.Args, script.QUICK, script.FAST_SCHEDULE, "")
+            args = parse_args(script.Args, script.PRESETS, "")
             check_method(args)
-            chosen = choose(args, script.baselines(args))
-            assert "aseqdip" in chosen or args.method in gpu_campaign.METHODS
+            names = [method.name for method in chosen(args, script.baselines(args))]
+            assert "aseqdip" in names or args.method in gpu_campaign.METHODS
     first = list(commands)[0]
     assert first == "MRI 4x, T1 brain: aseqdip"
 
@@ -205,11 +220,9 @@ def test_a_run_of_the_campaign_for_real(tmp_path, monkeypatch):
     assert packed == {*gpu_campaign.PACKED, "denoising_15_0010_aseqdip.log"}
 
 
-def test_graphs_and_kernels_are_compared_for_real(capsys):
-    options = SimpleNamespace(
-        task="ct", size=32, width=4, steps=2, device="cpu", deterministic=False
-    )
-    graph_equals_eager.main(options)
+def test_graphs_and_kernels_are_compared_for_real(monkeypatch, capsys):
+    flags = ["ct", "--size", 32, "--width", 4, "--steps", 2, "--device", "cpu"]
+    assert call(monkeypatch, graph_equals_eager, *flags) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["graph equals eager"] and found["eager equals eager"] and found["finite"]
     assert not found["graphs"]  # on a CPU there are none
@@ -219,9 +232,8 @@ def test_graphs_and_kernels_are_compared_for_real(capsys):
 def test_the_bench_of_steps_alone_for_real(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "matmul_rate", lambda device, precision: 1.0)
     flags = ["denoising", "--size", "32", "--width", "4", "--device", "cpu", "--rounds", "1"]
-    flags += ["--seconds", "0.01", "--steps-only", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["bench.py", *flags])
-    bench.main(bench.read_options())
+    flags += ["--seconds", "0.01", "--steps-only", "--out", tmp_path]
+    assert call(monkeypatch, bench, *flags) == 0
     found = json.loads((tmp_path / "denoising.json").read_text())
     part = {part: {} for part in gpu.PARTS}
     lines = gpu_report.bench_lines(part | {"bench": {"denoising": found}})
@@ -229,13 +241,13 @@ def test_the_bench_of_steps_alone_for_real(tmp_path, monkeypatch, capsys):
     assert "set-up, seconds" not in found and "imports" not in capsys.readouterr().out
 
 
-def test_an_interrupted_run_resumes_a_checkpoint(tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_a_checkpoint(monkeypatch, capsys):
     monkeypatch.setenv("TOY_STEPS", "150")
-    script = str(ROOT / "scripts" / "kill_and_resume.py")
-    flags = ["--interrupt", "--kills", "1", str(TOY), "aseqdip_mri.py"]
-    done = subprocess.run([sys.executable, script, *flags], capture_output=True, text=True)
-    assert gpu_smoke.read_check("resume", done.stdout) == {"trials": 1, "resumed": 1, "equal": 1}
-    assert done.returncode == 0, done.stdout + done.stderr
+    flags = ["--interrupt", "--kills", "1", TOY, "aseqdip_mri.py"]
+    status = call(monkeypatch, kill_and_resume, *flags)
+    said = capsys.readouterr().out
+    assert gpu_smoke.read_check("resume", said) == {"trials": 1, "resumed": 1, "equal": 1}
+    assert status == 0
 
 
 def test_the_summary_is_short_however_many_runs():

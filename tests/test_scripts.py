@@ -1,67 +1,106 @@
-"""What a person runs under scripts/."""
+"""Scripts and studies as a user runs them."""
 
 import csv
-import subprocess
-import sys
+import re
 
 import numpy as np
 import pytest
 import skimage.data
 from conftest import ROOT
 from PIL import Image
-from running import squeezed
+from running import as_process, call, squeezed
 
+from scripts import make_brain_scan
+from scripts.tasks import SCRIPTS
+from studies import kill_and_resume, stopping_study, tune_classical
 from utils import mri_data
 
-
-def call(script, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+PIXELS = skimage.data.astronaut()[60:124, 190:254]
 
 
-def test_make_brain_scan_fills_k_space_and_keeps_its_samples(brain_path, tmp_path):
-    done = call("make_brain_scan.py", brain_path, tmp_path / "full.npy", "--cache", tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_make_brain_scan_fills_k_space_and_keeps_its_samples(brain_path, tmp_path, monkeypatch):
+    for name in ("full", "again"):
+        flags = (brain_path, tmp_path / f"{name}.npy", "--cache", tmp_path)
+        assert call(monkeypatch, make_brain_scan, *flags) == 0
     scan, full = mri_data.load_scan(brain_path, None), np.load(tmp_path / "full.npy")
     assert full.shape == scan.kspace.shape
     assert not mri_data.has_holes(mri_data.acquired_points(full))
     mask = mri_data.acquired_points(scan.kspace)
     misfit = np.linalg.norm((full - scan.kspace)[:, mask]) / np.linalg.norm(scan.kspace)
     assert misfit < 0.1
-    call("make_brain_scan.py", brain_path, tmp_path / "again.npy", "--cache", tmp_path)
     assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "full.npy").read_bytes()
 
 
 @pytest.mark.parametrize(
-    "arguments", [("no.npy", "out.npy"), ("no.npy", "out.txt"), ("a", "no/out.npy")]
+    ("script", "arguments"),
+    [
+        (make_brain_scan, ("no.npy", "out.npy")),
+        (make_brain_scan, ("no.npy", "out.txt")),
+        (make_brain_scan, ("a", "no/out.npy")),
+        (kill_and_resume, ("--kills", "1")),
+        (kill_and_resume, ("--kills", "0", "aseqdip_mri.py")),
+        (stopping_study, ("denoise=face.png",)),
+        (tune_classical, ("--tasks", "denoising")),
+    ],
 )
-def test_make_brain_scan_refuses_what_it_cannot_do(arguments, tmp_path):
-    done = call("make_brain_scan.py", *(tmp_path / a for a in arguments))
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+def test_what_cannot_be_is_refused_in_one_line(script, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, script, *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and len(said.splitlines()) == 1
 
 
-def test_kill_and_resume_needs_a_command():
-    done = call("kill_and_resume.py", "--kills", "1")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+def test_a_module_runs_from_the_repository_s_root():
+    done = as_process("studies.kill_and_resume", "--help")
+    assert done.returncode == 0 and "--interrupt" in done.stdout, done.stderr
+    assert all((ROOT / f"aseqdip_{task}.py").is_file() for task in SCRIPTS)
 
 
-def test_the_stopping_study_measures_each_rule_once(tmp_path):
-    pixels = skimage.data.astronaut()[60:124, 190:254]
-    Image.fromarray(pixels).save(tmp_path / "face.png")
-    arguments = [f"denoising={tmp_path / 'face.png'}", "--K", "30", "--width", "4"]
-    first = call("stopping_study.py", *arguments, "--out", tmp_path)
-    assert first.returncode == 0, first.stderr
-    with open(tmp_path / "stopping" / "K30_width4_resizeNone.csv", newline="") as file:
+def test_the_stopping_study_measures_each_rule_once(tmp_path, monkeypatch, capsys):
+    Image.fromarray(PIXELS[:40, :40]).save(tmp_path / "face.png")
+    flags = [f"denoising={tmp_path / 'face.png'}", "--K", 10, "--width", 4, "--out", tmp_path]
+    assert call(monkeypatch, stopping_study, *flags) == 0
+    first = squeezed(capsys.readouterr().out)
+    with open(tmp_path / "stopping" / "K10_width4_resizeNone.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["aseqdip", "vanilla_dip"]
     for row in rows.values():
         assert float(row["oracle"]) >= float(row["fixed"]) - 1e-9
-        assert 0 < int(row["es_wmv_step"]) <= 60 and 0 < int(row["holdout_step"]) <= 60
+        assert 0 < int(row["es_wmv_step"]) <= 20 and 0 < int(row["holdout_step"]) <= 20
         loss = float(row["fixed"]) - float(row["oracle"])
-        assert f"{loss:+.2f} | " in squeezed(first.stdout)
-    again = call("stopping_study.py", *arguments, "--out", tmp_path)
-    assert again.stdout.endswith("\n".join(first.stdout.splitlines()[-6:]) + "\n")
-    assert "it/s" not in again.stderr  # nothing was measured again
-    wrong = call("stopping_study.py", "denoise=face.png", "--out", tmp_path)
-    assert wrong.returncode == 2 and "expected TASK=FILE" in wrong.stderr
+        assert f"{loss:+.2f} | " in first
+    monkeypatch.setattr(stopping_study, "measure", None)  # nothing is measured again
+    assert call(monkeypatch, stopping_study, *flags) == 0
+    again = squeezed(capsys.readouterr().out)
+    assert again.splitlines() == first.splitlines()[-6:]
+
+
+@pytest.mark.parametrize(
+    ("levels", "chosen"),
+    [
+        ((1, 3, 5), r"level 3, name x, -1\.00 dB"),
+        ((0, 1, 2), r"level 2 \(the border of the grid.*\), name x"),
+        ((1, 3.1, 3, 5), "level 3.1, "),  # -1.01 dB: the first within a tie
+        ((1, 3.17, 3, 5), "level 3, "),  # -1.03 dB
+    ],
+)
+def test_tuning_takes_the_best_mean_and_tells_of_a_border(levels, chosen, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tune_classical, "scores",
+        lambda problems, method, level, name: {"psnr": -1 - (level - 3) ** 2},
+    )  # fmt: skip
+    tune_classical.tune("denoising", [], "wavelet", {"level": levels, "name": ("x",)})
+    assert re.search(f"chosen: {chosen}", capsys.readouterr().out)
+
+
+def test_what_is_tuned_is_the_mean_over_the_pictures_and_their_noises(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "face.png")
+    options = tune_classical.Args(pictures=(tmp_path / "face.png",), crop=40)
+    problems = tune_classical.denoising_problems(options)
+    assert [p.known["sigma"] * 255 for p in problems] == pytest.approx(tune_classical.SIGMAS)
+    assert {p.A.in_shape for p in problems} == {(3, 40, 40)}
+    each = [tune_classical.scores([p], "wavelet", levels=1)["psnr"] for p in problems]
+    mean = tune_classical.scores(problems, "wavelet", levels=1)["psnr"]
+    assert mean == pytest.approx(np.mean(each)) and len(set(each)) == 3
+    for p in tune_classical.inpainting_problems(options):
+        assert p.A.in_shape == (3, 40, 40)  # the mask is the centre's

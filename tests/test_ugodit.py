@@ -10,7 +10,7 @@ import pytest
 import running
 import skimage.data
 import torch
-from conftest import ROOT
+import tyro
 from PIL import Image
 from running import call, log_of, metrics, run_folder, squeezed, stop_half_way
 
@@ -25,15 +25,12 @@ from models.unet import UNet
 from operators.downsample import Downsample
 from operators.pixels import Identity, PixelMask
 from operators.stacked import Stacked
+from studies import ugodit_study
 from utils import encoders
 from utils.callback import Callback
 from utils.errors import InputError
 from utils.randomness import stream
 from utils.tensors import pack, unpack
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import ugodit_study
 
 SHAPES = [(3, 36, 40), (3, 44, 36)]
 TINY = ["--K", "4", "--N", "2", "--width", "4", "--log-every", "1", "--device", "cpu"]
@@ -468,7 +465,7 @@ def test_quick_changes_the_defaults_and_flags_still_win(tmp_path, monkeypatch):
 
 def study(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["ugodit_study.py", *map(str, flags)])
-    ugodit_study.main(ugodit_study.read_options())
+    ugodit_study.study(tyro.cli(ugodit_study.Args))
 
 
 def test_the_study_measures_each_variant_once(folder, monkeypatch, capsys):

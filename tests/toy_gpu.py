@@ -31,7 +31,7 @@ def times(**modes):
 
 
 def task_run(task):
-    """Make run folders as utils/runs.py does."""
+    """Make run folders as utils/folder.py does."""
     out = Path(flag("--out"))
     methods = flag("--method") if "--method" in command else "aseqdip"
     if methods == "all":
@@ -54,7 +54,7 @@ def task_run(task):
             print(f"resumed after outer step {first} from {checkpoint}")
         write(folder / "config.json", "{}")
         stopped = []
-        signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+        signal.signal(signal.SIGTERM, lambda number, frame, s=stopped: s.append(number))
         rows = ["step,loss,seconds", "0,1,0"]
         steps = 10**6 if "--run" in command else STEPS
         for step in range(first + 1, steps + 1):
@@ -74,7 +74,7 @@ def task_run(task):
     return status
 
 
-script = Path(command[0]).name
+script = command[1] if command[0] == "-m" else Path(command[0]).name
 if any(words in " ".join(command) for words in os.environ.get("TOY_FAILS", "").split(";") if words):
     print("error: as it was told", file=sys.stderr)
     sys.exit(2)
@@ -82,8 +82,8 @@ if script == "sleep":  # with a child of its own
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     print(child.pid, flush=True)
     time.sleep(60)
-elif script == "bench.py":
-    task = command[1]
+elif script == "scripts.bench":
+    task = command[2]
     report = {
         "shape": [1, 8, 8], "width": 4, "peak memory, GiB": 1.0,
         "outer step, for each update": times(
@@ -96,13 +96,13 @@ elif script == "bench.py":
         },
     }  # fmt: skip
     write(Path(flag("--out")) / f"{task}.json", json.dumps(report))
-elif script == "graph_equals_eager.py":
+elif script == "scripts.graph_equals_eager":
     print("the sample")
     print(json.dumps({"graph equals eager": True, "eager equals eager": True}))
-elif script == "kill_and_resume.py":
+elif script == "studies.kill_and_resume":
     print("undisturbed: 3 s, sha256 abc")
     print("  1: interrupted at 0.2 s, resumed after outer step 7, sha256 abc")
-elif script == "-m":
+elif script == "pytest":
     print("2 skipped in 1.0 s")
 else:
     sys.exit(task_run(script.removeprefix("aseqdip_").removesuffix(".py")))

@@ -17,7 +17,7 @@ class Callback:
             x = update(z)
             callback.record(step, x, update.terms)
 
-    So logging, checkpoints, metrics and stopping stay outside the methods. `utils.runs.Run` and
+    So logging, checkpoints, metrics and stopping stay outside the methods. `utils.loop.Loop` and
     `utils.stopping.Stopping` are such callbacks; a subclass that overrides `record` is enough to
     watch a method.
     """

@@ -8,50 +8,41 @@ change; with statistics of BatchNorm that are frozen too; with another lambda. P
 truth over the updates, as a table and a figure. Training and each curve are kept below --out: what
 is done is not done again, and training goes on where it was interrupted.
 
-    python scripts/ugodit_study.py superresolution --train faces --test 00000.png 00001.png \\
+    python -m studies.ugodit_study superresolution --train faces --test 00000.png 00001.png \\
         --resize 128 --width 16
-    python scripts/ugodit_study.py mri --width 16 --only UGoDIT "UGoDIT, from scratch"
+    python -m studies.ugodit_study mri --width 16 --only UGoDIT "UGoDIT, from scratch"
 
 Without --train and --test the embedded data are taken.
 """
 
-import argparse
 import csv
 import io
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import aseqdip_deblurring
-import aseqdip_mri
-import aseqdip_superresolution
 import ugodit_train
+from baselines import chosen
 from models.group import encoder_of
-from utils import encoders, image_data, mri_data
+from scripts.tasks import build
+from ugodit_train import SCRIPTS
+from utils import encoders
 from utils.callback import Callback
 from utils.errors import exit_status, require
 from utils.figures import psnr_figure
 from utils.files import file_hash, tree_hash, write_atomically
-from utils.methods import choose
-from utils.precision import place
 from utils.problem import Problem
 from utils.tables import markdown_table, mean_curve, mean_over_images
 
-SCRIPTS = {
-    "mri": aseqdip_mri,
-    "superresolution": aseqdip_superresolution,
-    "deblurring": aseqdip_deblurring,
-}
 EVERY = 20  # updates between two figures
 HEAD = ("item", "method", "final", "oracle, at", "aSeqDIP's best reached at", "s per 100 updates")
 
@@ -91,6 +82,21 @@ VARIANTS = {
 NAMES = ["aSeqDIP", "aSeqDIP, raised rate", "Vanilla DIP", *VARIANTS]
 
 
+@dataclass
+class Args:
+    task: tyro.conf.Positional[Literal[tuple(SCRIPTS)]]  # what is measured
+    train: Path | None = None  # folder of what the encoder is learned from
+    test: tuple[Path, ...] = ()  # files that are reconstructed; without them the sample
+    M: int = 4  # measurements to learn from
+    train_K: int = 2000  # input updates of the training
+    updates: int = 4000  # weight updates of a test
+    only: tuple[str, ...] = ()  # curves besides aSeqDIP's; without it all
+    resize: int | None = None  # side that pictures are made
+    width: int = 64  # channels of the U-Net
+    device: str = "cpu"  # cpu, cuda or cuda:INDEX
+    out: Path = Path("results")  # root of all results
+
+
 class Watch(Callback):
     """Keep (update, PSNR, seconds) of every EVERY updates; figures cost no seconds.
 
@@ -110,7 +116,7 @@ class Watch(Callback):
         self.rows: list[tuple[int, float, float]] = []
         self.begun = 0.0
 
-    def outer(self, n: int):
+    def outer(self, n: int) -> Iterator[int]:
         self.begun = self.clock()
         yield from tqdm(range(1, n + 1), desc=self.note, mininterval=10)
 
@@ -121,18 +127,6 @@ class Watch(Callback):
             before = self.clock()
             self.rows.append((update, self.score(x)["psnr"], before - self.begun))
             self.begun += self.clock() - before
-
-
-def problem_of(args: Any, task: str, file: Path | None) -> Problem:
-    """Build a task's problem from a file, or its sample, with the script's own functions."""
-    device = torch.device(args.device)
-    if task == "mri":
-        return aseqdip_mri.build_problem(args, mri_data.load_scan(file, None), None, device)
-    picture = image_data.load_picture(file, args.sample, args.resize)
-    if task == "superresolution":
-        return aseqdip_superresolution.build_problem(args, picture, device)
-    A, blur = aseqdip_deblurring.make_blur(args, picture)
-    return aseqdip_deblurring.build_problem(args, picture, A.to(device), blur, device)
 
 
 @torch.no_grad()
@@ -171,24 +165,23 @@ def curve(
     if name.startswith("aSeqDIP"):
         script.aseqdip(args, y, A, watch)
         return watch.rows
-    table = script.baselines(args)
-    choose(args, table)  # as many updates as aSeqDIP makes
+    asked = "vanilla_dip" if name == "Vanilla DIP" else "ugodit"
+    (method,) = chosen(replace(args, method=asked), script.baselines(args))
     if name == "Vanilla DIP":
-        method = table["vanilla_dip"]
-        net = place(script.make_net(args, method.net, y, A), y.device, args.precision)
-        method.function(y, A, net, **method.settings, callback=watch)
+        method(y, A, script.make_net(args, method.net, y, A), watch)
         return watch.rows
     variant = VARIANTS[name]
-    method = table["ugodit"]
-    net = place(script.make_net(args, method.net, y, A), y.device, args.precision)
-    if variant.encoder in ("frozen", "free"):
-        encoders.fit(encoders.read(args.encoder, task), net, args.encoder)
+    learned = variant.encoder in ("frozen", "free")
+    net = script.make_net(args if learned else replace(args, encoder=None), method.net, y, A)
     encoder_of(net).requires_grad_(variant.encoder in ("free", "none"))
     if variant.statistics:
         items = ugodit_train.choose_items(train_args)
-        learned_from = [item.build(y.device) for item in items]
-        freeze_statistics(net, [p.A.pinv(p.y) for p in learned_from])
-    method.function(y, A, net, **method.settings | variant.settings, callback=watch)
+        problems = [
+            ugodit_train.build_problem(train_args, item, number, y.device)
+            for number, item in enumerate(items)
+        ]
+        freeze_statistics(net, [p.A.pinv(p.y) for p in problems])
+    method.with_settings(**variant.settings)(y, A, net, watch)
     return watch.rows
 
 
@@ -240,11 +233,12 @@ def _cells(values: list[float], missing: str) -> tuple[str, ...]:
     return f"{final:.2f}", f"{best:.2f}, {at:.0f}", told, f"{seconds:.1f}"
 
 
-def main(options: argparse.Namespace) -> None:
+def study(options: Args) -> None:
+    """Train, measure the curves that are not there yet, and print table and figure."""
     task, script = options.task, SCRIPTS[options.task]
     sized = {} if task == "mri" else {"resize": options.resize}
     common = dict(width=options.width, device=options.device, **sized)
-    unknown = set(options.only or ()) - set(NAMES)
+    unknown = set(options.only) - set(NAMES)
     require(not unknown, f"--only: expected some of {'; '.join(NAMES)}; got {'; '.join(unknown)}")
     require(
         options.updates >= EVERY and options.updates % EVERY == 0,
@@ -261,11 +255,11 @@ def main(options: argparse.Namespace) -> None:
     )  # fmt: skip
     ugodit_train.train(train_args)
     trained = tree_hash(train_args.out)[:8]
-    chosen = NAMES if options.only is None else [NAMES[0], *options.only]
-    names = ["input", *(name for name in NAMES if name in chosen)]
+    asked = (NAMES[0], *options.only) if options.only else NAMES
+    names = ["input", *(name for name in NAMES if name in asked)]
     found: dict[str, dict[str, list[tuple[int, float, float]]]] = {}
     encoder = encoders.read(train_args.out, task)
-    for file in options.test or [None]:
+    for file in options.test or (None,):
         item, kept = "sample", "sample"
         if file is not None:
             require(file.is_file(), f"--test {file}: no such file")
@@ -281,9 +275,9 @@ def main(options: argparse.Namespace) -> None:
             label = name.replace(", ", "_").replace(" ", "_")
             path = folder / f"{key}_{trained}_test{options.updates}_{kept}_{label}.csv"
             if not path.exists():
-                problem = problem or problem_of(args, task, file)
-                build = replace(train_args, out=options.out)  # `out` as build_problem means it
-                write_curve(path, curve(args, task, name, problem, build, f"{item}, {name}"))
+                problem = problem or build(script, args)[1]
+                learned_by = replace(train_args, out=options.out)  # `out` as build_problem means it
+                write_curve(path, curve(args, task, name, problem, learned_by, f"{item}, {name}"))
             found.setdefault(item, {})[name] = read_curve(path)
     print(table(found), end="")
     figure = folder / f"{key}_{trained}_test{options.updates}.png"
@@ -298,25 +292,10 @@ def main(options: argparse.Namespace) -> None:
     print(f"  {figure}")
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("task", choices=SCRIPTS)
-    parser.add_argument("--train", type=Path, help="folder of what the encoder is learned from")
-    parser.add_argument("--test", type=Path, nargs="+", help="files that are reconstructed")
-    parser.add_argument("--M", type=int, default=4, help="measurements to learn from")
-    parser.add_argument("--train-K", type=int, default=2000, help="input updates of the training")
-    parser.add_argument("--updates", type=int, default=4000, help="weight updates of a test")
-    parser.add_argument("--only", nargs="+", help="curves besides aSeqDIP's; without it all")
-    parser.add_argument("--resize", type=int, help="side that pictures are made")
-    parser.add_argument("--width", type=int, default=64, help="channels of the U-Net")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("results"))
-    return parser.parse_args()
+def main() -> int:
+    options = tyro.cli(Args, description=__doc__)
+    return exit_status(lambda: study(options))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

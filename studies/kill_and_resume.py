@@ -5,10 +5,9 @@ over the undisturbed run's time, lets the same command finish, and compares the 
 reconstruction.npy. With --interrupt it is ended with SIGTERM while it takes its steps, so that each
 trial resumes a checkpoint, however short the run.
 
-    python scripts/kill_and_resume.py --kills 30 aseqdip_mri.py --quick --K 60
+    python -m studies.kill_and_resume --kills 30 aseqdip_mri.py --quick --K 60
 """
 
-import argparse
 import hashlib
 import random
 import shutil
@@ -17,9 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+import tyro
+
+from utils.errors import RunFailed, exit_status, require
+from utils.folder import ROOT
+
+
+@dataclass
+class Args:
+    kills: int = 30  # trials
+    seed: int = 0  # of the moments of the kills
+    interrupt: bool = False  # SIGTERM within a second of the first logged step
 
 
 def start(command: list[str], out: Path) -> subprocess.Popen:
@@ -42,37 +52,29 @@ def wait_for_steps(process: subprocess.Popen, out: Path) -> None:
         time.sleep(0.02)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_argument(
-        "--interrupt", action="store_true", help="SIGTERM within a second of the first logged step"
-    )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="a task script and its flags")
-    args = parser.parse_args()
-    if args.kills < 1 or not args.command:
-        parser.error("give --kills of at least 1 and a command, such as aseqdip_mri.py --quick")
+def trials(args: Args, command: list[str]) -> None:
+    """Make the trials and print what became of each.
+
+    Raises:
+        RunFailed: the undisturbed run failed, or a trial's result is not its.
+    """
+    require(args.kills >= 1, f"--kills {args.kills}: expected at least 1")
+    require(len(command) > 0, "give a command behind the flags, such as aseqdip_mri.py --quick")
     moments = random.Random(args.seed)
-    word, number = "killed", signal.SIGKILL
-    if args.interrupt:
-        word, number = "interrupted", signal.SIGTERM
+    word, number = ("interrupted", signal.SIGTERM) if args.interrupt else ("killed", signal.SIGKILL)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         begun = time.perf_counter()
-        said, _ = start(args.command, out / "undisturbed").communicate()
+        said, _ = start(command, out / "undisturbed").communicate()
         if not list(out.glob("undisturbed/*/*/*/*/metrics.json")):
-            print(said)
-            return 1
+            raise RunFailed(f"the undisturbed run failed: {said}")
         length = time.perf_counter() - begun
         expected = digest(out / "undisturbed")
         print(f"undisturbed: {length:.0f} s, sha256 {expected[:16]}", flush=True)
         same = resumed = 0
         for trial in range(1, args.kills + 1):
             here = out / "killed"
-            process = start(args.command, here)
+            process = start(command, here)
             moment = moments.uniform(0, 1 if args.interrupt else length)
             if args.interrupt:
                 wait_for_steps(process, here)
@@ -83,7 +85,7 @@ def main() -> int:
                 process.send_signal(number)
                 process.communicate()
                 killed = f"{word} at {moment:.1f} s"
-            said, _ = start(args.command, here).communicate()
+            said, _ = start(command, here).communicate()
             went_on = [line for line in said.splitlines() if line.startswith("resumed")]
             resumed += bool(went_on)
             found = digest(here)
@@ -92,7 +94,17 @@ def main() -> int:
             print(f"{trial:3d}: {killed}, {where}, sha256 {found[:16]}", flush=True)
             shutil.rmtree(here)
         print(f"{same} of {args.kills} equal the undisturbed run; {resumed} resumed a checkpoint")
-        return 0 if same == args.kills else 1
+    if same < args.kills:
+        raise RunFailed(f"{args.kills - same} results are not that of the undisturbed run")
+
+
+def main() -> int:
+    given = sys.argv[1:]
+    split = next((i for i, word in enumerate(given) if word.endswith(".py")), len(given))
+    args = tyro.cli(
+        Args, args=given[:split], description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    return exit_status(lambda: trials(args, given[split:]))
 
 
 if __name__ == "__main__":

@@ -5,31 +5,26 @@ variant below, of a quarter of its updates. The figure of merit: the first updat
 good as the last of the paper's setting, by the truth. Each run's curve is kept below --out, and not
 made again.
 
-    python scripts/schedule_study.py mri=brain.npy ct=slice.dcm denoising=photo.png --resize 128
+    python -m studies.schedule_study mri=brain.npy ct=slice.dcm denoising=photo.png --resize 128
 """
 
-import argparse
 import csv
 import math
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import tyro
 from tqdm import tqdm
 
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from bench import Parts
-from stopping_study import SCRIPTS, problem_of
-
-from utils.errors import exit_status, require
+from scripts.bench import parts_of
+from scripts.tasks import SCRIPTS, build, tasks_and_files
+from utils.errors import exit_status
 from utils.graphs import Graphed
 from utils.optim import Output
+from utils.problem import Problem
 from utils.tables import markdown_table
 
 EVERY = 20  # updates between two figures
@@ -82,12 +77,22 @@ VARIANTS = {
 }
 
 
-def curve(script: Any, args: Any, problem: Any, variant: Variant, note: str) -> dict[int, float]:
+@dataclass
+class Args:
+    items: tyro.conf.Positional[tuple[str, ...]]  # TASK=FILE, several
+    variants: tuple[Literal[tuple(VARIANTS)], ...] = ()  # these only, beside the paper's setting
+    resize: int | None = None  # side that pictures and slices are made
+    width: int = 16  # channels of the U-Net
+    device: str = "cpu"  # cpu, cuda or cuda:INDEX
+    out: Path = Path("results")  # root of all results
+
+
+def curve(
+    script: Any, args: Any, problem: Problem, variant: Variant, note: str
+) -> dict[int, float]:
     """Run a variant; return the PSNR of its images by their update."""
     y, A = problem.y, problem.A
-    parts = Parts()
-    with suppress(Parts.Taken):
-        script.aseqdip(replace(args, lr=variant.lr, N=variant.N), y, A, parts)
+    parts = parts_of(script, replace(args, lr=variant.lr, N=variant.N), y, A)
     net, update, z = parts.net, parts.update, parts.z0
     output = Output(net)
     Graphed.enabled = False  # a graph would keep the first learning rate
@@ -114,34 +119,33 @@ def curve(script: Any, args: Any, problem: Any, variant: Variant, note: str) -> 
     return found
 
 
-def main(options: argparse.Namespace) -> None:
+def read_curve(path: Path) -> dict[int, float]:
+    """Read the PSNR by the update."""
+    with open(path, newline="") as file:
+        return {int(k): float(v) for k, v in csv.reader(file)}
+
+
+def study(options: Args) -> None:
+    """Run what has no curve yet, and print the table."""
     folder = options.out / "schedules"
     folder.mkdir(parents=True, exist_ok=True)
+    labels = options.variants or tuple(VARIANTS)
     rows = []
-    for text in options.items:
-        task, equals, name = text.partition("=")
-        require(
-            bool(equals) and task in SCRIPTS,
-            f"{text}: expected TASK=FILE, TASK one of {', '.join(SCRIPTS)}",
-        )
-        script = SCRIPTS[task]
+    for task, file in tasks_and_files(options.items):
+        script, item, problem, goal = SCRIPTS[task], file.stem, None, math.inf
         args = script.Args(
-            data=Path(name), width=options.width, device=options.device,
-            out=options.out, **({} if task == "mri" else {"resize": options.resize}),
+            data=file, width=options.width, device=options.device, out=options.out,
+            **({} if task == "mri" else {"resize": options.resize}),
         )  # fmt: skip
-        item, problem, goal = Path(name).stem, None, math.inf
-        for label in ("paper", *(options.variants or [v for v in VARIANTS if v != "paper"])):
-            variant = VARIANTS[label]
+        for label in dict.fromkeys(("paper", *labels)):
             key = f"{task}_{item}_w{options.width}_r{options.resize}_{label}"
             path = folder / f"{key.replace(', ', '_').replace(' ', '')}.csv"
-            if path.exists():
-                with open(path, newline="") as file:
-                    found = {int(k): float(v) for k, v in csv.reader(file)}
-            else:
-                problem = problem or problem_of(script, task, Path(name), args)[1]
-                found = curve(script, args, problem, variant, f"{task} {item}, {label}")
-                with open(path, "w", newline="") as file:
-                    csv.writer(file, lineterminator="\n").writerows(found.items())
+            if not path.exists():
+                problem = problem or build(script, args)[1]
+                found = curve(script, args, problem, VARIANTS[label], f"{task} {item}, {label}")
+                with open(path, "w", newline="") as opened:
+                    csv.writer(opened, lineterminator="\n").writerows(found.items())
+            found = read_curve(path)
             last = found[max(found)]
             goal = last if label == "paper" else goal
             reached = next((str(k) for k, v in found.items() if k and v >= goal), "not reached")
@@ -151,20 +155,10 @@ def main(options: argparse.Namespace) -> None:
     print(markdown_table(HEAD, rows), end="")
 
 
-def read_options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("items", nargs="+", help="TASK=FILE")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="these only", metavar="V")
-    parser.add_argument("--resize", type=int, help="side that pictures and slices are made")
-    parser.add_argument("--width", type=int, default=16, help="channels of the U-Net")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("results"))
-    return parser.parse_args()
+def main() -> int:
+    options = tyro.cli(Args, description=__doc__)
+    return exit_status(lambda: study(options))
 
 
 if __name__ == "__main__":
-    chosen = read_options()
-    sys.exit(exit_status(lambda: main(chosen)))
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Choose the hyperparameters of the classical methods, on data that no table of ours scores.
+
+For each method and each point of a grid: the mean PSNR over some problems, built as the task
+scripts build them. The winners are the defaults in baselines/.
+
+    MRI          pydicom's MR_small.dcm with air around it, simulated as the embedded sample is: 15
+                 coils, 1 % noise, 4x, three draws of mask and noise
+    CT           pydicom's skull (resampled to 256x256) and CT_small.dcm (128x128), 18 and 30 views
+    denoising    the centres of the pictures given, with noise of 15, 25 and 30 of 255
+    inpainting   the same, with a box (10 %) and random pixels (97 %) missing
+
+    python -m studies.tune_classical --tasks mri ct
+    python -m studies.tune_classical 0005.png 0012.png 0020.png 0027.png 0033.png 0046.png
+    python -m studies.tune_classical --scan brain_full.npy
+
+It takes about a quarter of an hour on one core. The defaults come from these six of CBSD68.
+
+--scan chooses nothing. It prints what each weight of CG-SENSE gives at 4x on the embedded MRI
+sample and on a fully sampled scan: the best of each is an oracle's, the sample's best is fair to
+the scan.
+"""
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydicom
+import sigpy.mri
+import torch
+import tyro
+from pydicom.data import get_testdata_file
+
+import aseqdip_ct
+import aseqdip_denoising
+import aseqdip_inpainting
+import aseqdip_mri
+from baselines import find
+from scripts.tasks import build
+from utils import image_data, mri_data
+from utils.callback import Callback
+from utils.errors import exit_status, require
+from utils.problem import Problem
+
+CPU = torch.device("cpu")
+TIE = 0.02  # dB
+AIR = 16  # pixels around MR_small, which shows tissue up to its borders
+SIGMAS = (15.0, 25.0, 30.0)  # of 255
+# Of each task its methods, and of each of these the values of its hyperparameters. A grid begins
+# with what costs less, or smooths more.
+GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
+    "mri": {
+        "cg_sense": {"lambda_l2": (0.1, 0.03, 0.01, 0.003, 0.001)},
+        "l1_wavelet": {"lambda_l1": (0.01, 0.004, 0.002, 0.001, 0.0003)},
+        "tv": {"lambda_tv": (0.01, 0.004, 0.002, 0.001, 0.0003)},
+    },
+    "ct": {
+        "fbp": {
+            "filter_name": ("ramp", "shepp-logan", "cosine", "hamming", "hann"),
+            "cutoff_per_view": (0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0),
+        },
+        "sart": {"n_iter": (1, 3, 10, 20, 30), "relaxation": (0.05, 0.15, 0.3, 0.6)},
+        "tv": {"lambda_tv": (3e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6)},
+    },
+    "denoising": {
+        "tv": {"lambda_per_sigma": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)},
+        "nlm": {"patch_size": (1, 3, 5, 7), "h_per_sigma": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)},
+        "wavelet": {
+            "levels": (1, 2, 3, 4),
+            "mode": ("soft", "hard"),
+            "wavelet_name": ("haar", "db2", "db4", "sym4", "sym8", "coif2"),
+        },
+    },
+    "inpainting": {"tv": {"lambda_tv": (0.03, 0.01, 0.003, 0.001, 0.0003)}},
+}
+OF_PICTURES = ("denoising", "inpainting")
+SCAN_LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+
+
+@dataclass
+class Args:
+    pictures: tyro.conf.Positional[tuple[Path, ...]] = ()  # none that a table scores
+    tasks: tuple[Literal[tuple(GRIDS)], ...] = tuple(GRIDS)  # which
+    crop: int = 160  # side in pixels of a picture's centre; smaller pictures stay as they are
+    cache: Path = Path("results")  # folder for cache/, the sensitivity maps
+    scan: Path | None = None  # instead: CG-SENSE on the embedded MRI sample and on this scan
+
+
+def scores(problems: list[Problem], name: str, **settings: Any) -> dict[str, float]:
+    """Return the mean figures of a method over some problems."""
+    method = find(name).with_settings(**settings)
+    found = []
+    for p in problems:
+        given = {known: p.known[known] for known in method.takes if known in p.known}
+        found.append(p.score(method(p.y, p.A, None, Callback(), **given)))
+    return {figure: float(np.mean([f[figure] for f in found])) for figure in ("psnr", "ssim")}
+
+
+def tune(task: str, problems: list[Problem], name: str, grid: dict[str, tuple[Any, ...]]) -> None:
+    """Print the mean PSNR at each point of a grid, and the first within TIE of the best.
+
+    Args:
+        task, name: of the method.
+        problems: what is averaged over.
+        grid: values of each hyperparameter.
+    """
+    print(f"\n{task}, {name}, mean PSNR over {len(problems)} problems")
+    psnr = {}
+    for point in itertools.product(*grid.values()):
+        psnr[point] = scores(problems, name, **dict(zip(grid, point, strict=True)))["psnr"]
+        print("  " + "  ".join(map(str, point)), f"  {psnr[point]:.2f} dB", flush=True)
+    best = next(point for point in psnr if psnr[point] > max(psnr.values()) - TIE)
+    chosen = []
+    for (key, values), value in zip(grid.items(), best, strict=True):
+        border = isinstance(value, (int, float)) and value in (min(values), max(values))
+        chosen.append(f"{key} {value}" + (" (the border of the grid: widen it)" if border else ""))
+    print(f"  chosen: {', '.join(chosen)}, {psnr[best]:.2f} dB", flush=True)
+
+
+def sample_file(name: str) -> Path:
+    """Return the path of a file inside pydicom."""
+    path = get_testdata_file(name, download=False)
+    require(path is not None, f"the installed pydicom lacks its test file {name}; reinstall it")
+    return Path(path)
+
+
+def mri_problems(options: Args) -> list[Problem]:
+    """Simulate a scan of MR_small as utils.mri_data.load_sample does of its slice."""
+    image = np.pad(pydicom.dcmread(sample_file("MR_small.dcm")).pixel_array.astype(float), AIR)
+    image /= image.max()
+    side = len(image)
+    u, v = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
+    phase = 0.8 * np.pi * (0.5 * u + 0.3 * v + 0.6 * u * v - 0.5 * u**2 + 0.4 * v**2)
+    coils = mri_data.SAMPLE_COILS
+    maps = sigpy.mri.birdcage_maps((coils, side, side), dtype=np.complex64)
+    kspace = mri_data.fft2c(maps * (image * np.exp(1j * phase)).astype(np.complex64))
+    scan = mri_data.Scan("MR_small", "MR_small", kspace, noise_std=mri_data.SAMPLE_NOISE)
+    args = aseqdip_mri.Args(out=options.cache)
+    return [
+        aseqdip_mri.build_problem(replace(args, data_seed=draw), scan, CPU) for draw in range(3)
+    ]
+
+
+def ct_problems(options: Args) -> list[Problem]:
+    """Simulate the sinograms of two slices."""
+    slices = (dict(sample="skull", resize=256), dict(sample="small"))
+    args = [
+        aseqdip_ct.Args(views=views, device="cpu", **own) for own in slices for views in (18, 30)
+    ]
+    return [build(aseqdip_ct, a)[1] for a in args]
+
+
+def denoising_problems(options: Args) -> list[Problem]:
+    """Add noise to the pictures' centres."""
+    problems = []
+    for path in options.pictures:
+        args = aseqdip_denoising.Args(data=path, device="cpu")
+        picture = centre(aseqdip_denoising.load(args, path), options.crop)
+        problems += [
+            aseqdip_denoising.build_problem(replace(args, sigma=sigma), picture, CPU)
+            for sigma in SIGMAS
+        ]
+    return problems
+
+
+def inpainting_problems(options: Args) -> list[Problem]:
+    """Take pixels of the pictures' centres away."""
+    problems = []
+    for path in options.pictures:
+        for kind in ("box", "random"):
+            args = aseqdip_inpainting.Args(data=path, mask=kind, device="cpu")
+            picture = centre(aseqdip_inpainting.load(args, path), options.crop)
+            rng = torch.Generator().manual_seed(args.data_seed)
+            picture.known = image_data.make_mask(kind, picture, False, args.hiar, args.missing, rng)
+            problems.append(aseqdip_inpainting.build_problem(args, picture, CPU))
+    return problems
+
+
+def centre(picture: image_data.Picture, side: int) -> image_data.Picture:
+    """Keep the centre of a picture: resampled it would have another grain."""
+    sides = tuple(min(side, length) for length in picture.pixels.shape[1:])
+    picture.pixels = np.ascontiguousarray(mri_data.center_crop(picture.pixels, sides))
+    return picture
+
+
+PROBLEMS: dict[str, Callable[[Args], list[Problem]]] = {
+    "mri": mri_problems,
+    "ct": ct_problems,
+    "denoising": denoising_problems,
+    "inpainting": inpainting_problems,
+}
+
+
+def study(options: Args) -> None:
+    """Tune the methods of the tasks that were asked for."""
+    asked = [task for task in OF_PICTURES if task in options.tasks]
+    require(
+        bool(options.pictures) or not asked,
+        f"{' and '.join(asked)}: name pictures, or choose other --tasks",
+    )
+    for task in options.tasks:
+        with contextlib.redirect_stdout(None):  # what the task scripts say of each problem
+            problems = PROBLEMS[task](options)
+        for name, grid in GRIDS[task].items():
+            tune(task, problems, name, grid)
+
+
+def weights_of_cg_sense(options: Args) -> None:
+    """Print what each weight gives on the embedded sample and on the user's scan."""
+    for path in (None, options.scan):
+        args = aseqdip_mri.Args(data=path, out=options.cache, device="cpu")
+        item, problem = build(aseqdip_mri, args)
+        for value in SCAN_LAMBDAS:
+            found = scores([problem], "cg_sense", lambda_l2=value)
+            print(
+                f"{item.item}, lambda_l2 {value:g}: PSNR {found['psnr']:.2f} dB, SSIM "
+                f"{found['ssim']:.4f}",
+                flush=True,
+            )
+
+
+def main() -> int:
+    options = tyro.cli(Args, description=__doc__)
+    return exit_status(lambda: (study if options.scan is None else weights_of_cg_sense)(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
