@@ -84,7 +84,8 @@ def parse_args(
     args = read(default)
     if args.quick or args.preset != default.preset:
         if args.quick and args.preset == "fast":
-            sys.exit("error: --quick is --preset quick; leave one of it and --preset fast out")
+            print("error: --quick is --preset quick; omit it or --preset fast", file=sys.stderr)
+            raise SystemExit(2)
         name = "quick" if args.quick else args.preset
         default = args_type(**PRESET | presets[name] | dict(preset=name))
         args = read(default)

@@ -1,0 +1,63 @@
+"""The command line: presets, and the files that it names."""
+
+import pytest
+
+import aseqdip_denoising
+from utils import cli
+from utils.errors import InputError
+from utils.files import files_of
+
+SCRIPT = aseqdip_denoising
+
+
+def parsed(*words):
+    return cli.parse_args(SCRIPT.Args, SCRIPT.PRESETS, "", list(words))
+
+
+@pytest.mark.parametrize("words", [("--quick",), ("--preset", "quick"), ("--preset=quick",)])
+def test_a_preset_is_other_defaults_and_flags_win(words):
+    args = parsed(*words, "--K", "7")
+    expected = cli.PRESET | SCRIPT.PRESETS["quick"] | {"K": 7, "preset": "quick"}
+    assert {name: getattr(args, name) for name in expected} == expected
+    assert args.changed == ("K",) or set(args.changed) == {"K", "quick"}
+
+
+def test_words_inside_a_value_are_no_preset():
+    args = parsed("--out", "a --quick b", "--run", "preset=fast")
+    assert args.preset == "paper" and not args.quick
+    assert (args.K, args.width) == (SCRIPT.Args.K, SCRIPT.Args.width)
+
+
+def test_two_presets_are_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed("--quick", "--preset", "fast")
+    assert end.value.code == 2 and "--preset" in capsys.readouterr().err
+
+
+def test_files_of_a_folder_are_chosen_by_name_and_by_list(tmp_path, capsys):
+    for name in ("c.png", "a.png", "b.png", "notes.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+
+    def chosen(**given):
+        args = SCRIPT.Args(data=tmp_path, **given)
+        return [path.name for path in cli.inputs(args, (".png",))]
+
+    assert chosen() == ["a.png", "b.png", "c.png"]
+    assert chosen(images=2) == ["a.png", "b.png"]
+    names = tmp_path / "names.txt"
+    names.write_text("c  # the first\nmissing.png\na.png\n")
+    capsys.readouterr()
+    assert chosen(list=names) == ["c.png", "a.png", "b.png"]
+    said = capsys.readouterr().out
+    assert "1 of 3" in said and "missing.png" in said
+    assert chosen(list=names, images=1) == ["c.png"]
+    for given in ({"images": 0}, {"list": tmp_path / "nowhere"}):
+        with pytest.raises(InputError, match=f"--{next(iter(given))}"):
+            chosen(**given)
+    with pytest.raises(InputError, match="--images"):
+        list(cli.inputs(SCRIPT.Args(images=2), (".png",)))
+
+
+def test_a_folder_without_such_files_is_said_so(tmp_path):
+    with pytest.raises(InputError, match="a folder without .png"):
+        files_of(tmp_path, (".png",), lambda path: False)
