@@ -1,9 +1,8 @@
 """aSeqDIP on an operator of your own; docs/your_own_operator.md walks through it.
 
-python docs/your_own_operator.py
+python -m docs.your_own_operator
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-
-# Run from anywhere: the repository's modules can be imported only after this.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from models.unet import UNet
 from operators.base import Operator

@@ -1,17 +1,9 @@
 """The pages' examples are files that run."""
 
-import importlib.util
-
 import torch
 from conftest import ROOT
 
-
-def load_example():
-    path = ROOT / "docs" / "your_own_operator.py"
-    spec = importlib.util.spec_from_file_location("your_own_operator", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from docs import your_own_operator
 
 
 def test_the_page_on_operators_shows_what_the_file_holds():
@@ -21,13 +13,13 @@ def test_the_page_on_operators_shows_what_the_file_holds():
 
 
 def test_an_operator_of_one_s_own_is_reconstructed(tmp_path):
-    psnr = load_example().main(K=2, out=tmp_path / "picture.png")
+    psnr = your_own_operator.main(K=2, out=tmp_path / "picture.png")
     assert set(psnr) == {"input", "aSeqDIP"} and psnr["input"] > 20
     assert (tmp_path / "picture.png").stat().st_size > 10000
 
 
 def test_its_adjoint_is_exact_and_its_norm_is_1():
-    A = load_example().Downsample((3, 24, 16), factor=4)
+    A = your_own_operator.Downsample((3, 24, 16), factor=4)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 24, 16, dtype=torch.float64, generator=generator)
     y = torch.randn(2, 3, 6, 4, dtype=torch.float64, generator=generator)

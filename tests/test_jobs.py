@@ -424,5 +424,5 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, tmp_path, mo
 
 
 def test_the_script_that_kills_the_runner_needs_a_table():
-    done = as_process("scripts/kill_launcher.py", "--kills", "1")
+    done = as_process("studies.kill_table", "--kills", "1")
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -1,11 +1,12 @@
 """Kill the runner of a table at random moments and compare the table with an undisturbed one.
 
 The table's script is started again after each kill (SIGKILL, to scripts/jobs.py alone, which takes
-the place of the shell), and what it leaves is looked at: a plan file that can be read, and no run that lives on. When the table is complete,
-its cells' states and the bytes of their reconstructions must be those of the undisturbed table,
-with one run folder a cell. If kills are left then, it begins again in an empty folder.
+the place of the shell), and what it leaves is looked at: a plan file that can be read, and no run
+that lives on. When the table is complete, its cells' states and the bytes of their reconstructions
+must be those of the undisturbed table, with one run folder a cell. If kills are left then, it
+begins again in an empty folder.
 
-    python scripts/kill_launcher.py scripts/table2_inpainting.sh --kills 100 -- --quick --images 3
+    python -m studies.kill_table scripts/table2_inpainting.sh --kills 100 -- --quick --images 3
 
 What follows a lone -- goes to the script.
 """
