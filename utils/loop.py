@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -119,7 +120,7 @@ class Loop(Callback):
         with (
             tqdm(total=n, initial=self.k, unit="step", dynamic_ncols=True,
                  mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar,
-            _Signals(self._on_signal),
+            _signals(self._on_signal),
         ):  # fmt: skip
             for k in range(first, n + 1):
                 yield k
@@ -355,21 +356,18 @@ def _restore(part: Any, saved: Any) -> None:
         part.load_state_dict(saved)
 
 
-class _Signals:
+@contextmanager
+def _signals(handler: Callable[[int], None]) -> Iterator[None]:
     """Hand SIGINT and SIGTERM to a function while the block runs."""
-
-    def __init__(self, handler: Callable[[int], None]) -> None:
-        self.handler = handler
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, lambda n, frame: self.handler(n))
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda n, frame: handler(n))
+    try:
+        yield
+    finally:
+        for number, handled_before in before.items():
+            signal.signal(number, handled_before)
 
 
 def duration(seconds: float) -> str:
