@@ -135,7 +135,7 @@ def test_a_frozen_encoder_keeps_every_bit_and_all_else_moves(tmp_path):
     encoders.save(tmp_path / "e.pt", trained, "superresolution", [], {})
     net = skip_net(seed=2)
     fresh = copy.deepcopy(net.state_dict())
-    encoders.fit(encoders.read(tmp_path / "e.pt", "superresolution"), net, tmp_path / "e.pt")
+    encoders.fit(net, tmp_path / "e.pt", "superresolution")
     A = Downsample((3, 40, 36), 4, "average")
     ugodit(A(picture((3, 40, 36))), A, net, steps=5, N=2)
     assert encoder_of(net).state_dict().keys() and not list(net.buffers())
