@@ -172,25 +172,28 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def reconstruct(run: Run, problem: Problem) -> Tensor:
+    """Run aSeqDIP or another method; return x_hat, and keep nothing of its network."""
+    y, A, callback = run.open(problem)
+    if run.method.name in ASEQDIP:
+        return aseqdip(run.args, y, A, callback)
+    net = make_net(run.args, run.method.net, y, A) if run.method.net else None
+    return run.method(y, A, net, callback, **run.given)
+
+
 def main() -> int:
     args = parse_args(Args, PRESETS, description=__doc__)
     with Status() as status:
-        methods, device = chosen(args, baselines(args)), set_up_device(args)
-        for path in inputs(args, image_data.SUFFIXES):
+        methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
+        device = set_up_device(args)
+        for path in paths:
             with status.each():  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "denoising", method, item) for method in methods]
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
-                        y, A, callback = run.open(problem)
-                        if run.method.name in ASEQDIP:
-                            x_hat = aseqdip(run.args, y, A, callback)
-                        else:
-                            kind = run.method.net
-                            net = make_net(args, kind, y, A) if kind else None
-                            x_hat = run.method(y, A, net, callback, **run.given)
-                        run.save(x_hat)
+                        run.save(reconstruct(run, problem))
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
     return status.code

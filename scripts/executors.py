@@ -198,7 +198,7 @@ class RayExecutor:
 
 def run_on_node(job: Job) -> int:
     """Run a job in a Ray worker; ray.cancel raises KeyboardInterrupt in it."""
-    # A launcher in the background of a script ignores SIGINT, and so would its workers.
+    # A runner in the background of a script ignores SIGINT, and so would its workers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = spawn(job, {})
     try:

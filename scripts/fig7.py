@@ -157,7 +157,7 @@ def clean_scan(path: Path | None, args: aseqdip_mri.Args) -> Tensor:
 def clean_slice(path: Path | None, args: aseqdip_ct.Args) -> Tensor:
     """Return a CT slice, pydicom's head without a file, (1, 1, H, W) in [0, 1]."""
     scan = aseqdip_ct.load(replace(args, sample="skull", resize=None), path)
-    units = ct_data.make_units(scan, args.hu_range, None)
+    units = ct_data.make_units(scan, args.hu_range)
     values = torch.from_numpy(scan.values)[None, None]
     return ((values - units.low) / (units.high - units.low)).clamp(0, 1).float()
 

@@ -40,7 +40,16 @@ from scripts.executors import ROOT, Job, LocalExecutor, RayExecutor, Stop, why_f
 from utils import ct_data, image_data, mri_data
 from utils.cli import check_method, choose_files, parse_args
 from utils.comparison import comparison_folder
-from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, exit_status, require
+from utils.errors import (
+    BUSY,
+    INTERRUPTED,
+    InputError,
+    Interrupted,
+    RunFailed,
+    Status,
+    exit_status,
+    require,
+)  # fmt: skip
 from utils.files import PARTIAL, write_atomically
 from utils.loop import duration
 from utils.methods import ASEQDIP, Method
@@ -555,6 +564,8 @@ def run_table(plan: Plan) -> None:
         if args.curves:
             steps.append(lambda: call("-m", "scripts.plot_steps", str(plan.path)))
         statuses = [exit_status(step) for step in (*steps, lambda: make_report(plan))]
+    if INTERRUPTED in statuses:
+        raise Interrupted("stopped; the runs are kept, and the same command goes on")
     if any(statuses):
         raise RunFailed("the runs are kept, but what is made of them is not complete")
     if plan.count("failed"):
@@ -566,6 +577,10 @@ def read_arguments(words: list[str]) -> tuple[Args, dict[str, list[str]]]:
     split = words.index("--") if "--" in words else len(words)
     config = (tyro.conf.FlagCreatePairsOff,)
     args = tyro.cli(Args, args=words[:split], description=__doc__, config=config)
+    require(
+        not args.quick or args.preset != "fast",
+        "--quick is --preset quick; omit it or --preset fast",
+    )
     args.preset = "quick" if args.quick else args.preset
     return args, read_flags(words[split + 1 :])
 

@@ -1,10 +1,13 @@
 """--method, --set and --stop, as a user of the scripts has them."""
 
 import csv
+import fcntl
 import inspect
 import json
+import os
 import signal
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -25,6 +28,8 @@ from baselines import nlm
 from utils import encoders
 from utils.cli import parse_args
 from utils.errors import InputError
+from utils.files import content_hash
+from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.methods import Method, converted
 
@@ -193,6 +198,56 @@ def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
     with open(folder / "table.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows)[1:] == found and not any(row["failure"] for row in rows.values())
+
+
+@pytest.mark.parametrize("task", SCRIPTS)
+def test_building_a_problem_changes_nothing_of_its_item(task, tmp_path, monkeypatch, kspace):
+    """Methods are told apart by the content of their item, before and after it is built."""
+    script = SCRIPTS[task]
+    flags = flags_of(task, tmp_path, kspace)
+    if task == "ct":  # photons are not counted behind less than vacuum
+        values = np.load(tmp_path / "item.npy") - 100
+        np.save(tmp_path / "item.npy", values)
+        flags += ["--photons", "1e5", "--pixel-mm", "1"]
+    args = parse_args(script.Args, script.PRESETS, "", list(map(str, flags)))
+    item = script.load(args, args.data)
+    before = [None if a is None else content_hash(a) for a in item.content]
+    script.build_problem(args, item, torch.device("cpu"))
+    assert [None if a is None else content_hash(a) for a in item.content] == before
+
+
+def test_nothing_of_a_method_or_an_item_outlives_it(tmp_path, monkeypatch, kspace):
+    """Neither its network, nor its problem, nor the lock on its folder."""
+    seen, alive, locked = [], [], []
+    place, opened = aseqdip_denoising.place, RunFolder.open
+
+    def placed(net, device, precision):
+        seen.append(weakref.ref(net))
+        return place(net, device, precision)
+
+    def opening(self, device):
+        alive.append(sum(reference() is not None for reference in seen))
+        locked.extend(folder for folder in folders if not free(folder))
+        folders.append(self.path)
+        opened(self, device)
+
+    def free(folder):
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    folders = []
+    monkeypatch.setattr(aseqdip_denoising, "place", placed)
+    monkeypatch.setattr(RunFolder, "open", opening)
+    flags = flags_of("denoising", tmp_path, kspace, "--lr", "1e30")  # aSeqDIP fails
+    flags += ["--method", "aseqdip,vanilla_dip,nlm"]
+    assert call(monkeypatch, aseqdip_denoising, *flags) == 2
+    assert len(seen) == 2 and alive == [0, 0, 0] and not locked
 
 
 def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspace, capsys):

@@ -16,6 +16,7 @@ from utils.ct_data import (
     load_slice,
     make_units,
     photon_noise,
+    physical,
     pixel_size,
 )  # fmt: skip
 from utils.errors import InputError
@@ -70,13 +71,13 @@ def test_arrays_are_in_hounsfield_units_unless_they_lie_in_0_to_1(tmp_path):
 
 def test_units_go_there_and_back():
     scan = load_slice(None, "small", None)
-    units = make_units(scan, None, None)
+    units = make_units(scan, None)
     assert (units.low, units.high) == (-896.0, 1167.0)
     assert units.values(torch.tensor([0.0, 1.0])).tolist() == [-896.0, 1167.0]
-    assert make_units(scan, (-160.0, 240.0), None) == Units(-160.0, 240.0, True)
+    assert make_units(scan, (-160.0, 240.0)) == Units(-160.0, 240.0, True)
     for bad in ((240.0, -160.0), (3000.0, 4000.0), (0.0, 0.0), (0.0, float("inf"))):
         with pytest.raises(InputError, match="--hu-range"):
-            make_units(scan, bad, None)
+            make_units(scan, bad)
 
 
 def test_attenuation_is_that_of_water_at_0_hu():
@@ -103,10 +104,10 @@ def test_a_ray_without_photons_counts_one():
 def test_nothing_attenuates_less_than_vacuum(tmp_path):
     np.save(tmp_path / "hu.npy", np.linspace(-1024, 1000, 1600).reshape(40, 40))
     scan = load_slice(tmp_path / "hu.npy", "", None)
-    assert make_units(scan, None, 1e5).low == -1000
-    assert scan.values.min() == -1000
+    assert physical(scan, None, 1e5).values.min() == -1000
+    assert scan.values.min() == -1024 and physical(scan, None, None) is scan
     with pytest.raises(InputError, match="air would attenuate"):
-        make_units(scan, (-160.0, 240.0), 1e5)
+        physical(scan, (-160.0, 240.0), 1e5)
 
 
 def test_raw_values_without_a_rescale_slope_are_not_taken_for_hu(tmp_path):

@@ -1,7 +1,7 @@
 """A task script in miniature, for tests of scripts/jobs.py, which imports it like any other.
 
 A process of it imports no torch: it finds its run folder in the plan. It keeps the contract of
-utils/runs.py: a locked folder, a checkpoint after each step, metrics.json last. In the folder
+utils/folder.py: a locked folder, a checkpoint after each step, metrics.json last. In the folder
 `starts` beside the results each start leaves a line. A data file that says "corrupt" is refused;
 one that says "slow" takes its time.
 """

@@ -15,7 +15,7 @@ import torch
 import tyro
 
 from utils import processor
-from utils.errors import require
+from utils.errors import InputError, require
 from utils.files import files_of
 from utils.precision import Precision
 
@@ -82,7 +82,7 @@ def parse_args(
 
     default = args_type()
     args = read(default)
-    if args.quick or args.preset != default.preset:
+    if args.quick or args.preset != "paper":
         if args.quick and args.preset == "fast":
             print("error: --quick is --preset quick; omit it or --preset fast", file=sys.stderr)
             raise SystemExit(2)
@@ -107,7 +107,7 @@ def parse_args(
 def inputs(
     args: RunArgs, suffixes: tuple[str, ...], also: Callable[[Path], bool] = lambda path: False
 ) -> Iterator[Path | None]:
-    """Yield args.data, each file of it if it is a folder, or None for the embedded sample.
+    """Check args, and iterate over args.data, each file of it if it is a folder, or None for the embedded sample.
 
     Args:
         args: the script's Args.
@@ -126,10 +126,14 @@ def inputs(
             args.images is None and args.list is None,
             "--images, --list: they choose files of a folder; give --data one",
         )
-    for number, file in enumerate(files, start=1):
-        if len(files) > 1:
-            print(f"== {number} of {len(files)}: {file}")
-        yield file
+
+    def told() -> Iterator[Path | None]:
+        for number, file in enumerate(files, start=1):
+            if len(files) > 1:
+                print(f"== {number} of {len(files)}: {file}")
+            yield file
+
+    return told()
 
 
 def choose_files(
@@ -156,8 +160,12 @@ def choose_files(
     if list_file is None:
         return files[:number]
     require(list_file.is_file(), f"--list {list_file}: no such file")
-    lines = (line.partition("#")[0].split() for line in list_file.read_text().splitlines())
-    names = [words[0] for words in lines if words][:number]
+    try:
+        text = list_file.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise InputError(f"--list {list_file}: not a text file; expected names") from error
+    lines = (line.partition("#")[0].split() for line in text.splitlines())
+    names = [*dict.fromkeys(words[0] for words in lines if words)][:number]
     of_name = {name: [f for f in files if name in (f.stem, f.name)] for name in names}
     lacking = [name for name, found in of_name.items() if not found]
     if lacking:
@@ -165,7 +173,7 @@ def choose_files(
             f"{folder}: {len(lacking)} of {len(names)} names in {list_file} are not there "
             f"({_shortened(lacking)}); others are taken by name"
         )
-    listed = [file for found in of_name.values() for file in found]
+    listed = [*dict.fromkeys(file for found in of_name.values() for file in found)]
     return (listed + [file for file in files if file not in listed])[:number]
 
 

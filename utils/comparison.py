@@ -37,9 +37,12 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
         InputError: a run failed, which does not keep the others from being compared.
         Busy: other processes are at work on some, so that nothing can be compared yet.
     """
-    busy = [run.method.name for run in runs if run.busy]
-    if busy:
-        raise Busy(f"other processes are at work on {', '.join(busy)}; the same command goes on")
+    failed = [run for run in runs if run.failure]
+    if failed and all(run.busy for run in failed):
+        names = ", ".join(run.method.name for run in failed)
+        raise Busy(
+            f"other processes are at work on {names}; the same command without --fresh goes on"
+        )
     folder = comparison_folder(args, runs)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {run.method.name: _metrics(run) for run in runs}
@@ -65,8 +68,8 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     write_atomically(folder / "table.md", lambda file: file.write(table.encode()))
     print(table, end="")
     print(f"  comparison, curves and table: {folder}")
-    failed = [run.method.name for run in runs if run.failure]
-    require(not failed, f"{', '.join(failed)} failed, as said above; the others are complete")
+    names = ", ".join(run.method.name for run in failed)
+    require(not failed, f"{names} failed, as said above; the others are complete")
 
 
 def comparison_folder(args: Any, runs: list[Run]) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,28 +208,37 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
     return Slice(item, source, values, is_hu=True, pixel_mm=pixel_mm)
 
 
-def make_units(
+def physical(
     scan: Slice | Sinogram, hu_range: tuple[float, float] | None, photons: float | None
-) -> Units:
-    """Choose what becomes 0 and 1: the slice's minimum and maximum, or a range of HU.
+) -> Slice | Sinogram:
+    """Return the scan that photons can be counted behind.
 
-    Where photons are counted, what lies below vacuum, -1000 HU, is raised to it in the slice: it
-    would make photons. Measured line integrals stay as they are.
+    What lies below vacuum, -1000 HU, would make photons: it is raised to it. Measured line
+    integrals, and slices without photons to count, stay as they are.
 
     Raises:
-        InputError: the range is empty, lies beside the slice, the slice is not in HU, or air
-            would attenuate.
+        InputError: hu_range would turn air into something that attenuates.
+    """
+    if photons is None or isinstance(scan, Sinogram):
+        return scan
+    require(
+        hu_range is None or hu_range[0] <= VACUUM_HU,
+        f"--photons: air would attenuate like the lower end of --hu-range; take one from "
+        f"{VACUUM_HU:g} HU on, or none",
+    )
+    return replace(scan, values=np.maximum(scan.values, VACUUM_HU)) if scan.is_hu else scan
+
+
+def make_units(scan: Slice | Sinogram, hu_range: tuple[float, float] | None) -> Units:
+    """Choose what becomes 0 and 1: the slice's minimum and maximum, or a range of HU.
+
+    Measured line integrals stay as they are.
+
+    Raises:
+        InputError: the range is empty, lies beside the slice, or the slice is not in HU.
     """
     if isinstance(scan, Sinogram):
         return Units(0.0, 1.0, is_hu=False)
-    if photons is not None:
-        require(
-            hu_range is None or hu_range[0] <= VACUUM_HU,
-            f"--photons: air would attenuate like the lower end of --hu-range; take one from "
-            f"{VACUUM_HU:g} HU on, or none",
-        )
-        if scan.is_hu:
-            scan.values = np.maximum(scan.values, VACUUM_HU)
     if hu_range is None:
         return Units(float(scan.values.min()), float(scan.values.max()), scan.is_hu)
     low, high = hu_range

@@ -45,8 +45,9 @@ class Status:
 
     Attributes:
         code: 0; 2 after an InputError or a file system that refused; BUSY after a Busy; 1 after a
-            RunFailed, a full disk or a device out of memory; INTERRUPTED (130) after a signal. The first failure
-            counts, and an interrupt over all. Any other exception is a defect and passes through.
+            RunFailed, a full disk or a device out of memory; INTERRUPTED (130) after a signal. The
+            first failure counts, and an interrupt over all. Any other exception is a defect and
+            passes through.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,11 @@ class Status:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        told = None if error is None else told_of(error)
+        return error is not None and self._tell(error)
+
+    def _tell(self, error: BaseException) -> bool:
+        """Print what the user is told of a failure; False for a defect."""
+        told = told_of(error)
         if told is None:
             return False
         code, line = told
@@ -72,7 +77,7 @@ class Status:
         except (Interrupted, KeyboardInterrupt):
             raise
         except Exception as error:
-            if not self.__exit__(None, error, None):
+            if not self._tell(error):
                 raise
 
 

@@ -91,6 +91,7 @@ class RunFolder:
         self.path = args.out / task / method / item / self.name
         self.fresh = args.fresh
         self._unlock: Callable[[], object] = lambda: None
+        self._threads: int | None = None  # of the process that made the checkpoint
         for folder in (self.path, args.out / "cache"):
             above = next(path for path in (folder, *folder.parents) if path.exists())
             require(
@@ -108,6 +109,8 @@ class RunFolder:
             return None
         try:
             metrics = json.loads(path.read_text())
+            if not isinstance(metrics, dict) or "steps" not in metrics:
+                raise ValueError("it holds something else")
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error}); repeat the run with --fresh") from error
         (self.path / "checkpoint.pt").unlink(missing_ok=True)  # a kill can leave it behind
@@ -127,7 +130,7 @@ class RunFolder:
             ) from error
         self._refuse_other_settings(path, stored)
         if (self.path / "checkpoint.pt").exists():
-            processor.choose_threads(threads)  # to go on to the same bits
+            self._threads = threads
 
     def _refuse_other_settings(self, file: Path, stored: dict[str, Any]) -> None:
         for key in sorted(stored.keys() | self.settings.keys()):
@@ -145,6 +148,8 @@ class RunFolder:
             InputError: it cannot be written.
             Busy: another process is at work on it.
         """
+        if device.type == "cpu":
+            processor.choose_threads(self._threads)  # those of a checkpoint: to the same bits
         config = {
             **self.identity,
             "settings": self.settings,
@@ -243,16 +248,20 @@ class RunFolder:
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
         for path in self.path.glob(f".*{PARTIAL}"):
             path.unlink(missing_ok=True)
-        self._unlock()
+        self.close()
         return record
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._unlock()
 
     def discard(self) -> None:
         """Remove the folder of a run whose method refused to begin; none with a checkpoint."""
         if (self.path / "checkpoint.pt").exists():
             return
         for path in self.path.iterdir():
-            path.unlink()
-        self._unlock()
+            if path.is_file():
+                path.unlink()
         for folder in (self.path, *list(self.path.parents)[:3]):  # item, method, task
             if any(folder.iterdir()):
                 return

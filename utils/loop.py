@@ -51,7 +51,8 @@ class Loop(Callback):
         oracle: `psnr` and `step` of the best iterate that was logged, {} without a truth.
 
     Raises:
-        InputError: the folder cannot be written, or another process is at work on it.
+        InputError: the folder cannot be written.
+        Busy: another process is at work on it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Loop(Callback):
         self._seconds_before = 0.0
         self._checkpoint_cost = 0.0
         self._stopped_by: int | None = None
+        folder.open(self.device)
         problem = (y, *A.parameters(), *A.buffers())
         self._conditions = {  # what else decides the bits of the result
             "device": processor.device_name(self.device),
@@ -84,7 +86,6 @@ class Loop(Callback):
             "commit": git_state()["commit"],
             "problem": content_hash(*(t.cpu().numpy() for t in problem))[:12],
         }
-        folder.open(self.device)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self._started = time.perf_counter()

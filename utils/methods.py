@@ -33,7 +33,7 @@ class Method:
         needs: a field of args that names files which it cannot do without: `reference`, an image
             for its input, or `encoder`, weights that its network keeps.
         package: one that it needs and requirements.txt does not have.
-        style: of its line in figures over the updates, for matplotlib; {} for any.
+        style: of its line in figures over the updates, for matplotlib, with a `color`; {} for any.
         settings: its hyperparameters; a script changes those that differ in its task.
     """
 

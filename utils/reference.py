@@ -28,7 +28,7 @@ def choose_reference(
 
     Args:
         path: a file, or a folder of files.
-        suffixes, also: which files of a folder are taken, as for run_items.
+        suffixes, also: which files of a folder are taken, as for files_of.
         load: reads a file's image, (h, w) real; it is resampled to the problem's size.
         data: the file that is being reconstructed; it is no candidate, nor are copies of it.
         y, A: the problem.

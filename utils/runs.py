@@ -35,7 +35,7 @@ OF_STEPS = {
 class Run:
     """Carry a method through one item; where several are asked for, outlive its failure.
 
-        for run in unfinished([Run(args, "mri", method, scan) for method in methods]):
+        for run in unfinished([Run(args, "mri", method, item) for method in methods]):
             with run:
                 y, A, callback = run.open(problem)
                 run.save(run.method(y, A, net, callback, **run.given))
@@ -51,12 +51,14 @@ class Run:
         lone: whether the user asked for this method alone: its failure is then the script's.
         folder: its run folder; None until `finished` has looked at it.
         failure: why it failed, None if it did not.
+        busy: it failed because another process is at work on it.
         given: what the method is given beside y, A, its network and the callback, after `open`.
     """
 
     def __init__(self, args: Any, task: str, method: Method, item: Item) -> None:
         lambda0 = method.name == "aseqdip_lambda0"
         self.args = dataclasses.replace(args, lambda_ae=0.0) if lambda0 else args
+        self.args.changed = args.changed
         self.lone = args.method != "all" and "," not in args.method
         self.task, self.method, self.item = task, method, item
         self.inner = 1 if method.function else args.N  # weight updates in a step of the callback
@@ -65,6 +67,9 @@ class Run:
         self.busy = False
         self.given: dict[str, Any] = {}
         self._loop: Loop | None = None
+        self._problem: Problem | None = None
+        self._rule: Rule | None = None
+        self._facts: dict[str, Any] = {}
 
     def finished(self) -> bool:
         """Tell whether the run is complete; if so, print its figures and where they lie.
@@ -103,7 +108,9 @@ class Run:
         """Note a failure, so that the other methods go on; that of a lone method passes through."""
         if isinstance(error, InputError) and self._loop is not None and self._loop.k == 0:
             self.folder.discard()
-        self._loop = None
+        self.folder.close()
+        self._loop = self._problem = self._rule = None  # nothing of it stays in memory
+        self.given = {}
         if error is None or self.lone or not isinstance(error, Exception):
             return False
         if isinstance(error, Interrupted):
@@ -131,7 +138,7 @@ class Run:
         """
         gc.collect()  # networks and graphs of an earlier run, which hold on to each other
         self._problem = problem
-        self._facts: dict[str, Any] = {"stop": "fixed"}
+        self._facts = {"stop": "fixed"}
         self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
         self._meet_needs(problem)
         y, A, rule = self._stopping(problem)

@@ -220,7 +220,7 @@ class Material:
         )
         if cell.state not in STATES:
             raise ValueError(f"{cell.id}: state {cell.state!r}")
-        # The run folder decides: a launcher can be killed before it notes that a run is done.
+        # The run folder decides: the runner can be killed before it notes that a run is done.
         folder = None if planned.get("run") is None else self.root / planned["run"]
         if folder is not None and (folder / "metrics.json").exists():
             cell.run = self.run(folder)
