@@ -15,7 +15,6 @@ Under the paper's setting the image passes the FBP within some 200 of the 4000 u
 rising. --quick shows the method in two minutes on two CPU cores.
 """
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,13 @@ from torch import Tensor, nn
 from baselines import chosen
 from baselines.tv import LAMBDA_TV
 from models.unet import UNet
+from operators.base import Operator
 from operators.radon import Radon
 from utils import ct_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
-from utils.errors import Status, require
+from utils.errors import Status
 from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
 from utils.optim import Output, Update, adam, sqnorm
@@ -83,7 +83,7 @@ QUICK = FAST | dict(sample="small", K=250, width=16, ema_decay=0.95, log_every=5
 PRESETS = {"fast": FAST, "quick": QUICK}
 
 
-def aseqdip(args: Args, y: Tensor, A: Radon, run: Callback) -> Tensor:
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
 
@@ -107,7 +107,7 @@ def aseqdip(args: Args, y: Tensor, A: Radon, run: Callback) -> Tensor:
     return z
 
 
-def make_net(args: Args, kind: str, y: Tensor, A: Radon) -> nn.Module:
+def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
     """Build a network of a kind: fed with an image, with 32 channels of `noise`."""
     weights_rng = torch.Generator().manual_seed(args.seed)
     channels = 32 if kind == "noise" else 1
@@ -117,16 +117,9 @@ def make_net(args: Args, kind: str, y: Tensor, A: Radon) -> nn.Module:
 
 def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
     """Read a CT slice, or the measured line integrals."""
-    if args.sinogram is not None:
-        require(path is None, "--sinogram: it takes the place of --data; give one of them")
-        scan = ct_data.load_sinogram(args.sinogram, args.angles)
-    else:
-        require(not args.measured, "--measured: give the measured line integrals with --sinogram")
-        require(
-            args.angles is None and args.size is None,
-            "--angles, --size: they describe a --sinogram; the views of a simulated one are --views",
-        )
-        scan = ct_data.load_slice(path, args.sample, args.resize)
+    scan = ct_data.load(
+        path, args.sample, args.resize, args.sinogram, args.angles, args.size, args.measured
+    )
     scan.named = frozenset({"angles", "measured"})
     return scan
 
@@ -136,13 +129,9 @@ def build_problem(
 ) -> Problem:
     """Make the sinogram, scaled so that the FBP's maximum is 1; x_true is None for a measured one."""
     measured = isinstance(scan, ct_data.Sinogram)
-    low, high = args.window
-    require(
-        -math.inf < low < high < math.inf,
-        f"--window {low:g} {high:g}: expected a lower and a higher number of HU",
-    )
     scan = ct_data.physical(scan, args.hu_range, args.photons)
     units = ct_data.make_units(scan, args.hu_range)
+    ct_data.check_window(args.window)
     A = ct_data.make_operator(scan, args.views, args.size, args.fbp_filter).to(device)
     check_size(A.in_shape[-2:], args.depth)
     if measured:
@@ -155,12 +144,6 @@ def build_problem(
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
     y = scale * sinogram
 
-    def reference() -> tuple[Tensor, dict[str, Any]]:
-        return choose_reference(
-            args.reference, ct_data.SUFFIXES, lambda file: ct_data.load_relative(file, units),
-            scan.path, y, A, also=ct_data.is_dicom,
-        )  # fmt: skip
-
     def in_units(x: Tensor) -> Tensor:
         return units.values(x / scale)
 
@@ -171,7 +154,7 @@ def build_problem(
         return figures
 
     views = A.out_shape[1]
-    shown = f", shown {low:g} to {high:g} HU" if units.is_hu else ""
+    shown = ", shown {:g} to {:g} HU".format(*args.window) if units.is_hu else ""
     return Problem(
         y,
         A,
@@ -189,7 +172,15 @@ def build_problem(
             "sinogram.npy": sinogram[0, 0].cpu().numpy(),
             "angles.npy": A.angles.rad2deg().numpy(),
         },
-        reference=reference,
+        reference=lambda: choose_reference(
+            args.reference,
+            ct_data.SUFFIXES,
+            lambda file: ct_data.load_relative(file, units),
+            scan.path,
+            y,
+            A,
+            also=ct_data.is_dicom,
+        ),
     )
 
 

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines import chosen
-from models.skip import SkipNet
-from models.unet import OffsetNet, UNet
+from models.build import picture_net
+from models.unet import OffsetNet
 from operators.base import Operator
 from operators.blur import BKSEBlur, CameraBlur
 from utils import blur_data, encoders, image_data
@@ -105,17 +105,11 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
 def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
     """Build aSeqDIP's network, `unet`, or one that other methods bring."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = y.shape[1]
-    if kind == "noise":  # 128 channels, fed with 32 of noise, in its paper
-        net = SkipNet(32, channels, 2 * args.width, generator=weights_rng)
-    elif kind == "ugodit":  # 128 channels in its public code
-        net = SkipNet(channels, channels, 2 * args.width, norm_joined=False, generator=weights_rng)
-        if args.encoder is not None:
-            encoders.fit(net, args.encoder, "deblurring")
-    else:
-        net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
-        # Around the mean of y: from an image near 0 the camera blur leads to stripes (docs/images.md).
+    net = picture_net(kind, y.shape[1], args.width, args.depth, args.init_std, weights_rng)
+    if kind == "unet":  # around the mean of y: near 0 the blur leads to stripes (docs/images.md)
         net = OffsetNet(net, A.pinv(y).mean())
+    if kind == "ugodit" and args.encoder is not None:
+        encoders.fit(net, args.encoder, "deblurring")
     return place(net, y.device, args.precision)
 
 
@@ -142,9 +136,6 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         y = pixels if args.measured else A(pixels)
     x_true = None if args.measured else pixels
 
-    def score(x: Tensor) -> dict[str, float]:
-        return image_metrics(x, x_true)
-
     kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
     extra = None  # BKSE's is a code, not a picture
     if not isinstance(A, BKSEBlur):
@@ -153,7 +144,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         y,
         A,
         x_true,
-        score,
+        lambda x: image_metrics(x, x_true),
         facts={"source": picture.source, "blur": blur, "measured": args.measured},
         title=f"{picture.item}, {blur}",
         array=image_data.as_array,

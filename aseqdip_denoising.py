@@ -25,9 +25,8 @@ from skimage.restoration import estimate_sigma
 from torch import Tensor, nn
 
 from baselines import chosen
-from models.s2snet import S2SNet
-from models.skip import SkipNet
-from models.unet import UNet
+from models.build import picture_net
+from operators.base import Operator
 from operators.pixels import Identity
 from utils import image_data
 from utils.callback import Callback
@@ -74,7 +73,7 @@ QUICK = FAST | dict(sample="face", K=250, width=16, ema_decay=0.95, log_every=5)
 PRESETS = {"fast": FAST, "quick": QUICK}
 
 
-def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
 
@@ -97,16 +96,10 @@ def aseqdip(args: Args, y: Tensor, A: Identity, run: Callback) -> Tensor:
     return z
 
 
-def make_net(args: Args, kind: str, y: Tensor, A: Identity) -> nn.Module:
+def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
     """Build aSeqDIP's network, `unet`, or one that other methods bring."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = y.shape[1]
-    if kind == "noise":  # 128 channels, fed with 32 of noise, in its paper
-        net = SkipNet(32, channels, 2 * args.width, generator=weights_rng)
-    elif kind == "s2s":  # 48 channels in its paper
-        net = S2SNet(channels, 3 * max(args.width // 4, 1), weights_rng)
-    else:
-        net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
+    net = picture_net(kind, y.shape[1], args.width, args.depth, args.init_std, weights_rng)
     return place(net, y.device, args.precision)
 
 
@@ -139,14 +132,11 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     print(f"noise of standard deviation {sigma:.1f} of 255 ({source}); aSeqDIP does not use it")
 
-    def score(x: Tensor) -> dict[str, float]:
-        return image_metrics(x, x_true)
-
     return Problem(
         y.to(device),
         Identity(tuple(pixels.shape[1:])).to(device),
         x_true,
-        score,
+        lambda x: image_metrics(x, x_true),
         facts={
             "source": picture.source,
             "sigma": sigma,

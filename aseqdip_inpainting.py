@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from baselines import chosen
 from baselines.tv import LAMBDA_TV
-from models.skip import SkipNet
-from models.unet import OffsetNet, UNet
+from models.build import picture_net
+from models.unet import OffsetNet
+from operators.base import Operator
 from operators.pixels import PixelMask
 from utils import image_data
 from utils.callback import Callback
@@ -77,7 +78,7 @@ QUICK = FAST | dict(sample="face", width=16)
 PRESETS = {"fast": FAST, "quick": QUICK}
 
 
-def aseqdip(args: Args, y: Tensor, A: PixelMask, run: Callback) -> Tensor:
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
 
@@ -101,15 +102,11 @@ def aseqdip(args: Args, y: Tensor, A: PixelMask, run: Callback) -> Tensor:
     return z
 
 
-def make_net(args: Args, kind: str, y: Tensor, A: PixelMask) -> nn.Module:
-    """Build aSeqDIP's network, `unet`, or `noise` of other methods."""
+def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
+    """Build aSeqDIP's network, `unet`, or one that other methods bring."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = y.shape[1]
-    if kind == "noise":  # 128 channels, fed with 32 of noise, in its paper
-        net = SkipNet(32, channels, 2 * args.width, generator=weights_rng)
-    else:
-        net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
-        # Around the mean of y: from an image near 0 a hole would stay black (docs/images.md).
+    net = picture_net(kind, y.shape[1], args.width, args.depth, args.init_std, weights_rng)
+    if kind == "unet":  # around the mean of y: near 0 a hole would stay black (docs/images.md)
         net = OffsetNet(net, y[..., A.mask].mean())
     return place(net, y.device, args.precision)
 
@@ -143,14 +140,11 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     print(f"missing pixels {requested.get(args.mask, 'of ' + args.mask)}, true {missing:.4f}")
     y, x_true = A(pixels), None if args.measured else pixels
 
-    def score(x: Tensor) -> dict[str, float]:
-        return image_metrics(x, x_true) | {"psnr_hole": hole_psnr(x, x_true, ~A.mask)}
-
     return Problem(
         y,
         A,
         x_true,
-        score,
+        lambda x: image_metrics(x, x_true) | {"psnr_hole": hole_psnr(x, x_true, ~A.mask)},
         facts={
             "source": picture.source,
             "mask": args.mask,

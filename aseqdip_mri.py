@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from baselines import chosen
 from baselines.tv import LAMBDA_TV
 from models.unet import ComplexNet, UNet
+from operators.base import Operator
 from operators.mri import MultiCoilMRI
 from utils import encoders, mri_data
 from utils.callback import Callback
@@ -77,7 +78,7 @@ QUICK = FAST | dict(K=50, width=16, log_every=1)
 PRESETS = {"fast": FAST, "quick": QUICK}
 
 
-def aseqdip(args: Args, y: Tensor, A: MultiCoilMRI, run: Callback) -> Tensor:
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
 
@@ -100,7 +101,7 @@ def aseqdip(args: Args, y: Tensor, A: MultiCoilMRI, run: Callback) -> Tensor:
     return z
 
 
-def make_net(args: Args, kind: str, y: Tensor, A: MultiCoilMRI) -> nn.Module:
+def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
     """Build a network of a kind: fed with an image, with 32 channels of `noise`."""
     weights_rng = torch.Generator().manual_seed(args.seed)
     channels = 32 if kind == "noise" else 2
@@ -125,29 +126,11 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
     """Make the measurements, scaled so that max|A^H y| = 1; x_true is None for a measured scan."""
     kspace, acquired = mri_data.crop_scan(scan, args.crop, args.measured)
     check_size(acquired.shape, args.depth)
-    if args.measured:
-        mask, y = acquired, acquired * kspace
-        acquired = mri_data.bounding_box(mask)
-    else:
-        data_rng = torch.Generator().manual_seed(args.data_seed)
-        mask = mri_data.cartesian_mask(
-            acquired, args.accel, args.center_fraction, args.mask, data_rng
-        )
-        y = mri_data.add_noise(kspace, mask, scan.noise_std, data_rng)
-    acceleration = np.count_nonzero(acquired) / np.count_nonzero(mask)
-    print(f"{scan.source}: {len(y)} coils, {mask.shape[0]}x{mask.shape[1]}")
-    requested = "measured" if args.measured else f"requested {args.accel:g}x"
-    print(
-        f"acceleration {requested}, true {acceleration:.3f}x; samples in "
-        f"{np.count_nonzero(mask.any(axis=0))} of {mask.shape[1]} columns"
+    data_rng = torch.Generator().manual_seed(args.data_seed)
+    y, mask, acceleration = mri_data.measure(
+        scan, kspace, acquired, args.measured, args.accel, args.center_fraction, args.mask, data_rng
     )
-    (maps,) = scan.beside
-    if maps is None:
-        print("sensitivity maps by ESPIRiT from the calibration lines ...", flush=True)
-        maps = mri_data.espirit_maps(y, mask, cache=args.out / "cache")
-    else:
-        maps = mri_data.fit_maps(maps, scan, mask.shape)
-    A = MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask)).to(device)
+    A = mri_data.make_operator(scan, y, mask, args.out / "cache").to(device)
     x_true = None
     if not args.measured:
         fully_sampled = MultiCoilMRI(A.sens_maps, torch.ones_like(A.mask))
@@ -157,15 +140,6 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
     y = scale * y
     x_true = None if x_true is None else scale * x_true
 
-    def reference() -> tuple[Tensor, dict[str, Any]]:
-        return choose_reference(
-            args.reference, mri_data.SUFFIXES,
-            lambda file: mri_data.load_magnitude(file, args.slice, args.crop), scan.path, y, A,
-        )  # fmt: skip
-
-    def score(x: Tensor) -> dict[str, float]:
-        return magnitude_metrics(x, x_true, A.support)
-
     def as_array(x: Tensor) -> np.ndarray:  # outside the maps' support nothing was measured
         return (x * A.support / scale)[0, 0].cpu().numpy()
 
@@ -173,7 +147,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         y,
         A,
         x_true,
-        score,
+        lambda x: magnitude_metrics(x, x_true, A.support),
         facts={
             "source": scan.source,
             "acceleration_true": acceleration,
@@ -188,7 +162,14 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         names={"truth": "fully sampled", "input": "zero-filled"},
         extra=("sampled k-space", mask),
         arrays={"mask.npy": mask},
-        reference=reference,
+        reference=lambda: choose_reference(
+            args.reference,
+            mri_data.SUFFIXES,
+            lambda file: mri_data.load_magnitude(file, args.slice, args.crop),
+            scan.path,
+            y,
+            A,
+        ),
     )
 
 

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from baselines import chosen
-from models.skip import SkipNet
-from models.unet import OffsetNet, UNet
+from models.build import picture_net
+from models.unet import OffsetNet
+from operators.base import Operator
 from operators.downsample import Downsample
 from utils import encoders, image_data
 from utils.callback import Callback
@@ -73,7 +74,7 @@ QUICK = FAST | dict(sample="face", K=50, width=16, log_every=1)
 PRESETS = {"fast": FAST, "quick": QUICK}
 
 
-def aseqdip(args: Args, y: Tensor, A: Downsample, run: Callback) -> Tensor:
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
 
@@ -96,20 +97,14 @@ def aseqdip(args: Args, y: Tensor, A: Downsample, run: Callback) -> Tensor:
     return z
 
 
-def make_net(args: Args, kind: str, y: Tensor, A: Downsample) -> nn.Module:
+def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
     """Build aSeqDIP's network, `unet`, or one that other methods bring."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    channels = y.shape[1]
-    if kind == "noise":  # 128 channels, fed with 32 of noise, in its paper
-        net = SkipNet(32, channels, 2 * args.width, generator=weights_rng)
-    elif kind == "ugodit":  # 128 channels in its public code
-        net = SkipNet(channels, channels, 2 * args.width, norm_joined=False, generator=weights_rng)
-        if args.encoder is not None:
-            encoders.fit(net, args.encoder, "superresolution")
-    else:
-        net = UNet(channels, channels, args.width, args.depth, args.init_std, weights_rng)
-        # Around the mean of y, as where pixels are not measured one by one (docs/images.md).
+    net = picture_net(kind, y.shape[1], args.width, args.depth, args.init_std, weights_rng)
+    if kind == "unet":  # around the mean of y, as in deblurring (docs/images.md)
         net = OffsetNet(net, A.pinv(y).mean())
+    if kind == "ugodit" and args.encoder is not None:
+        encoders.fit(net, args.encoder, "superresolution")
     return place(net, y.device, args.precision)
 
 
@@ -141,14 +136,11 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         f"{height // args.factor} x {width // args.factor}, {args.kernel}"
     )
 
-    def score(x: Tensor) -> dict[str, float]:
-        return image_metrics(x, x_true)
-
     return Problem(
         y,
         A,
         x_true,
-        score,
+        lambda x: image_metrics(x, x_true),
         facts={
             "source": picture.source,
             "factor": args.factor,

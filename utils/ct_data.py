@@ -257,6 +257,15 @@ def make_units(scan: Slice | Sinogram, hu_range: tuple[float, float] | None) -> 
     return Units(low, high, is_hu=True)
 
 
+def check_window(window: tuple[float, float]) -> None:
+    """Raise InputError unless a window is a lower and a higher number of HU."""
+    low, high = window
+    require(
+        -math.inf < low < high < math.inf,
+        f"--window {low:g} {high:g}: expected a lower and a higher number of HU",
+    )
+
+
 def load_relative(path: Path, units: Units) -> np.ndarray:
     """Read a slice, (H, W) float64, as the numbers that another slice's units make of it.
 
@@ -301,6 +310,36 @@ def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
 
 
 # Measured sinograms -------------------------------------------------------------------------
+
+
+def load(
+    path: Path | None,
+    sample: str,
+    side: int | None,
+    sinogram: Path | None,
+    angles: str | None,
+    size: int | None,
+    measured: bool,
+) -> Slice | Sinogram:
+    """Read a slice, or measured line integrals, and refuse flags that are for the other.
+
+    Args:
+        path, sample, side: as for load_slice.
+        sinogram, angles: as for load_sinogram; without a sinogram a slice is read.
+        size, measured: flags of a sinogram.
+
+    Raises:
+        InputError: a flag is of no use, or the file is not what its name says.
+    """
+    if sinogram is not None:
+        require(path is None, "--sinogram: it takes the place of --data; give one of them")
+        return load_sinogram(sinogram, angles)
+    require(not measured, "--measured: give the measured line integrals with --sinogram")
+    require(
+        angles is None and size is None,
+        "--angles, --size: they describe a --sinogram; the views of a simulated one are --views",
+    )
+    return load_slice(path, sample, side)
 
 
 def load_sinogram(path: Path, angles: str | None) -> Sinogram:

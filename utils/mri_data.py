@@ -554,3 +554,60 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: np.save(file, maps))
     return maps
+
+
+# What a script does with them ---------------------------------------------------------------
+
+
+def measure(
+    scan: Scan,
+    kspace: np.ndarray,
+    acquired: np.ndarray,
+    measured: bool,
+    acceleration: float,
+    center_fraction: float | None,
+    kind: str,
+    generator: torch.Generator,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Undersample a scan, or take it as it is; say how.
+
+    Args:
+        scan: where it comes from.
+        kspace, acquired: of crop_scan.
+        measured: it is undersampled already.
+        acceleration, center_fraction, kind, generator: of cartesian_mask and add_noise.
+
+    Returns:
+        The measurements (n_coils, H, W); their mask (H, W) bool; the acceleration reached.
+    """
+    if measured:
+        mask, y = acquired, acquired * kspace
+        acquired = bounding_box(mask)
+    else:
+        mask = cartesian_mask(acquired, acceleration, center_fraction, kind, generator)
+        y = add_noise(kspace, mask, scan.noise_std, generator)
+    reached = np.count_nonzero(acquired) / np.count_nonzero(mask)
+    print(f"{scan.source}: {len(y)} coils, {mask.shape[0]}x{mask.shape[1]}")
+    requested = "measured" if measured else f"requested {acceleration:g}x"
+    print(
+        f"acceleration {requested}, true {reached:.3f}x; samples in "
+        f"{np.count_nonzero(mask.any(axis=0))} of {mask.shape[1]} columns"
+    )
+    return y, mask, reached
+
+
+def make_operator(scan: Scan, y: np.ndarray, mask: np.ndarray, cache: Path) -> mri.MultiCoilMRI:
+    """Build the operator, with the user's maps or those that ESPIRiT finds.
+
+    Args:
+        scan: whose maps are taken, if the user has brought some.
+        y, mask: of measure.
+        cache: folder in which ESPIRiT's maps are kept.
+    """
+    (maps,) = scan.beside
+    if maps is None:
+        print("sensitivity maps by ESPIRiT from the calibration lines ...", flush=True)
+        maps = espirit_maps(y, mask, cache=cache)
+    else:
+        maps = fit_maps(maps, scan, mask.shape)
+    return mri.MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask))
