@@ -164,6 +164,7 @@ def _save_curves(
         for run in runs
         if run.failure is None
         and (curve := mean_curve([("", read_psnr(run.folder.path / "log.csv"))])) is not None
+        and len(curve.steps) > 1
     }
     if curves:
         level = next((m["psnr_input"] for m in metrics.values() if "psnr_input" in m), None)

@@ -233,6 +233,7 @@ def psnr_figure(
             axis.axhline(level, color="gray", ls=":", lw=1, label="direct reconstruction")
         top = max((curve.mean + curve.std).max() for curve in curves.values())
         bottom = min(curve.mean.min() for curve in curves.values())
+        top, bottom = (top, bottom) if level is None else (max(top, level), min(bottom, level))
         axis.set_ylim(max(bottom, top - FLOOR) - 0.5, top + 0.5)
         axis.set(xlabel="weight updates", ylabel="PSNR (dB)")
         axis.set_title(name, fontsize=9, parse_math=False)  # it holds file names

@@ -83,8 +83,11 @@ def _of_data(run: Run, data_set: str | None) -> Iterator[str]:
 
 def _size(run: Run) -> tuple[int, int] | None:
     """Return (width, height) of the reconstruction, None if its picture is missing or damaged."""
+    picture = run.picture("result")
+    if picture is None:
+        return None
     try:
-        with Image.open(run.picture("result") or "") as image:
+        with Image.open(picture) as image:
             return image.size
     except OSError:
         return None
