@@ -69,6 +69,20 @@ def test_a_resumed_run_takes_the_threads_that_it_began_with(cores, tmp_path, mon
     folder = running.run_folder(tmp_path, "denoising", "photo")
     assert json.loads((folder / "config.json").read_text())["threads"] == 1
     assert "1 thread)" in running.metrics(folder)["device"]
+    other = tmp_path / "other"
+    (tmp_path / "many").mkdir()
+    for name in "ab":
+        (tmp_path / "many" / f"{name}.png").write_bytes(photo.read_bytes())
+    flags = [*flags, "--data", tmp_path / "many", "--out", other]
+    cores(100, 0)
+    running.stop_half_way(monkeypatch, aseqdip_denoising, flags, k_stop=3)
+    cores(100, 100)
+    assert running.call(monkeypatch, aseqdip_denoising, *flags) == 0
+    configs = {
+        name: json.loads((running.run_folder(other, "denoising", name) / "config.json").read_text())
+        for name in "ab"
+    }
+    assert {name: config["threads"] for name, config in configs.items()} == {"a": 1, "b": 2}
 
 
 def test_the_probe_measures_a_ratio():
