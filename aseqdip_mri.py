@@ -15,6 +15,7 @@ Under the paper's setting the image first falls below the zero-filled one; on th
 2100 of the 4000 updates to rise above it. --quick shows the method in two minutes on two CPU cores.
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from utils.comparison import compare
 from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import magnitude_metrics
-from utils.optim import Output, Update, adam, sqnorm
+from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
 from utils.reference import choose_reference
@@ -62,6 +63,7 @@ class Args(RunArgs):
     K: int = 2000  # input updates (section 4.1)
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
+    loss: Literal["squares", "norms", "means"] = "squares"  # what eq. (3) takes of its two differences: squared norms as printed, norms, or mean squares
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
     damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
     width: int = 64  # channels of the U-Net at full resolution
@@ -81,11 +83,12 @@ PRESETS = {"fast": FAST, "quick": QUICK}
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
+    distance = DISTANCES[args.loss]
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
-        data_term = sqnorm(A(x), y)
-        autoencoding_term = sqnorm(x, z)
+        data_term = distance(A(x), y)
+        autoencoding_term = distance(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
         terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
         return x, terms
@@ -131,6 +134,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         scan, kspace, acquired, args.measured, args.accel, args.center_fraction, args.mask, data_rng
     )
     A = mri_data.make_operator(scan, y, mask, args.out / "cache").to(device)
+    noise_norm = mri_data.estimate_noise(y, mask) * math.sqrt(len(y) * mask.sum())
     x_true = None
     if not args.measured:
         fully_sampled = MultiCoilMRI(A.sens_maps, torch.ones_like(A.mask))
@@ -162,6 +166,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         names={"truth": "fully sampled", "input": "zero-filled"},
         extra=("sampled k-space", mask),
         arrays={"mask.npy": mask},
+        noise_norm=float(scale) * noise_norm,
         reference=lambda: choose_reference(
             args.reference,
             mri_data.SUFFIXES,

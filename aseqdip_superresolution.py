@@ -35,7 +35,7 @@ from utils.comparison import compare
 from utils.errors import Status
 from utils.methods import ASEQDIP
 from utils.metrics import image_metrics
-from utils.optim import Output, Update, adam, sqnorm
+from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
 from utils.runs import Run, unfinished
@@ -57,13 +57,14 @@ class Args(RunArgs):
     K: int = 2000  # input updates (section 4.1)
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
+    loss: Literal["squares", "norms", "means"] = "squares"  # what eq. (3) takes of its two differences: squared norms as printed, norms, or mean squares
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
     damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
-    only_aseqdip = ("lr", "lambda_ae", "damping")
+    only_aseqdip = ("lr", "loss", "lambda_ae", "damping")
 # fmt: on
 
 
@@ -77,11 +78,12 @@ PRESETS = {"fast": FAST, "quick": QUICK}
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
+    distance = DISTANCES[args.loss]
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
-        data_term = sqnorm(A(x), y)
-        autoencoding_term = sqnorm(x, z)
+        data_term = distance(A(x), y)
+        autoencoding_term = distance(x, z)
         loss = data_term + args.lambda_ae * autoencoding_term  # eq. (3)
         terms = {"loss": loss, "data_term": data_term, "autoencoding_term": autoencoding_term}
         return x, terms

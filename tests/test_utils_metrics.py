@@ -79,7 +79,12 @@ def test_magnitudes_are_scored(pair):
     x, x_true = (p.to(torch.complex128)[None, None] for p in pair)
     support = everything(pair[0])
     figures = magnitude_metrics(x * 1j, x_true, support)
-    assert set(figures) == {"psnr", "ssim", "ssim_uniform7", "nmse"}
+    assert set(figures) == {"psnr", "ssim", "ssim_uniform7", "nmse", "psnr_frame"}
+    half = support.clone()
+    half[: len(half) // 2] = False
+    in_half = magnitude_metrics(x * 1j, x_true, half)
+    share = half.double().mean().item()
+    assert math.isclose(in_half["psnr_frame"], in_half["psnr"] - 10 * math.log10(share))
     peak = pair[1].max().item()
     assert math.isclose(figures["psnr"], psnr(x[0, 0].abs(), x_true[0, 0].abs(), support, peak))
 

@@ -190,6 +190,15 @@ def test_npy_and_npz_are_read(tmp_path, kspace):
 # Noise and maps
 
 
+@pytest.mark.parametrize("std", [0.02, 0.1])
+def test_the_noise_is_estimated_from_the_sampled_points_alone(std):
+    kspace = small_kspace(96, 80)  # with noise of its own: 0.003 in each part
+    mask = mri_data.cartesian_mask(full(96, 80), 4, 0.08, "random", generator())
+    y = mri_data.add_noise(kspace, mask, std, generator(1))
+    expected = np.hypot(std, 0.003 * np.sqrt(2))
+    assert np.isclose(mri_data.estimate_noise(y, mask), expected, rtol=0.1)
+
+
 def test_noise_has_its_level_and_stays_inside_the_mask():
     mask = np.random.default_rng(0).random((64, 64)) < 0.5
     state = torch.get_rng_state()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.unet import UNet
-from utils.optim import Update, adam, sqnorm
+from utils.optim import DISTANCES, Update, adam, sqnorm
 
 
 def test_sqnorm_is_the_squared_distance():
@@ -17,6 +17,34 @@ def test_sqnorm_is_the_squared_distance():
     assert sqnorm(a, a).item() == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_the_distances_and_their_gradients_are_the_closed_forms(dtype):
+    a, b = (torch.randn(3, 5, dtype=dtype, generator=generator(seed)) for seed in range(2))
+    d = (a - b).numpy()
+    n = d.size * (2 if dtype.is_complex else 1)
+    squares = (np.abs(d) ** 2).sum()
+    expected = {
+        "squares": (squares, 2 * d),
+        "norms": (np.sqrt(squares), d / np.sqrt(squares)),
+        "means": (squares / n, 2 * d / n),
+    }
+    assert DISTANCES.keys() == expected.keys()
+    for name, (value, gradient) in expected.items():
+        x = a.clone().requires_grad_()
+        loss = DISTANCES[name](x, b)
+        loss.backward()
+        assert np.isclose(loss.item(), value)
+        assert np.allclose(x.grad.numpy(), gradient)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_a_distance_of_nothing_has_no_gradient(name):
+    x = torch.ones(3, requires_grad=True)
+    DISTANCES[name](x, torch.ones(3)).backward()
+    assert x.grad.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", DISTANCES)
 @pytest.mark.parametrize(
     "a, b",
     [
@@ -26,9 +54,13 @@ def test_sqnorm_is_the_squared_distance():
         (torch.zeros(4), torch.zeros(4, dtype=torch.float64)),
     ],
 )
-def test_sqnorm_never_broadcasts_or_mixes_types(a, b):
+def test_a_distance_never_broadcasts_or_mixes_types(a, b, name):
     with pytest.raises(ValueError, match="one shape and dtype"):
-        sqnorm(a, b)
+        DISTANCES[name](a, b)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 class Scale(torch.nn.Module):

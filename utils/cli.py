@@ -33,6 +33,8 @@ class RunArgs:
     list: Path | None = None  # names of the files of a folder that come first, one on each line
     stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
+    result: Literal["last", "average"] = "last"  # what an iterative method ends with: its last image, or the average over its images
+    finish: Literal["none", "consistency"] = "none"  # a last step that brings the result as near to the measurements as their noise tells
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
@@ -47,7 +49,7 @@ class RunArgs:
 
     # No flags: the fields that differ from their defaults, and those that aSeqDIP alone uses.
     changed: ClassVar[tuple[str, ...]] = ()
-    only_aseqdip: ClassVar[tuple[str, ...]] = ("lambda_ae", "damping")
+    only_aseqdip: ClassVar[tuple[str, ...]] = ("loss", "lambda_ae", "damping")
 # fmt: on
 
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from utils.randomness import stream
 
 
 @dataclass
@@ -29,6 +32,15 @@ class Item:
     def own(self) -> tuple[np.ndarray | str, ...]:
         """What tells this item from others, the same on every machine."""
         raise NotImplementedError
+
+    def rng(self, seed: int, purpose: str) -> torch.Generator:
+        """Make the generator of what is simulated; an item of another name draws other numbers.
+
+        Args:
+            seed: --data-seed.
+            purpose: what is drawn, such as "noise".
+        """
+        return stream(seed, f"{purpose} of {self.item}")
 
     @property
     def content(self) -> tuple[np.ndarray | str | None, ...]:

@@ -95,10 +95,14 @@ def magnitude_metrics(x: Tensor, x_true: Tensor, support: Tensor) -> dict[str, f
         support: (H, W) bool.
 
     Returns:
-        psnr (dB), ssim (gaussian11), ssim_uniform7, nmse.
+        psnr (dB), ssim (gaussian11), ssim_uniform7, nmse, all over the support; psnr_frame (dB):
+        over the whole frame, where both images count as 0 outside the support.
     """
     a, b = x[0, 0].abs(), x_true[0, 0].abs()
-    return _figures(a, b, support, data_range=b[support].max().item())
+    data_range = b[support].max().item()
+    figures = _figures(a, b, support, data_range)
+    figures["psnr_frame"] = psnr(a * support, b * support, _everything(x), data_range)
+    return figures
 
 
 def image_metrics(x: Tensor, x_true: Tensor) -> dict[str, float]:

@@ -596,6 +596,25 @@ def measure(
     return y, mask, reached
 
 
+def estimate_noise(y: np.ndarray, mask: np.ndarray) -> float:
+    """Estimate the standard deviation of the complex noise in k-space.
+
+    From the 5 % of the sampled points that are farthest from zero frequency, where an image has
+    hardly anything: the modulus of complex Gaussian noise has the median std sqrt(ln 2).
+
+    Args:
+        y: (n_coils, H, W) complex k-space.
+        mask: (H, W) bool, where it is sampled.
+
+    Returns:
+        Root of the mean squared modulus, in units of y.
+    """
+    ky, kx = (np.abs(np.arange(n) - n // 2) / max(n // 2, 1) for n in mask.shape)
+    radius = np.hypot(ky[:, None], kx)[mask]
+    far = np.argsort(radius, kind="stable")[-max(len(radius) // 20, 1) :]
+    return float(np.median(np.abs(y[:, mask][:, far])) / math.sqrt(math.log(2)))
+
+
 def make_operator(scan: Scan, y: np.ndarray, mask: np.ndarray, cache: Path) -> mri.MultiCoilMRI:
     """Build the operator, with the user's maps or those that ESPIRiT finds.
 

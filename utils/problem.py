@@ -31,6 +31,7 @@ class Problem:
         extra, error_scale: as for figures.comparison.
         arrays: further arrays to save, by file name.
         derived: further images to make of x_hat, by name.
+        noise_norm: expected ||A x_true - y||, as far as it is known without the truth; 0 for none.
         reference: for methods that use prior data: chooses the image of --reference, and says
             what metrics.json is to hold of it.
     """
@@ -50,6 +51,7 @@ class Problem:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     derived: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
+    noise_norm: float = 0.0
     reference: Callable[[], tuple[Tensor, dict[str, Any]]] | None = None
 
     def __post_init__(self) -> None:

@@ -13,8 +13,12 @@ from utils.loop import Loop, duration
 from utils.methods import Method
 from utils.problem import Problem
 
-NAMES = {"ema": "average (EMA)"}  # of an image in pictures and in what is printed
+NAMES = {  # of an image in pictures and in what is printed
+    "ema": "average (EMA)", "last": "last iterate", "unfinished": "before the last step",
+}  # fmt: skip
+RISEN = 2.0  # times its minimum, a loss is told to have risen
 MORE_FIGURES = {  # of some tasks
+    "psnr_frame": ("whole frame", "dB"),
     "psnr_window": ("in the window", "dB"),
     "rmse_hu": ("RMSE", "HU"),
     "psnr_hole": ("in the hole", "dB"),
@@ -57,9 +61,12 @@ def save_results(
             folder.save_picture(f"{file}.png", pictures[name], limits)
     for name in pictures.keys() & {"truth", "input"}:  # for a report; shown alike
         folder.save_picture(f"{name}.png", pictures[name], limits)
-    names = NAMES | problem.names | {"final": method.output}
+    names = NAMES | problem.names
+    names["final"] = NAMES["ema"] if "last" in images else method.output
     if "stopped" in images:
         names["stopped"] = f"stopped, step {facts['step_stopped']}"
+    if "unfinished" in images:
+        names["stopped" if "stopped" in images else "final"] += ", made consistent"
     title = f"{method.label}, {problem.title}"
     folder.save_figure(
         "comparison.png",
@@ -81,7 +88,35 @@ def save_results(
         "hyperparameters": folder.settings["hyperparameters"], "images": list(images), **scores,
         **problem.facts, **facts, **loop.figures(),
     }  # fmt: skip
+    record["doubts"] = doubts(
+        loop.rows, figures["stopped" if "stopped" in figures else "final"], figures["input"]
+    )
     print_report(folder.complete(record), folder.path)
+
+
+def doubts(
+    rows: list[dict[str, float]], result: dict[str, float], direct: dict[str, float]
+) -> list[str]:
+    """Say what speaks against a result, a line each.
+
+    Args:
+        rows: of log.csv.
+        result, direct: figures of the result and of the direct reconstruction, {} without a truth.
+    """
+    found = []
+    losses = [row["loss"] for row in rows if "loss" in row]
+    if losses and losses[-1] > RISEN * min(losses) > 0:
+        found.append(
+            f"the loss rose from {min(losses):.3g} to {losses[-1]:.3g}: the run diverges; lower "
+            "--lr, or raise --N"
+        )
+    for name, unit in (("psnr", " dB"), ("ssim", "")):
+        if result and result[name] < direct[name]:
+            found.append(
+                f"the result is worse than its input by {direct[name] - result[name]:.3g}{unit} "
+                f"of {name.upper()}; more updates (--K) may help"
+            )
+    return found
 
 
 def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -113,6 +148,8 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
                 f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by "
                 f"the truth, step {metrics['step_oracle']}: not a result"
             )
+    for doubt in metrics.get("doubts", ()):
+        print(f"  note: {doubt}")
     work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
     print(
         f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"

@@ -14,7 +14,8 @@ from torch import Tensor
 from operators.base import Operator
 from utils import encoders
 from utils.callback import Callback
-from utils.errors import Busy, InputError, Interrupted
+from utils.consistency import consistent, is_linear
+from utils.errors import Busy, InputError, Interrupted, require
 from utils.files import tree_hash
 from utils.folder import RunFolder
 from utils.holdout import hold_out, without
@@ -98,7 +99,7 @@ class Run:
         if self.method.function is not None:
             unused |= set(self.args.only_aseqdip)
         if self.method.own_stop or not self.method.iterative:
-            unused |= {"stop", "hold_out"}
+            unused |= {"stop", "hold_out", "result"}
         return unused if self.method.iterative else unused | OF_STEPS
 
     def __enter__(self) -> "Run":
@@ -139,6 +140,11 @@ class Run:
         gc.collect()  # networks and graphs of an earlier run, which hold on to each other
         self._problem = problem
         self._facts = {"stop": "fixed"}
+        require(
+            self.args.finish == "none" or is_linear(problem.A),
+            f"--finish {self.args.finish}: for linear problems only, which "
+            f"{type(problem.A).__name__} is not",
+        )
         self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
         self._meet_needs(problem)
         y, A, rule = self._stopping(problem)
@@ -182,6 +188,9 @@ class Run:
     def save(self, x_hat: Tensor) -> None:
         """Write the reconstruction and what else there is; print the figures.
 
+        --result average takes the average over the images in x_hat's place, and --finish
+        consistency brings the result nearer to the measurements.
+
         Args:
             x_hat: the method's result, (1, *A.in_shape).
         """
@@ -189,10 +198,17 @@ class Run:
         loop.close()
         images = {"input": problem.A.pinv(problem.y), "final": x_hat}
         if loop.k > 0:
-            images["ema"] = loop.averaged()
+            if self.args.result == "average" and not self.method.own_stop:
+                images |= {"final": loop.averaged(), "last": x_hat}
+            else:
+                images["ema"] = loop.averaged()
         if rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
+        if self.args.finish == "consistency":
+            result = "final" if rule is None else "stopped"
+            images["unfinished"] = images[result]
+            images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)
         save_results(self.folder, loop, images, problem, self.method, self._facts)
 
 

@@ -1,0 +1,100 @@
+"""The last step towards the measurements, against the normal equations solved as they stand."""
+
+import numpy as np
+import pytest
+import torch
+
+from operators.blur import CameraBlur
+from operators.mri import MultiCoilMRI
+from operators.pixels import Identity, PixelMask
+from operators.radon import Radon
+from utils.consistency import MU_RANGE, consistent
+
+
+def random(shape, seed, dtype=torch.float64):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def operators():
+    maps = random((3, 8, 6), 1, torch.complex128)
+    maps = maps / maps.abs().square().sum(dim=0).sqrt()
+    mask = torch.rand(8, 6, generator=torch.Generator().manual_seed(2)) < 0.4
+    return {
+        "mri": MultiCoilMRI(maps, mask),
+        "ct": Radon(
+            (10, 10), torch.arange(4, dtype=torch.float64) * torch.pi / 4, dtype=torch.float64
+        ),
+        "inpainting": PixelMask(mask, 3),
+        "denoising": Identity((3, 8, 6)),
+    }
+
+
+def matrix(A, dtype):
+    """Return A as a matrix, column by column."""
+    n = int(np.prod(A.in_shape))
+    unit = torch.eye(n, dtype=dtype).view(n, *A.in_shape)
+    return A(unit).reshape(n, -1).T
+
+
+@pytest.mark.parametrize("task", operators())
+def test_the_discrepancy_is_met_by_the_minimiser(task):
+    A = operators()[task]
+    dtype = torch.complex128 if task == "mri" else torch.float64
+    x_true, x = (random((1, *A.in_shape), seed, dtype) for seed in (3, 4))
+    y = A(x_true)
+    noise_norm = 0.3 * torch.linalg.vector_norm(A(x) - y).item()
+
+    u = consistent(x, y, A, noise_norm)
+
+    residual = torch.linalg.vector_norm(A(u) - y).item()
+    assert 0.97 * noise_norm < residual <= noise_norm
+    # Of all images with that residual it is the nearest: u - x = A^H w, and mu w = y - A u.
+    M = matrix(A, dtype)
+    step, rest = (u - x).flatten(), (y - A(u)).flatten()
+    back = M.mH @ rest
+    mu = torch.linalg.vecdot(step, back).real / torch.linalg.vecdot(step, step).real
+    assert torch.allclose(back, mu * step, atol=1e-4 * back.abs().max().item())
+
+
+@pytest.mark.parametrize("task", operators())
+def test_without_noise_the_smallest_mu_is_taken(task):
+    A = operators()[task]
+    dtype = torch.complex128 if task == "mri" else torch.float64
+    x_true, x = (random((1, *A.in_shape), seed, dtype) for seed in (3, 4))
+    y = A(x_true)
+    M = matrix(A, dtype)
+    norm = torch.linalg.matrix_norm(M, 2)
+    normal = M.mH @ M + MU_RANGE[0] * norm**2 * torch.eye(M.shape[1], dtype=dtype)
+    expected = x.flatten() + torch.linalg.solve(normal, M.mH @ (y - A(x)).flatten())
+
+    u = consistent(x, y, A, 0.0)
+
+    assert torch.allclose(u.flatten(), expected, rtol=0.02, atol=0.02)
+
+
+def test_an_image_that_explains_the_measurements_stays_as_it_is():
+    A = operators()["inpainting"]
+    x = random((1, *A.in_shape), 5)
+    noise = random((1, *A.out_shape), 6)
+    y = A(x + noise)
+    assert consistent(x, y, A, torch.linalg.vector_norm(A(noise)).item() * 1.001) is x
+
+
+def test_known_pixels_come_back_and_missing_ones_stay():
+    A = operators()["inpainting"]
+    x_true, x = (random((1, *A.in_shape), seed) for seed in (3, 4))
+    u = consistent(x, A(x_true), A, 0.0)
+    assert torch.allclose(u[..., A.mask], x_true[..., A.mask], atol=0.01)
+    assert torch.equal(u[..., ~A.mask], x[..., ~A.mask])
+
+
+def test_bad_arguments_are_refused():
+    A = operators()["denoising"]
+    x = random((1, *A.in_shape), 5)
+    with pytest.raises(ValueError, match="image x"):
+        consistent(x[0], x, A, 0.0)
+    with pytest.raises(ValueError, match="noise_norm.*-1"):
+        consistent(x, x, A, -1.0)
+    blur = CameraBlur(torch.ones(1, 3, 3) / 9, torch.ones(1, 16, 16), (3, 16, 16))
+    with pytest.raises(ValueError, match="linear.*CameraBlur"):
+        consistent(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), blur, 0.0)

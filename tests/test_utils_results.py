@@ -1,0 +1,66 @@
+"""What is made of a method's image: the average in its place, the last step, what is doubted."""
+
+import numpy as np
+import torch
+from running import call, metrics, run_folder
+
+import aseqdip_deblurring
+import aseqdip_inpainting
+from utils.results import doubts
+
+TINY = ["--sample", "face", "--resize", 32, "--K", 6, "--width", 4, "--depth", 2, "--lr", 1e-3]
+
+
+def test_the_average_is_the_result_and_the_known_pixels_come_back(monkeypatch, tmp_path):
+    arguments = ["--hiar", 0.2, *TINY, "--device", "cpu"]
+    plain, finished = tmp_path / "plain", tmp_path / "finished"
+    assert call(monkeypatch, aseqdip_inpainting, *arguments, "--out", plain) == 0
+    flags = ["--result", "average", "--finish", "consistency"]
+    assert call(monkeypatch, aseqdip_inpainting, *arguments, "--out", finished, *flags) == 0
+
+    plain, finished = (run_folder(out, "inpainting", "face") for out in (plain, finished))
+    average = np.load(plain / "reconstruction_ema.npy")
+    assert np.array_equal(np.load(finished / "reconstruction_unfinished.npy"), average)
+    last = np.load(plain / "reconstruction.npy")
+    assert np.array_equal(np.load(finished / "reconstruction_last.npy"), last)
+    known = np.load(finished / "mask.npy")
+    result = np.load(finished / "reconstruction.npy")
+    y = np.load(finished / "measurement.npy")
+    # mu is 0.001: what is left of the misfit in known pixels is its thousandth.
+    assert np.allclose(result[known] - y[known], (average[known] - y[known]) / 1001, atol=1e-6)
+    assert np.array_equal(result[~known], average[~known])
+    figures = metrics(finished)
+    assert figures["psnr_unfinished"] == metrics(plain)["psnr_ema"]
+    assert figures["psnr_final"] > figures["psnr_unfinished"]
+
+
+def test_the_last_step_is_refused_where_the_problem_is_not_linear(monkeypatch, capsys, tmp_path):
+    arguments = [*TINY, "--blur", "camera", "--finish", "consistency", "--out", tmp_path]
+    assert call(monkeypatch, aseqdip_deblurring, *arguments) == 2
+    assert "--finish consistency: for linear problems only" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_run_that_went_wrong_says_so():
+    rows = [{"step": 0}, *({"loss": loss} for loss in (9.0, 4.0, 5.0))]
+    good, bad = {"psnr": 30.0, "ssim": 0.9}, {"psnr": 28.0, "ssim": 0.8}
+    assert doubts(rows, good, bad) == []
+    assert doubts(rows, {}, {}) == []
+    (loss,) = doubts([*rows, {"loss": 9.0}], good, bad)
+    assert "rose from 4 to 9" in loss
+    psnr, ssim = doubts(rows, bad, good)
+    assert "2 dB" in psnr and "0.1 of SSIM" in ssim
+
+
+def test_an_item_draws_numbers_of_its_own():
+    load = aseqdip_inpainting.image_data.load_picture
+    face, coffee = load(None, "face", 32), load(None, "coffee", 32)
+    draws = [
+        torch.rand(3, generator=item.rng(seed, purpose))
+        for item, seed, purpose in (
+            (face, 0, "noise"), (face, 0, "noise"), (coffee, 0, "noise"), (face, 1, "noise"),
+            (face, 0, "mask"),
+        )
+    ]  # fmt: skip
+    assert torch.equal(draws[0], draws[1])
+    assert not any(torch.equal(draws[0], other) for other in draws[2:])

@@ -1,0 +1,91 @@
+"""The last step that any method's image can take: nearer to the measurements."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from operators.base import Operator
+
+MU_RANGE = (1e-3, 1e2)  # of the search, in units of ||A||^2
+CG_STEPS = 50
+
+
+@torch.no_grad()
+def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
+    """Bring an image of a linear problem as near to the measurements as their noise tells.
+
+        x_mu = argmin_u ||A u - y||^2 + mu ||A||^2 ||u - x||^2
+
+    mu follows from the discrepancy principle: the largest with ||A x_mu - y|| <= noise_norm. So
+    an image that explains the measurements already stays as it is, and where the smallest mu,
+    0.001, does not reach so far it is taken. Without noise that is always so.
+
+    Args:
+        x: image, (1, *A.in_shape).
+        y: measurements, (1, *A.out_shape).
+        A: linear operator.
+        noise_norm: expected ||A x_true - y||, 0 without noise.
+
+    Returns:
+        x_mu, (1, *A.in_shape).
+
+    Raises:
+        ValueError: A has no adjoint, x or y does not fit it, or noise_norm is below 0.
+
+    Reference:
+        Morozov, On the solution of functional equations by the method of regularization, 1966.
+    """
+    if not is_linear(A):
+        raise ValueError(
+            f"consistency: expected a linear operator with an adjoint, got {type(A).__name__}"
+        )
+    A.check_image(x)
+    A.check_measurement(y)
+    if not noise_norm >= 0:
+        raise ValueError(f"consistency: expected noise_norm of at least 0, got {noise_norm}")
+    scale = A.norm() ** 2 if hasattr(A, "norm") else 1.0
+
+    def residual(u: Tensor) -> float:
+        return torch.linalg.vector_norm(A(u) - y).item()
+
+    if residual(x) <= noise_norm:
+        return x
+    low, high = map(math.log, MU_RANGE)
+    nearest = _solve(x, y, A, MU_RANGE[0] * scale)
+    if residual(nearest) >= noise_norm:
+        return nearest
+    for _ in range(10):  # to a hundredth of the range
+        middle = (low + high) / 2
+        if residual(_solve(x, y, A, math.exp(middle) * scale)) <= noise_norm:
+            low = middle
+        else:
+            high = middle
+    return _solve(x, y, A, math.exp(low) * scale)
+
+
+def is_linear(A: Operator) -> bool:
+    """Tell whether an operator is linear: those that are have an adjoint."""
+    return hasattr(A, "adjoint")
+
+
+def _solve(x: Tensor, y: Tensor, A: Operator, mu: float) -> Tensor:
+    """Return argmin_u ||A u - y||^2 + mu ||u - x||^2 by conjugate gradients from x."""
+    step = torch.zeros_like(x)  # u - x, of (A^H A + mu) step = A^H (y - A x)
+    r = A.adjoint(y - A(x))
+    p, rr = r, _dot(r, r)
+    enough = 1e-12 * rr
+    for _ in range(CG_STEPS):
+        if rr <= enough:
+            break
+        q = A.adjoint(A(p)) + mu * p
+        alpha = rr / _dot(p, q)
+        step = step + alpha * p
+        r = r - alpha * q
+        before, rr = rr, _dot(r, r)
+        p = r + rr / before * p
+    return x + step
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vecdot(a.flatten(), b.flatten()).real
