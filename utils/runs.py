@@ -108,7 +108,7 @@ class Run:
         """Note a failure, so that the other methods go on; that of a lone method passes through."""
         if isinstance(error, InputError) and self._loop is not None and self._loop.k == 0:
             self.folder.discard()
-        self.folder.close()
+        self.folder.unlock()
         self._loop = self._problem = self._rule = None  # nothing of it stays in memory
         self.given = {}
         if error is None or self.lone or not isinstance(error, Exception):
