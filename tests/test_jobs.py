@@ -255,13 +255,13 @@ def test_runs_are_spread_over_the_gpus_that_there_are(monkeypatch, tmp_path):
     executor = executors.LocalExecutor(workers=2)
     assert executor.slots == 4
     show = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(3)"
-    started = [executors.Job(("-c", show), tmp_path / f"{n}.log") for n in range(4)]
-    for job in started:
-        executor.start(job)
+    logs = [tmp_path / f"{n}.log" for n in range(4)]
+    for log in logs:
+        executor.start(log.name, ("-c", show), log)
     ended = []
     wait_for(lambda: ended.extend(executor.ended()) or len(ended) == 4)
-    assert {status for _, status in ended} == {3}
-    assert sorted(job.log.read_text() for job in started) == ["3\n", "3\n", "5\n", "5\n"]
+    assert sorted(ended) == [(log.name, 3) for log in logs]
+    assert sorted(log.read_text() for log in logs) == ["3\n", "3\n", "5\n", "5\n"]
 
 
 def plan(*arguments, lines=TABLE, title="Figure 8"):
