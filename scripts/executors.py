@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from utils.loop import handled_signals
 from utils.processor import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,12 +36,8 @@ def caught_signals() -> Iterator[list[int]]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)  # under nohup it is ignored, and stays so
-    before = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in numbers}
-    try:
+    with handled_signals(came.append, numbers):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def spawn(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:

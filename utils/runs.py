@@ -140,17 +140,6 @@ class Run:
         self._problem = problem
         self._facts = {"stop": "fixed"}
         self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
-        self._meet_needs(problem)
-        y, A, rule = self._stopping(problem)
-        self._rule = rule
-        settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
-        if settings:
-            print(", ".join(settings))
-        self._loop = Loop(self.folder, self.args, problem.score, y, A, self.inner)
-        return y, A, self._loop if rule is None else Stopping(rule, self._loop)
-
-    def _meet_needs(self, problem: Problem) -> None:
-        """Find the prior data of a method that needs some."""
         if self.method.needs == "reference":
             self.given["z0"], facts = problem.reference()
             self._facts |= facts
@@ -159,6 +148,12 @@ class Run:
             content = self.folder.settings["data_sha256"][0]
             encoders.refuse_seen(encoder, content, self.item.source, self.item.path)
             self._facts |= encoders.facts(encoder, self.args.encoder)
+        y, A, self._rule = self._stopping(problem)
+        settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
+        if settings:
+            print(", ".join(settings))
+        self._loop = Loop(self.folder, self.args, problem.score, y, A, self.inner)
+        return y, A, self._loop if self._rule is None else Stopping(self._rule, self._loop)
 
     def _stopping(self, problem: Problem) -> tuple[Tensor, Operator, Rule | None]:
         """Make the rule of --stop, and what it leaves of the measurements."""
