@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -391,35 +392,36 @@ def test_flags_after_the_dashes_go_to_the_scripts_that_have_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "arguments, facts",
     [
-        (("--images", "0"), "--images 0: expected a whole number of at least 1"),
+        (("--quick", "--preset", "fast"), "--quick.*--preset fast"),
+        (("--images", "0"), "--images 0: expected .*at least 1"),
         (("--seeds", "1", "1"), "--seeds 1 1: expected different numbers"),
-        (("--data", "/no"), "--data /no: no such file or folder"),
+        (("--data", "/no"), "--data /no: no such file"),
         (("--reference", "/no"), "--reference /no: no such file"),
-        (("--workers", "0"), "--workers 0: expected a whole number of at least 1"),
-        (("--gpus-per-run", "0.5"), "--gpus-per-run: of use to --executor ray only"),
-        (("--executor", "ray", "--workers", "2"), "--workers: of use to --executor local only"),
-        (("--", "--sigma", "1"), "--sigma: Figure 8 sets it, or it stands before the --"),
+        (("--workers", "0"), "--workers 0: expected .*at least 1"),
+        (("--gpus-per-run", "0.5"), "--gpus-per-run: .*ray.*--workers"),
+        (("--executor", "ray", "--workers", "2"), "--workers: .*local.*--gpus-per-run"),
+        (("--", "--sigma", "1"), "--sigma: Figure 8 sets it"),
         (("--", "--out", "1"), "--out: Figure 8 sets it"),
         (("--", "64"), "64: expected a flag"),
-        (("--", "--widht", "8"), "--widht: no flag of aseqdip_denoising.py; --help"),
-        (("--", "--K", "0"), "--K 0: expected a whole number of at least 1"),
-        ("a=1: python aseqdip_no.py", "there is no aseqdip_no.py"),
+        (("--", "--widht", "8"), "--widht: no flag of aseqdip_denoising.py"),
+        (("--", "--K", "0"), "--K 0: expected .*at least 1"),
+        ("a=1: python aseqdip_no.py", "no aseqdip_no.py"),
         ("python aseqdip_mri.py", "expected NAME: python aseqdip_TASK.py FLAGS"),
         ("a: python aseqdip_mri.py --method bm3d", "--method bm3d: not of mri"),
         ("a: python aseqdip_ct.py --method tv --set x=1", "--set x=1: none of tv"),
         ("", "stdin: expected NAME"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, facts, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     lines = arguments if isinstance(arguments, str) else TABLE
     arguments = () if isinstance(arguments, str) else arguments
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     assert call(monkeypatch, jobs, "Figure 8", "--out", out, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and words in line
+    assert line.startswith("error: ") and re.search(facts, line)
     assert not out.exists()
 
 
