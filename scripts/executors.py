@@ -1,15 +1,19 @@
 """Where processes run: on this machine, or on a Ray cluster."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from utils.loop import handled_signals
+from utils.processor import own_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 RETRIES = 5  # of a job whose node is lost
@@ -25,54 +29,34 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class Stop:
-    """Count SIGINT, SIGTERM and SIGHUP while it is installed."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.count = 0
-
-    def __enter__(self) -> "Stop":
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)  # under nohup it is ignored, and stays so
-        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
-        return self
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self.number = number
-        self.count += 1
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+@contextlib.contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """Catch SIGINT, SIGTERM and SIGHUP while the block runs; give it the list of those that came."""
+    came: list[int] = []
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # under nohup it is ignored, and stays so
+    with handled_signals(came.append, numbers):
+        yield came
 
 
-@dataclass(frozen=True)
-class Job:
-    """One process.
+def spawn(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """Start a process of Python, which the kernel ends if this one dies.
+
+    It has a session of its own, so that Ctrl-C reaches it once, by way of its executor: the second
+    signal would make it drop its checkpoint.
 
     Args:
         command: a script, relative to the repository, and its flags.
         log: the file that takes what it prints.
+        environment: what differs there from this process's.
     """
-
-    command: tuple[str, ...]
-    log: Path
-
-
-def spawn(job: Job, environment: dict[str, str]) -> subprocess.Popen:
-    """Start a job's process, which the kernel ends if this one dies.
-
-    It has a session of its own, so that Ctrl-C reaches it once, by way of its executor: the second
-    signal would make it drop its checkpoint.
-    """
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(job.log, "w") as log:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as file:
         return subprocess.Popen(
-            [sys.executable, "-ISc", TIED, str(os.getpid()), sys.executable, *job.command],
+            [sys.executable, "-ISc", TIED, str(os.getpid()), sys.executable, *command],
             cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 
@@ -97,29 +81,28 @@ class LocalExecutor:
         environment: list[dict[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}]
         if not gpus and workers > 1 and "OMP_NUM_THREADS" not in os.environ:
             # All threads in each of several runs would get in one another's way.
-            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-            environment = [{"OMP_NUM_THREADS": str(max(cores // workers, 1))}]
+            environment = [{"OMP_NUM_THREADS": str(max(len(own_cores()) // workers, 1))}]
         self.place = f"{len(gpus)} GPUs" if gpus else "the CPU"
         self._free = workers * environment
         self.slots = len(self._free)
-        self._running: dict[Job, tuple[subprocess.Popen, dict[str, str]]] = {}
+        self._running: dict[str, tuple[subprocess.Popen, dict[str, str]]] = {}
 
-    def start(self, job: Job) -> None:
-        """Begin a job; called while fewer than `slots` run."""
+    def start(self, name: str, command: Sequence[str], log: Path) -> None:
+        """Begin a job, as for spawn; called while fewer than `slots` run."""
         environment = self._free.pop(0)
-        self._running[job] = spawn(job, environment), environment
+        self._running[name] = spawn(command, log, environment), environment
 
-    def ended(self) -> list[tuple[Job, int]]:
-        """Return the jobs that have ended since the last call, with their exit status.
+    def ended(self) -> list[tuple[str, int]]:
+        """Return the names of the jobs that have ended since the last call, with their exit status.
 
         The status of one that a signal ended is minus the signal's number.
         """
         found = []
-        for job, (process, environment) in list(self._running.items()):
+        for name, (process, environment) in list(self._running.items()):
             if process.poll() is not None:
-                del self._running[job]
+                del self._running[name]
                 self._free.append(environment)
-                found.append((job, process.returncode))
+                found.append((name, process.returncode))
         return found
 
     def stop(self) -> None:
@@ -157,7 +140,7 @@ class RayExecutor:
         self._run = ray.remote(run_on_node).options(
             num_cpus=1, num_gpus=gpus_per_run if self._has_gpus else 0, max_retries=RETRIES
         )
-        self._running: dict[Any, Job] = {}
+        self._running: dict[Any, str] = {}
         self._stopped = False
 
     @property
@@ -169,10 +152,10 @@ class RayExecutor:
             slots = min(slots, resources.get("GPU", 0) / self._gpus_per_run)
         return max(int(slots), 1)
 
-    def start(self, job: Job) -> None:
-        self._running[self._run.remote(job)] = job
+    def start(self, name: str, command: Sequence[str], log: Path) -> None:
+        self._running[self._run.remote(command, log)] = name
 
-    def ended(self) -> list[tuple[Job, int]]:
+    def ended(self) -> list[tuple[str, int]]:
         if not self._running:
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
@@ -181,10 +164,9 @@ class RayExecutor:
     def _status(self, ref: Any) -> int:
         try:
             return self._ray.get(ref)
-        except self._ray.exceptions.TaskCancelledError:
-            return -signal.SIGTERM
         except self._ray.exceptions.RayError as error:
-            print(f"note: Ray gave a cell up: {str(error).splitlines()[0]}", file=sys.stderr)
+            if not self._stopped:
+                print(f"note: Ray gave a cell up: {str(error).splitlines()[0]}", file=sys.stderr)
             return -signal.SIGKILL
 
     def stop(self) -> None:
@@ -196,11 +178,11 @@ class RayExecutor:
         self._ray.shutdown()
 
 
-def run_on_node(job: Job) -> int:
+def run_on_node(command: Sequence[str], log: Path) -> int:
     """Run a job in a Ray worker; ray.cancel raises KeyboardInterrupt in it."""
     # A runner in the background of a script ignores SIGINT, and so would its workers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = spawn(job, {})
+    process = spawn(command, log, {})
     try:
         while process.poll() is None:
             time.sleep(0.2)  # and not wait(), which KeyboardInterrupt would not end

@@ -31,7 +31,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from scripts.executors import Stop
+from scripts.executors import caught_signals
 from scripts.gpu_bench import bench
 from scripts.gpu_campaign import campaign, pack, unpack
 from scripts.gpu_jobs import DRY, GPU, Processes, Work
@@ -161,7 +161,7 @@ def measure(args: Args) -> None:
     """
     check(args)
     out = args.out.absolute()
-    with alone(out / "gpu.json"), Stop() as stop:
+    with alone(out / "gpu.json"), caught_signals() as stop:
         record = machine(args.dry_run) | earlier(out / "gpu.json")
         processes = Processes(out / "logs", stop)
         record["cores"] = processes.cores

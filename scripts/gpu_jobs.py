@@ -6,19 +6,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.executors import Job, Stop, spawn, why_failed
+from scripts.executors import spawn, why_failed
 from scripts.gpu_report import summary, targets
 from scripts.tasks import SCRIPTS, size_field
 from utils.errors import Interrupted
 from utils.files import reason, write_atomically
 from utils.precision import Precision
+from utils.processor import own_cores
 
 POLL_SECONDS = 0.2  # between two looks at the processes
 GRACE_SECONDS = 8.0  # for a checkpoint, between the request to end and the kill
@@ -121,13 +121,12 @@ class Processes:
 
     Args:
         logs: folder of the log files.
-        stop: tells whether the user wants everything to end.
+        stop: the signals that came, each asking for the end of everything.
     """
 
-    def __init__(self, logs: Path, stop: Stop) -> None:
+    def __init__(self, logs: Path, stop: list[int]) -> None:
         self.logs, self.stop = logs, stop
-        affinity = sys.platform == "linux"
-        self.cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+        self.cores = len(own_cores())
         self._running: dict[str, tuple[subprocess.Popen, float, Path]] = {}
 
     def start(self, name: str, command: tuple[str, ...], at_a_time: int) -> None:
@@ -136,7 +135,7 @@ class Processes:
         threads = {}
         if "OMP_NUM_THREADS" not in os.environ:
             threads = {"OMP_NUM_THREADS": str(max(self.cores // at_a_time, 1))}
-        self._running[name] = spawn(Job(command, log), threads), time.monotonic(), log
+        self._running[name] = spawn(command, log, threads), time.monotonic(), log
 
     def ended(self, cut: bool = False) -> dict[str, Ended]:
         """Return the processes that have ended since the last call, by name.
@@ -207,8 +206,8 @@ class Processes:
 
     def check_stop(self) -> None:
         """Raise Interrupted if a signal came."""
-        if self.stop.count:
-            name = signal.Signals(self.stop.number).name
+        if self.stop:
+            name = signal.Signals(self.stop[-1]).name
             raise Interrupted(f"stopped by {name}; what was measured is kept")
 
 

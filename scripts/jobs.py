@@ -36,29 +36,15 @@ from typing import Any, Literal
 import tyro
 
 from baselines import chosen, find
-from scripts.executors import ROOT, Job, LocalExecutor, RayExecutor, Stop, why_failed
+from scripts.executors import ROOT, LocalExecutor, RayExecutor, caught_signals, why_failed
 from utils import ct_data, image_data, mri_data
 from utils.cli import check_method, choose_files, parse_args
 from utils.comparison import comparison_folder
-from utils.errors import (
-    BUSY,
-    INTERRUPTED,
-    InputError,
-    Interrupted,
-    RunFailed,
-    Status,
-    exit_status,
-    require,
-)  # fmt: skip
-from utils.files import PARTIAL, write_atomically
+from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, require
+from utils.files import PARTIAL, lock, write_atomically
 from utils.loop import duration
 from utils.methods import ASEQDIP, Method
 from utils.runs import Run
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, two runners of one table are not told apart
-    fcntl = None
 
 POLL_SECONDS = 0.2  # between two looks at the processes
 BUSY_SECONDS = 10.0  # before a run folder that another process holds is tried again
@@ -173,10 +159,15 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
         )
     data = Path(*flags.pop("--list", [task])).stem
     names = ",".join(flags.pop("--method", ["aseqdip"])).split(",")
-    flags |= {} if args.preset == "paper" else {"--preset": [args.preset]}
-    flags |= {"--resize": ["128"]} if args.preset == "quick" and "--resize" in has else {}
+    if args.preset != "paper":
+        flags["--preset"] = [args.preset]
+    if args.preset == "quick" and "--resize" in has:
+        flags["--resize"] = ["128"]
     flags |= {given: values for given, values in further.items() if given in has}
-    lacking, files = None, [None] if args.data is None else images_of(args, task, data)
+
+    lacking, files = None, [None]
+    if args.data is not None:
+        files = images_of(args.data.absolute(), task, data, args.images)
     if not files:
         folders = " or ".join(FOLDERS.get(data, (data,)))
         lacking = f"needs data: no folder {folders} in {args.data.absolute()}"
@@ -196,12 +187,14 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     methods = {method: find(method) for method in names}
     if args.reference is not None and any(m.needs == "reference" for m in methods.values()):
         flags["--reference"] = [str(args.reference.absolute())]
-    why_not = dict.fromkeys(names, lacking) if lacking else {}
+    why_not = {}
     for m in methods.values():
-        if m.needs is not None and flag(m.needs) not in flags:
-            why_not.setdefault(m.name, f"needs prior data: {flag(m.needs)} names them")
-        if m.package is not None and importlib.util.find_spec(m.package) is None:
-            why_not.setdefault(m.name, f"the package {m.package} is not installed")
+        if lacking:
+            why_not[m.name] = lacking
+        elif m.needs is not None and flag(m.needs) not in flags:
+            why_not[m.name] = f"needs prior data: {flag(m.needs)} names them"
+        elif m.package is not None and importlib.util.find_spec(m.package) is None:
+            why_not[m.name] = f"the package {m.package} is not installed"
     able = [method for method in names if method not in why_not]
     if able:  # refuses a wrong --set, and aSeqDIP's flags where it is not asked for
         chosen(parsed("--method", ",".join(able)), others)
@@ -209,26 +202,25 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     return Setting(name, label, script, task, data, flags, methods, why_not, files)
 
 
-def images_of(args: Args, task: str, kind: str) -> list[Path | None]:
-    """Choose the images of one kind in args.data; none if that holds folders, but not its own."""
-    data = args.data.absolute()
+@functools.cache  # choose_files tells which names of a list are missing
+def images_of(data: Path, task: str, kind: str, number: int | None) -> list[Path]:
+    """Choose images of one kind; none if data holds folders, but none for this kind."""
     if holds_folders(data):
         found = [data / name for name in FOLDERS.get(kind, (kind,)) if (data / name).is_dir()]
-        return _chosen_in(found[0], task, kind, args.images) if found else []
-    return _chosen_in(data, task, kind, args.images) if data.is_dir() else [data]
+        if not found:
+            return []
+        data = found[0]
+    if data.is_file():
+        return [data]
+    listed = ROOT / "data" / f"{kind}.txt"
+    also = ct_data.is_dicom if task == "ct" else lambda path: False
+    suffixes = SUFFIXES.get(task, image_data.SUFFIXES)
+    return choose_files(data, suffixes, also, number, listed if listed.exists() else None)
 
 
 def holds_folders(data: Path) -> bool:
     """Tell whether a folder holds one for each kind of data."""
     return any((data / name).is_dir() for names in FOLDERS.values() for name in names)
-
-
-@functools.cache  # it tells which of the list are not there
-def _chosen_in(folder: Path, task: str, kind: str, images: int | None) -> list[Path | None]:
-    listed = ROOT / "data" / f"{kind}.txt"
-    also = ct_data.is_dicom if task == "ct" else lambda path: False
-    suffixes = SUFFIXES.get(task, image_data.SUFFIXES)
-    return [*choose_files(folder, suffixes, also, images, listed if listed.exists() else None)]
 
 
 def command_of(
@@ -282,25 +274,26 @@ class Plan:
         self.name = args.name or re.sub(r"\W+", "_", args.title.lower()).strip("_")
         self.path = self.out / "plan" / f"{self.name}.json"
         self.pictures: list[str] = []
-        self.cells: list[Cell] = []
-        for index in range(max(len(setting.files) for setting in settings)):  # image by image
-            for s in settings:
-                for method, seed in itertools.product(s.methods, args.seeds):
-                    if index < len(s.files):
-                        self._add(s, method, s.files[index], seed)
+        self.cells = [
+            self._cell(s, method, s.files[index], seed)
+            for index in range(max(len(s.files) for s in settings))  # image by image
+            for s in settings
+            if index < len(s.files)
+            for method, seed in itertools.product(s.methods, args.seeds)
+        ]
         require(
             len({cell.id for cell in self.cells}) == len(self.cells),
-            f"{args.data}: two files have one name but for their suffix; rename one",
+            "two lines have one NAME, or two files one name but for their suffix; rename one",
         )
 
-    def _add(self, s: Setting, method: str, file: Path | None, seed: int) -> None:
-        name = f"{self.name}/{s.name}/{method}/{item_of(file)}/seed{seed}"
-        cell = Cell(name, s.name, method, s.task, item_of(file), seed)
-        cell.why = s.why_not.get(method)
-        if cell.why is None:
-            cell.state, cell.log = "waiting", "logs/" + re.sub(r"[^\w./=-]", "_", name) + ".log"
-            cell.command = command_of(s, [method], file, seed, self.out)
-        self.cells.append(cell)
+    def _cell(self, s: Setting, method: str, file: Path | None, seed: int) -> Cell:
+        item = item_of(file)
+        name = f"{self.name}/{s.name}/{method}/{item}/seed{seed}"
+        if method in s.why_not:
+            return Cell(name, s.name, method, s.task, item, seed, why=s.why_not[method])
+        command = command_of(s, [method], file, seed, self.out)
+        log = "logs/" + re.sub(r"[^\w./=-]", "_", name) + ".log"
+        return Cell(name, s.name, method, s.task, item, seed, command, "waiting", log=log)
 
     def count(self, *states: str) -> int:
         """Return how many cells are in one of the states."""
@@ -308,7 +301,7 @@ class Plan:
 
     def save(self) -> None:
         """Replace the plan file."""
-        args, tasks = self.args, {s.task for s in self.settings}
+        args = self.args
         methods = {name: m.label for s in self.settings for name, m in s.methods.items()}
         figure: dict[str, Any] | None = None
         if args.curves:
@@ -317,13 +310,9 @@ class Plan:
             figure = {"kind": "pictures", "files": self.pictures}
         record = {
             "table": self.name, "title": args.title, "note": args.note,
-            "task": tasks.pop() if len(tasks) == 1 else None,
-            "quick": args.preset == "quick", "images": args.images,
+            "quick": args.preset == "quick",
             "paper_images": PAPER_IMAGES if args.title.startswith("Table ") else None,
-            "settings": [
-                {"name": s.name, "label": s.label, "task": s.task, "data": s.data}
-                for s in self.settings
-            ],
+            "settings": [{"name": s.name, "label": s.label, "data": s.data} for s in self.settings],
             "methods": [{"name": name, "label": label} for name, label in methods.items()],
             "cells": [asdict(cell) for cell in self.cells],
             "figure": figure,
@@ -340,52 +329,50 @@ def item_of(file: Path | None) -> str:
 class Runner:
     """Bring the cells of a plan to their end on an executor."""
 
-    def __init__(self, plan: Plan, executor: LocalExecutor | RayExecutor, stop: Stop) -> None:
-        self.plan, self.executor, self.stop = plan, executor, stop
-        self.running: dict[Job, Cell] = {}
+    def __init__(self, plan: Plan, executor: LocalExecutor | RayExecutor) -> None:
+        self.plan, self.executor = plan, executor
         self.seconds: list[float] = []  # that finished runs took
 
-    def run(self) -> None:
+    def run(self, came: list[int]) -> None:
         """Run what waits.
 
+        Args:
+            came: the signals that have come, each asking for the end.
+
         Raises:
-            Interrupted: a signal came; the runs have saved their state and ended.
+            Interrupted: one came; the runs have saved their state and ended.
         """
-        waiting = {c.id: (c, 0.0) for c in self.plan.cells if c.state == "waiting"}  # not before
-        told = 0
-        while waiting or self.running:
-            if told < self.stop.count:
+        cells = {cell.id: cell for cell in self.plan.cells}
+        waiting = [(0.0, cell) for cell in cells.values() if cell.state == "waiting"]  # not before
+        told = 0  # signals that the runs were told of
+        while waiting or self.plan.count("running"):
+            if told < len(came):
                 if told == 0:
                     print("stopping after the runs' present steps ...", file=sys.stderr)
-                told = self.stop.count
+                told = len(came)
                 self.executor.stop()
-            if told and not self.running:
-                name = signal.Signals(self.stop.number).name
+            if told and not self.plan.count("running"):
+                name = signal.Signals(came[-1]).name
                 raise Interrupted(f"stopped by {name}; the same command goes on")
-            for job, status in self.executor.ended():
-                cell = self.running.pop(job)
-                self._end(cell, status, stopping=told > 0)
-                if cell.state == "waiting":
-                    waiting[cell.id] = cell, time.monotonic() + BUSY_SECONDS
-            ready = [c for c, not_before in waiting.values() if not_before <= time.monotonic()]
-            if told or not ready or len(self.running) >= self.executor.slots:
+            for name, status in self.executor.ended():
+                self._end(cells[name], status, stopping=told > 0)
+                if cells[name].state == "waiting":
+                    waiting.append((time.monotonic() + BUSY_SECONDS, cells[name]))
+            ready = [entry for entry in waiting if entry[0] <= time.monotonic()]
+            if told or not ready or self.plan.count("running") >= self.executor.slots:
                 time.sleep(POLL_SECONDS)
             else:
-                del waiting[ready[0].id]
-                self._begin(ready[0])
+                waiting.remove(ready[0])
+                self._begin(ready[0][1])
 
     def _begin(self, cell: Cell) -> None:
         """Look at a cell's image and run folder, and start its process if it is not finished."""
         metrics = self._look(cell)
-        if metrics is not None:  # an earlier call has told
-            cell.state = "done"
+        if cell.state != "failed":
+            cell.state = "running" if metrics is None else "done"  # told by an earlier call
             self.plan.save()
-        elif cell.state != "failed":
-            job = Job(tuple(cell.command), self.plan.out / cell.log)
-            cell.state = "running"
-            self.plan.save()
-            self.executor.start(job)
-            self.running[job] = cell
+        if cell.state == "running":
+            self.executor.start(cell.id, cell.command, self.plan.out / cell.log)
 
     def _look(self, cell: Cell) -> dict[str, Any] | None:
         """Return what metrics.json holds of a cell, None if it is not finished or fails."""
@@ -395,30 +382,34 @@ class Runner:
             metrics = run.folder.finished()
         except Exception as error:  # whatever it is, the other images are to be tried
             cell.log = None
-            self._tell(cell, "failed", str(error).partition("\n")[0] or type(error).__name__)
+            self._fail(cell, str(error).partition("\n")[0] or type(error).__name__)
             return None
-        self.seconds += [] if metrics is None else [metrics["seconds"]]
+        if metrics is not None:
+            self.seconds.append(metrics["seconds"])
         return metrics
 
     def _end(self, cell: Cell, status: int, stopping: bool) -> None:
         """See from a process's end what has become of its cell."""
         metrics = self._look(cell) if status == 0 else None
         if metrics is not None:
+            cell.state = "done"
             psnr = metrics.get("psnr_stopped", metrics.get("psnr_final"))  # what the report shows
-            self._tell(cell, "done", more="" if psnr is None else f", {psnr:.2f} dB")
+            self._tell(cell, "done", "" if psnr is None else f", {psnr:.2f} dB")
         elif status == BUSY or stopping:
-            self._tell(cell, "waiting", shown="stopped" if stopping else "put off")
+            cell.state = "waiting"
+            self._tell(cell, "stopped" if stopping else "put off")
         elif cell.state != "failed":
-            log = (self.plan.out / cell.log).read_text(errors="replace").replace("\r", "\n")
-            self._tell(cell, "failed", why_failed(status, log))
+            log = (self.plan.out / cell.log).read_text(errors="replace")
+            self._fail(cell, why_failed(status, log))
 
-    def _tell(
-        self, cell: Cell, state: str, why: str | None = None, more: str = "", shown: str = ""
-    ) -> None:
-        cell.state, cell.why = state, why
+    def _fail(self, cell: Cell, why: str) -> None:
+        cell.state, cell.why = "failed", why
+        self._tell(cell, "failed", f": {why}")
+
+    def _tell(self, cell: Cell, what: str, more: str = "") -> None:
         self.plan.save()
-        name, what = cell.id.partition("/")[2], f": {why}" if why else more
-        print(f"{self.progress()} | {shown or state}: {name}{what}", flush=True)
+        name = cell.id.partition("/")[2]
+        print(f"{self.progress()} | {what}: {name}{more}", flush=True)
 
     def progress(self) -> str:
         """Write how many cells are done, failed and left, and about how long these will take."""
@@ -434,17 +425,16 @@ class Runner:
 def alone(path: Path) -> Iterator[None]:
     """Keep other runners away from a plan file until the block, or this process, ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
-        try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{path}: another process is at work on it; wait for it, or take another --out"
-            ) from error
+    guard = path.with_name(f".{path.stem}.lock")
+    guard.touch()
+    held = f"{path}: another process is at work on it; wait for it, or take another --out"
+    unlock = lock(guard, InputError(held))
+    try:
         for partial in path.parent.glob(f".{path.name}.*{PARTIAL}"):
             partial.unlink()  # a kill left it
         yield
+    finally:
+        unlock()
 
 
 def compare_methods(plan: Plan) -> None:
@@ -476,15 +466,14 @@ def call(*words: str, stdout: int | None = None) -> None:
     sys.stdout.flush()
     status = subprocess.run([sys.executable, *words], cwd=ROOT, stdout=stdout).returncode
     if status:
-        raise RunFailed(f"exit status {status} of {shlex.join(['python', *words])}")
+        command = shlex.join(["python", *words])
+        raise RunFailed(f"exit status {status} of {command}; the runs are kept")
 
 
 def check(args: Args) -> None:
     """Raise InputError for a value that cannot be."""
-    above = next(p for p in (args.out.absolute(), *args.out.absolute().parents) if p.exists())
     seeds, ray = args.seeds, args.executor == "ray"
     for holds, message in (
-        (above.is_dir(), f"--out {args.out}: {above} is a file"),
         (args.images is None or args.images >= 1,
          f"--images {args.images}: expected a whole number of at least 1"),
         (bool(seeds) and len(set(seeds)) == len(seeds) and min(seeds) >= 0,
@@ -497,6 +486,8 @@ def check(args: Args) -> None:
          "--gpus-per-run: of use to --executor ray only; with local take --workers"),
         (not ray or importlib.util.find_spec("ray") is not None,
          "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt"),
+        (not args.quick or args.preset != "fast",
+         "--quick is --preset quick; omit it or --preset fast"),
     ):  # fmt: skip
         require(holds, message)
     for name in ("data", "reference", "bkse_weights"):
@@ -510,7 +501,6 @@ def make_plan(args: Args, text: str, further: dict[str, list[str]]) -> Plan:
     Raises:
         InputError: a line is none, a flag is not the user's to give, or there are no images.
     """
-    check(args)
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     require(bool(lines), "stdin: expected NAME: python aseqdip_TASK.py FLAGS, one command a line")
     kinds = sorted(set(re.findall(r"--list data/(\w+)\.txt", text)))
@@ -520,7 +510,6 @@ def make_plan(args: Args, text: str, further: dict[str, list[str]]) -> Plan:
         f"holds folders {', '.join(kinds)}",
     )
     settings = [read_setting(args, line, further) for line in lines]
-    require(len({s.name for s in settings}) == len(settings), "stdin: two lines have one NAME")
     scripts = dict.fromkeys(f"aseqdip_{s.task}.py" for s in settings)
     for name in further:
         require(
@@ -530,8 +519,8 @@ def make_plan(args: Args, text: str, further: dict[str, list[str]]) -> Plan:
     return Plan(args, settings)
 
 
-def run_table(plan: Plan) -> None:
-    """Bring a table to its end and make its figure and the report.
+def run_table(plan: Plan, status: Status) -> None:
+    """Bring a table to its end and make its figure and the report; note in status what of it fails.
 
     Raises:
         RunFailed: a cell failed.
@@ -548,11 +537,11 @@ def run_table(plan: Plan) -> None:
         if plan.count("waiting"):
             ray = args.executor == "ray"
             executor = RayExecutor(args.gpus_per_run) if ray else LocalExecutor(args.workers)
-            with contextlib.closing(executor), Stop() as stop:
-                runner = Runner(plan, executor, stop)
+            with contextlib.closing(executor), caught_signals() as came:
+                runner = Runner(plan, executor)
                 slots = f"{executor.slots} at a time on {executor.place}"
                 print(f"{runner.progress()} | {slots}", flush=True)
-                runner.run()
+                runner.run(came)
         for cell in plan.cells:
             if cell.state == "failed":
                 log = f"; log: {plan.out / cell.log}" if cell.log else ""
@@ -560,14 +549,14 @@ def run_table(plan: Plan) -> None:
         idle = [cell for cell in plan.cells if cell.state == "not run"]
         for why in dict.fromkeys(f"{cell.method}: {cell.why}" for cell in idle):
             print(f"not run: {why}")
-        steps = [lambda: compare_methods(plan)] if args.pictures else []
+        if args.pictures:
+            with status.each():
+                compare_methods(plan)
         if args.curves:
-            steps.append(lambda: call("-m", "scripts.plot_steps", str(plan.path)))
-        statuses = [exit_status(step) for step in (*steps, lambda: make_report(plan))]
-    if INTERRUPTED in statuses:
-        raise Interrupted("stopped; the runs are kept, and the same command goes on")
-    if any(statuses):
-        raise RunFailed("the runs are kept, but what is made of them is not complete")
+            with status.each():
+                call("-m", "scripts.plot_steps", str(plan.path))
+        with status.each():
+            make_report(plan)
     if plan.count("failed"):
         raise RunFailed(f"{plan.count('failed')} cells failed; the same command tries them again")
 
@@ -577,10 +566,7 @@ def read_arguments(words: list[str]) -> tuple[Args, dict[str, list[str]]]:
     split = words.index("--") if "--" in words else len(words)
     config = (tyro.conf.FlagCreatePairsOff,)
     args = tyro.cli(Args, args=words[:split], description=__doc__, config=config)
-    require(
-        not args.quick or args.preset != "fast",
-        "--quick is --preset quick; omit it or --preset fast",
-    )
+    check(args)
     args.preset = "quick" if args.quick else args.preset
     return args, read_flags(words[split + 1 :])
 
@@ -590,7 +576,7 @@ def main() -> int:
         args, further = read_arguments(sys.argv[1:])
         plan = make_plan(args, sys.stdin.read(), further)
         if not args.dry_run:
-            run_table(plan)
+            run_table(plan, status)
             return status.code
         for cell in plan.cells:
             command = shlex.join(["python", *cell.command])

@@ -329,7 +329,7 @@ def test_a_damaged_or_foreign_checkpoint_is_said_so(scan, tmp_path, monkeypatch,
     capsys.readouterr()
 
     assert call(monkeypatch, *arguments, "--lr", "1e-2") == 2
-    assert "another configuration (lr: 0.001 there, 0.01 here)" in capsys.readouterr().err
+    assert re.search("lr.*0.001.*0.01.*--fresh", capsys.readouterr().err)
     with zipfile.ZipFile(checkpoint) as archive:
         largest = max(archive.infolist(), key=lambda record: record.file_size)
         content = archive.read(largest)
@@ -374,7 +374,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_step(scan, tmp_path, m
 
 
 def bad_inputs(folder, kspace):
-    """Yield (name, arguments, expected words) of everything that must end in one clear line."""
+    """Yield arguments that must end in one clear line, and a regular expression of its facts."""
 
     def npy(name, array):
         np.save(folder / name, array)
@@ -402,82 +402,75 @@ def bad_inputs(folder, kspace):
     nan[0, 3, 4], inf[0, 3, 4] = np.nan, np.inf
     pickled = np.array([{"a": 1}], dtype=object)
 
-    yield "missing file", ["--data", folder / "no.h5"], "no such file"
-    yield "empty folder", ["--data", folder / "empty"], "without .h5, .npy, .npz files"
-    yield "folder as maps", ["--data", good, "--maps", folder / "empty"], "got a folder"
-    yield "missing maps", ["--data", good, "--maps", folder / "no.npy"], "no such file"
-    yield "truncated h5", ["--data", folder / "cut.h5"], "not a readable HDF5"
-    yield "no h5", ["--data", folder / "text.h5"], "not a readable HDF5"
-    yield "truncated npy", ["--data", folder / "cut.npy"], "not a readable .npy"
-    yield "pickled npy", ["--data", npy("pickle.npy", pickled)], "pickled"
-    yield "unknown suffix", ["--data", folder / "scan.txt"], "expected a .h5, .npy or .npz"
-    yield "two arrays", ["--data", folder / "two.npz"], "one named `kspace`"
-    yield "npz without array", ["--data", folder / "bytes.npz"], "not an array"
-    yield "too large for float", ["--data", npy("big.npy", 1e45 * kspace.astype(complex))], "Inf"
     tiny = npy("tiny.npy", 1e-60 * kspace.astype(complex))
-    yield "too small for float", ["--data", tiny], "all zeros"
-    yield "no kspace", ["--data", h5("x.h5", image=np.ones(3))], "no dataset `kspace`"
-    yield "h5 of rank 3", ["--data", h5("r3.h5", kspace=kspace)], "got rank 3"
-    yield "npy of rank 2", ["--data", npy("r2.npy", kspace[0])], "got rank 2"
-    yield "real k-space", ["--data", npy("real.npy", kspace.real)], "expected complex"
-    yield "single coil", ["--data", npy("one.npy", kspace[:1])], "single coil"
-    yield "NaN", ["--data", npy("nan.npy", nan)], "NaN or Inf"
-    yield "Inf", ["--data", npy("inf.npy", inf)], "NaN or Inf"
-    yield "all zeros", ["--data", npy("zero.npy", 0 * kspace)], "all zeros"
-    yield "small image", ["--data", npy("small.npy", kspace[:, :31])], "at least 32x32"
-    yield "slice too large", ["--data", volume, "--slice", "2"], "slices 0 to 1"
-    yield "slice negative", ["--data", volume, "--slice", "-1"], "slices 0 to 1"
-    yield "slice of npy", ["--data", good, "--slice", "0"], "--slice chooses"
-    yield "slice of sample", ["--slice", "0"], "--slice chooses"
-    yield "maps of other size", ["--data", good, "--maps", npy("m1.npy", kspace[:, 1:])], "expected"
-    yield "maps of other coils", ["--data", good, "--maps", npy("m2.npy", kspace[1:])], "expected"
     (folder / "volumes").mkdir()
     (folder / "volumes" / "volume.h5").write_bytes(volume.read_bytes())
-    yield "maps for a folder", ["--data", folder / "volumes", "--maps", good], "give --data one"
-    yield "real maps", ["--data", good, "--maps", npy("m3.npy", kspace.real)], "complex maps"
-    yield "NaN in maps", ["--data", good, "--maps", npy("m4.npy", nan)], "NaN or Inf"
-    yield "zero maps", ["--data", good, "--maps", npy("m5.npy", 0 * kspace)], "all zeros"
-    yield "accel below 1", ["--data", good, "--accel", "0.5"], "at least 1"
-    yield "accel 0", ["--data", good, "--accel", "0"], "at least 1"
-    yield "accel inf", ["--data", good, "--accel", "inf"], "at least 1"
-    many = ["--accel", "1000", "--center-fraction", "0.001"]
-    yield "accel too large", ["--data", good, *many], "lower --accel"
-    yield "too few lines", ["--data", good, "--accel", "8"], "--center-fraction"
-    yield "center fraction 0", ["--data", good, "--center-fraction", "0"], "in (0, 0.25]"
-    yield "center fraction high", ["--data", good, "--center-fraction", "0.3"], "in (0, 0.25]"
-    yield "crop too small", ["--data", good, "--crop", "16"], "--crop 16"
-    yield "negative crop", ["--data", good, "--crop", "-1"], "--crop -1"
-    yield "no CUDA", ["--data", good, "--device", "cuda"], "--device cuda"
-    yield "no such device", ["--data", good, "--device", "tpu"], "expected auto, cpu"
-    yield "device without index", ["--data", good, "--device", "cpu:"], "expected auto, cpu"
-    yield "huge seed", ["--data", good, "--seed", "9" * 20], "--seed 999"
-    yield "negative seed", ["--data", good, "--data-seed", "-1"], "--data-seed -1"
-    yield "out is a file", ["--data", good, "--out", good], "choose another --out"
-    yield "out below a file", ["--data", good, "--out", good / "x"], "choose another --out"
-    yield "K of 0", ["--data", good, "--K", "0"], "--K 0"
-    yield "N of 0", ["--data", good, "--N", "0"], "--N 0"
-    yield "lr of 0", ["--data", good, "--lr", "0"], "--lr 0"
-    yield "lr NaN", ["--data", good, "--lr", "nan"], "--lr nan"
-    yield "negative lambda", ["--data", good, "--lambda-ae", "-1"], "--lambda-ae -1"
-    yield "width 0", ["--data", good, "--width", "0"], "--width 0"
-    yield "too deep", ["--data", good, "--depth", "7"], "too deep"
-    yield "too deep for the crop", ["--data", good, "--crop", "32", "--depth", "5"], "too deep"
-    yield "ema of 1", ["--data", good, "--ema-decay", "1"], "--ema-decay 1"
-    yield "init std", ["--data", good, "--init-std", "0"], "--init-std 0"
-    yield "log every 0", ["--data", good, "--log-every", "0"], "--log-every 0"
-    yield "name too long", ["--data", good, "--run", "x" * 300], "at most 100"
-    yield "data name too long", ["--data", "x" * 300 + ".npy"], "x.npy: "
-    yield "out with a file as cache", ["--data", good, "--out", folder / "taken"], "choose another"
-    yield "run with a slash", ["--data", good, "--run", "a/b"], "--run a/b"
-    yield "run that climbs", ["--data", good, "--run", ".."], "--run .."
+    long = "x" * 300
+    for data, facts in (
+        (folder / "no.h5", r"no\.h5.*no such file"),
+        (folder / "empty", r"empty.*without .*\.h5, \.npy, \.npz"),
+        (folder / "cut.h5", r"cut\.h5.*not a readable HDF5"),
+        (folder / "text.h5", r"text\.h5.*not a readable HDF5"),
+        (folder / "cut.npy", r"cut\.npy.*not a readable"),
+        (npy("pickle.npy", pickled), "pickle.npy.*pickled"),
+        (folder / "scan.txt", r"scan\.txt.*expected.* \.h5, \.npy or \.npz"),
+        (folder / "two.npz", "two.npz.*`kspace`, got a, b"),
+        (folder / "bytes.npz", "bytes.npz.*not an array"),
+        (npy("big.npy", 1e45 * kspace.astype(complex)), "big.npy.*Inf"),
+        (tiny, "tiny.npy.*zeros"),
+        (h5("x.h5", image=np.ones(3)), "x.h5.*no dataset `kspace`"),
+        (h5("r3.h5", kspace=kspace), "got rank 3"),
+        (npy("r2.npy", kspace[0]), "got rank 2"),
+        (npy("real.npy", kspace.real), "expected complex"),
+        (npy("one.npy", kspace[:1]), "single coil"),
+        (npy("nan.npy", nan), "nan.npy.*NaN or Inf"),
+        (npy("inf.npy", inf), "inf.npy.*NaN or Inf"),
+        (npy("zero.npy", 0 * kspace), "zero.npy.*zeros"),
+        (npy("small.npy", kspace[:, :31]), "32x32"),
+        (f"{long}.npy", "x.npy: "),
+    ):
+        yield ["--data", data], facts
+    for maps, facts in (
+        (folder / "empty", "empty.*got a folder"),
+        (folder / "no.npy", r"no\.npy.*no such file"),
+        (npy("m1.npy", kspace[:, 1:]), "expected"),
+        (npy("m2.npy", kspace[1:]), "expected"),
+        (npy("m3.npy", kspace.real), "complex maps"),
+        (npy("m4.npy", nan), "m4.npy.*NaN or Inf"),
+        (npy("m5.npy", 0 * kspace), "m5.npy.*zeros"),
+    ):
+        yield ["--data", good, "--maps", maps], facts
+    yield ["--data", folder / "volumes", "--maps", good], "--maps.*--data"
+    for number in (2, -1):
+        yield ["--data", volume, "--slice", number], "slices 0 to 1"
+    yield ["--data", good, "--slice", "0"], "--slice"
+    yield ["--slice", "0"], "--slice"
+    yield ["--data", good, "--accel", "8", "--center-fraction", "0.04"], "--center-fraction"
+    yield ["--data", good, "--accel", "1000", "--center-fraction", "0.001"], "lower --accel"
+    for flag, value, expected in (
+        *(("--accel", value, "at least 1") for value in ("0.5", "0", "inf")),
+        *(("--center-fraction", value, r"in \(0, 0.25\]") for value in ("0", "0.3")),
+        *(("--device", value, "expected auto, cpu") for value in ("tpu", "cpu:")),
+        *(("--out", out, "another --out") for out in (good, good / "x", folder / "taken")),
+        *(("--run", name, "at most 100") for name in ("a/b", "..", long)),
+        ("--depth", "7", "too deep"), ("--device", "cuda", "--device cuda"),
+    ):  # fmt: skip
+        yield ["--data", good, flag, value], expected
+    yield ["--data", good, "--crop", "32", "--depth", "5"], "--depth 5.* 32x32"
+    for flag, values in (
+        ("--crop", ("16", "-1")), ("--seed", ("9" * 20,)), ("--data-seed", ("-1",)), ("--K", ("0",)),
+        ("--N", ("0",)), ("--lr", ("0", "nan")), ("--lambda-ae", ("-1",)), ("--width", ("0",)),
+        ("--ema-decay", ("1",)), ("--init-std", ("0",)), ("--log-every", ("0",)),
+    ):  # fmt: skip
+        for value in values:
+            yield ["--data", good, flag, value], f"{flag} {value}.*expected"
 
 
 def test_bad_input_ends_in_one_clear_line(tmp_path, kspace, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name, arguments, words in list(bad_inputs(tmp_path, kspace)):
-        usual = ["--center-fraction", "0.2"] if name != "too few lines" else []
-        arguments = ["--K", "2", "--width", "4", *usual, *arguments]
-        running.refused(monkeypatch, capsys, tmp_path, aseqdip_mri, arguments, words)
+    for arguments, facts in list(bad_inputs(tmp_path, kspace)):
+        arguments = ["--K", "2", "--width", "4", "--center-fraction", "0.2", *arguments]
+        running.refused(monkeypatch, capsys, tmp_path, aseqdip_mri, arguments, facts)
 
 
 def test_one_wrong_flag_is_said_once_for_a_whole_folder(tmp_path, monkeypatch, capsys):

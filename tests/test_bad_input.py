@@ -48,39 +48,41 @@ def folder(tmp_path, monkeypatch):
 
 
 PICTURES = [
-    (["--data", "no.png"], "no such file"),
-    (["--data", "nothing"], "a folder without .png, "),
-    (["--data", "cut.png"], "not a readable picture"),
-    (["--data", "cut.jpg"], "not a readable picture"),
-    (["--data", "cut.tif"], "not a readable picture"),
-    (["--data", "text.png"], "not a readable picture"),
-    (["--data", "empty.png"], "not a readable picture"),
-    (["--data", "note.txt"], "expected one of .png"),
-    (["--data", "small.png"], "got 20x40 pixels"),
-    (["--data", "transparent.png"], "flatten it first"),
-    (["--data", "float.npy"], "black at 0 and white at 1"),
-    (["--data", "int.npy"], "got int64"),
-    (["--data", "nan.npy"], "NaN or Inf"),
-    (["--data", "rank4.npy"], "got shape (1, 48, 40, 3)"),
-    (["--data", "five.npy"], "got shape (48, 40, 5)"),
-    (["--data", "pickle.npy"], "pickled"),
+    *(
+        (["--data", name], f"{name}: {facts}")
+        for name, facts in (
+            ("no.png", "no such file"),
+            ("nothing", r".*\.png"),
+            *((name, "not a readable") for name in ("cut.png", "cut.jpg", "cut.tif")),
+            *((name, "not a readable") for name in ("text.png", "empty.png")),
+            ("note.txt", r"expected .*\.png"),
+            ("small.png", ".*got 20x40"),
+            ("transparent.png", ".*flatten"),
+            ("float.npy", ".*0 and .* 1"),
+            ("int.npy", ".*got int64"),
+            ("nan.npy", ".*NaN or Inf"),
+            ("rank4.npy", r".*got shape \(1, 48, 40, 3\)"),
+            ("five.npy", r".*got shape \(48, 40, 5\)"),
+            ("pickle.npy", ".*pickled"),
+        )
+    ),
     (["--data", "good.png", "--resize", "16"], "--resize 16"),
-    (["--data", "good.png", "--depth", "6"], "too deep"),
+    (["--data", "good.png", "--depth", "6"], "--depth 6.* 48x40"),
     (["--data", "good.png", "--K", "0"], "--K 0"),
     (["--data", "good.png", "--lr", "-1"], "--lr -1"),
     (["--data", "good.png", "--lambda-ae", "inf"], "--lambda-ae inf"),
     (["--data", "good.png", "--damping", "0"], "--damping 0"),
-    (["--data", "good.png", "--damping", "1.5"], "above 0, at most 1"),
+    (["--data", "good.png", "--damping", "1.5"], "--damping 1.5.*above 0, at most 1"),
     (["--data", "good.png", "--device", "cuda"], "--device cuda"),
-    (["--data", "good.png", "--out", "good.png"], "choose another --out"),
+    (["--data", "good.png", "--out", "good.png"], "another --out"),
     (["--data", "good.png", "--run", "a/b"], "--run a/b"),
 ]
 
 
 def refuse_all(monkeypatch, capsys, folder, script, cases):
-    for arguments, words in cases:
+    for arguments, facts in cases:
         arguments = ["--K", "2", "--width", "4", *arguments]
-        running.refused(monkeypatch, capsys, folder, script, arguments, words)
+        running.refused(monkeypatch, capsys, folder, script, arguments, facts)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +90,7 @@ def refuse_all(monkeypatch, capsys, folder, script, cases):
     [aseqdip_denoising, aseqdip_inpainting, aseqdip_deblurring, aseqdip_superresolution],
 )
 def test_pictures(script, folder, monkeypatch, capsys):
-    cases = PICTURES
-    if torch.cuda.is_available():
-        cases = [case for case in cases if "cuda" not in case[0]]
-    refuse_all(monkeypatch, capsys, folder, script, cases)
+    refuse_all(monkeypatch, capsys, folder, script, PICTURES)
 
 
 def test_denoising(folder, monkeypatch, capsys):
@@ -101,9 +100,9 @@ def test_denoising(folder, monkeypatch, capsys):
         (["--sigma", "-5"], "--sigma -5"),
         (["--sigma", "nan"], "--sigma nan"),
         (["--sigma", "300"], "--sigma 300"),
-        (["--measured"], "give the measured picture with --data"),
-        ([*good, "--measured", "--resize", "64"], "--resize: a measured picture"),
-        ([*good, "--measured", "--clip"], "--clip: a measured picture"),
+        (["--measured"], "--measured.*--data"),
+        ([*good, "--measured", "--resize", "64"], "--resize.*measured"),
+        ([*good, "--measured", "--clip"], "--clip.*measured"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_denoising, cases)
 
@@ -111,11 +110,11 @@ def test_denoising(folder, monkeypatch, capsys):
 def test_superresolution(folder, monkeypatch, capsys):
     np.save("tiny.npy", np.full((8, 7), 0.5))
     cases = [
-        (["--measured"], "give the measured picture with --data"),
-        (["--data", "good.png", "--measured", "--resize", "64"], "--resize: a measured picture"),
-        (["--data", "tiny.npy", "--measured"], "got 8x7 pixels; at least 8x8 are needed"),
-        (["--data", "good.png", "--encoder", "no.pt"], "--encoder: of use to --method ugodit only"),
-        (["--data", "good.png", "--method", "ugodit"], "name them with --encoder"),
+        (["--measured"], "--measured.*--data"),
+        (["--data", "good.png", "--measured", "--resize", "64"], "--resize.*measured"),
+        (["--data", "tiny.npy", "--measured"], "got 8x7.*at least 8x8"),
+        (["--data", "good.png", "--encoder", "no.pt"], "--encoder.*--method ugodit"),
+        (["--data", "good.png", "--method", "ugodit"], "ugodit.*--encoder"),
         (["--data", "good.png", "--method", "ugodit", "--encoder", "no.pt"], "no.pt: no such file"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_superresolution, cases)
@@ -139,16 +138,16 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--mask", "random", "--missing", "0.99999"], "no pixel is known"),
         ([*good, "--mask", "circle"], "circle: no such file"),
         ([*good, "--mask", "nothing"], "got a folder"),
-        ([*good, "--mask", "good.png"], "expected a grey picture"),
-        ([*good, "--mask", "grey.png"], "black (missing) and white (known) only"),
-        ([*good, "--mask", "lossy.jpg"], "a JPEG cannot hold one"),
-        ([*good, "--mask", "narrow.png"], "height x width 48x40, got 48x30"),
+        ([*good, "--mask", "good.png"], "expected a grey"),
+        ([*good, "--mask", "grey.png"], "grey.png.*black .*white"),
+        ([*good, "--mask", "lossy.jpg"], "lossy.jpg.*JPEG"),
+        ([*good, "--mask", "narrow.png"], "48x40, got 48x30"),
         ([*good, "--mask", "white.png"], "no pixel is missing"),
         ([*good, "--mask", "black.png"], "no pixel is known"),
-        ([*good, "--mask", "cut.png"], "not a readable picture"),
-        ([*good, "--measured"], "name the file of the mask"),
-        ([*good, "--measured", "--mask", "random"], "name the file of the mask"),
-        (["--measured", "--mask", "white.png"], "give the measured picture with --data"),
+        ([*good, "--mask", "cut.png"], "cut.png.*not a readable"),
+        ([*good, "--measured"], "--measured.*mask"),
+        ([*good, "--measured", "--mask", "random"], "--measured.*mask"),
+        (["--measured", "--mask", "white.png"], "--measured.*--data"),
         ([*good, "--hole-start", "nan"], "--hole-start nan"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_inpainting, cases)
@@ -171,29 +170,29 @@ def test_deblurring(folder, monkeypatch, capsys):
     bkse = ["--resize", "128", "--blur", "bkse"]
     cases = [
         ([*bkse, "--data", "grey.png", "--bkse-weights", "weights.pth"], "got a grey one"),
-        (["--blur", "bkse"], "give its weights, GOPRO_wVAE.pth, with --bkse-weights"),
+        (["--blur", "bkse"], "GOPRO_wVAE.pth.*--bkse-weights"),
         ([*bkse, "--bkse-weights", "no.pth"], "no such file"),
         ([*bkse, "--bkse-weights", "nothing"], "got a folder"),
-        ([*bkse, "--bkse-weights", "cut.pth"], "cut.pth: not a readable .pth"),
-        ([*bkse, "--bkse-weights", "good.png"], "good.png: not a readable .pth"),
+        ([*bkse, "--bkse-weights", "cut.pth"], "cut.pth: not a readable"),
+        ([*bkse, "--bkse-weights", "good.png"], "good.png: not a readable"),
         ([*bkse, "--bkse-weights", "weights.pth"], "lacks `feature_extractor.0.bias`"),
         ([*bkse, "--bkse-weights", "list.pth"], "expected a state dict"),
         ([*bkse, "--bkse-weights", "weights.pth", "--bkse-sha256", "abc"], "expected the SHA-256"),
         ([*good, "--blur", "bkse", "--bkse-weights", "weights.pth"], "multiples of 128"),
-        ([*bkse, "--bkse-weights", "weights.pth", "--kernel", "kernel.npy"], "(1, 512, H / 128"),
-        ([*good, "--blur", "camera", "--bkse-weights", "weights.pth"], "leave one of them out"),
-        ([*good, "--blur", "camera", "--kernel", "kernel.npy"], "leave one out"),
+        ([*bkse, "--bkse-weights", "weights.pth", "--kernel", "kernel.npy"], r"\(1, 512, H / 128"),
+        ([*good, "--blur", "camera", "--bkse-weights", "weights.pth"], "--bkse-weights.*leave one"),
+        ([*good, "--blur", "camera", "--kernel", "kernel.npy"], "--kernel.*leave one"),
         ([*good, "--blur", "trajectory", "--resize", "32"], "too small to be mirrored"),
         ([*good, "--kernel", "no.npy"], "no such file"),
         ([*good, "--kernel", "nothing"], "got a folder"),
         ([*good, "--kernel", "negative.npy"], "without negative values"),
         ([*good, "--kernel", "zero.npy"], "all zeros"),
-        ([*good, "--kernel", "line.npy"], "of shape (kh, kw)"),
+        ([*good, "--kernel", "line.npy"], r"\(kh, kw\)"),
         ([*good, "--kernel", "nan_kernel.npy"], "NaN or Inf"),
         ([*good, "--kernel", "wide.npy"], "too small to be mirrored"),
-        ([*good, "--kernel", "good.png"], "expected a grey picture"),
-        ([*good, "--measured"], "name the file of the blur's kernel"),
-        (["--measured", "--kernel", "kernel.npy"], "give the measured picture with --data"),
+        ([*good, "--kernel", "good.png"], "expected a grey"),
+        ([*good, "--measured"], "--measured.*kernel"),
+        (["--measured", "--kernel", "kernel.npy"], "--measured.*--data"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_deblurring, cases)
 
@@ -231,24 +230,24 @@ def test_ct(folder, monkeypatch, capsys):
     of = ["--sinogram", "s.npy"]
     cases = [
         (["--data", "no.dcm"], "no such file"),
-        (["--data", "nothing"], "a folder without .dcm, "),
-        (["--data", "cut.dcm"], "cut.dcm: this DICOM file cannot be decoded"),
-        (["--data", "head.dcm"], "head.dcm: not a DICOM file"),
+        (["--data", "nothing"], r"nothing: .*\.dcm"),
+        (["--data", "cut.dcm"], "cut.dcm: .*cannot be decoded"),
+        (["--data", "head.dcm"], "head.dcm: not a DICOM"),
         (["--data", "skull.dcm"], "skull.dcm: cut short"),
-        (["--data", "note.txt"], "note.txt: not a DICOM file"),
+        (["--data", "note.txt"], "note.txt: not a DICOM"),
         (["--data", "mr.dcm"], "got modality MR"),
         (["--data", "no_image.dcm"], "without an image"),
         (["--data", "flat.npy"], "every pixel is 7"),
         (["--data", "tiny.npy"], "got 20x40 pixels"),
-        (["--data", "volume.npy"], "expected a real CT slice (H, W)"),
-        (["--data", "complex.npy"], "expected a real CT slice (H, W)"),
+        (["--data", "volume.npy"], r"real .*\(H, W\)"),
+        (["--data", "complex.npy"], r"real .*\(H, W\)"),
         (["--data", "nan.npy"], "NaN or Inf"),
-        (["--data", "good.png"], "expected a grey picture"),
-        (["--data", "cut.png"], "not a readable picture"),
+        (["--data", "good.png"], "expected a grey"),
+        (["--data", "cut.png"], "cut.png.*not a readable"),
         (["--data", "hu.npy", "--views", "0"], "--views 0"),
         (["--data", "hu.npy", "--resize", "8"], "--resize 8"),
         (["--data", "hu.npy", "--hu-range", "5", "-5"], "--hu-range 5 -5"),
-        (["--data", "hu.npy", "--hu-range", "2000", "3000"], "choose a range that meets it"),
+        (["--data", "hu.npy", "--hu-range", "2000", "3000"], "--hu-range 2000 3000"),
         (["--data", "relative.npy", "--hu-range", "0", "1"], "relative attenuation"),
         (["--data", "hu.npy", "--window", "5", "5"], "--window 5 5"),
         (["--data", "hu.npy", "--photons", "1e5"], "give --pixel-mm"),
@@ -256,31 +255,31 @@ def test_ct(folder, monkeypatch, capsys):
         (["--data", "hu.npy", "--photons", "1e5", "--pixel-mm", "0"], "--pixel-mm 0"),
         (["--data", "relative.npy", "--photons", "1e5"], "not in HU"),
         (["--data", "hu.npy", "--measured"], "with --sinogram"),
-        (["--data", "hu.npy", "--angles", "6"], "they describe a --sinogram"),
-        (["--data", "hu.npy", "--size", "64"], "they describe a --sinogram"),
-        (["--data", "hu.npy", *of, "--angles", "6"], "give one of them"),
-        (of, "--angles: say how many views"),
-        ([*of, "--angles", "5"], "5 angles (--angles 5) do not fit"),
+        (["--data", "hu.npy", "--angles", "6"], "--sinogram"),
+        (["--data", "hu.npy", "--size", "64"], "--sinogram"),
+        (["--data", "hu.npy", *of, "--angles", "6"], "--data.*--sinogram|--sinogram.*--data"),
+        (of, "--angles.*views"),
+        ([*of, "--angles", "5"], r"5 angles \(--angles 5\)"),
         ([*of, "--angles", "0"], "0 angles"),
         ([*of, "--angles", "61"], "transpose it"),
-        ([*of, "--angles", "no.txt"], "expected a number of views or a file"),
+        ([*of, "--angles", "no.txt"], "--angles no.txt.*expected.*file"),
         ([*of, "--angles", "degrees.npy"], "do not fit"),
-        ([*of, "--angles", "degrees.txt"], "expected angles in degrees as text"),
+        ([*of, "--angles", "degrees.txt"], "degrees.txt.*expected angles in degrees"),
         ([*of, "--angles", "degrees_nan.npy"], "NaN or Inf"),
         ([*of, "--angles", "6", "--size", "8"], "--size 8"),
         (["--sinogram", "no.npy", "--angles", "6"], "no such file"),
         (["--sinogram", "nothing", "--angles", "6"], "got a folder"),
         (["--sinogram", "s_nan.npy", "--angles", "6"], "NaN or Inf"),
-        (["--sinogram", "s_zero.npy", "--angles", "6"], "was the log taken"),
-        (["--sinogram", "s_rank.npy", "--angles", "6"], "expected a real sinogram"),
+        (["--sinogram", "s_zero.npy", "--angles", "6"], "s_zero.npy.*no positive"),
+        (["--sinogram", "s_rank.npy", "--angles", "6"], "real sinogram"),
     ]
     dataset = pydicom.dcmread(path)
     del dataset.RescaleIntercept
     dataset.save_as("raw.dcm")
     cases += [
-        (["--data", "raw.dcm"], "no RescaleSlope and RescaleIntercept"),
+        (["--data", "raw.dcm"], "raw.dcm.*RescaleSlope"),
         (["--data", "good.dcm", "--photons", "1e5", "--hu-range", "-160", "240"], "air would"),
-        (["--data", "good.dcm", "--views", "100000"], "expected less than 2^31"),
+        (["--data", "good.dcm", "--views", "100000"], r"less than 2\^31"),
         ([*of, "--angles", "9" * 20], "do not fit"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_ct, cases)

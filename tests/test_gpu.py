@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import sys
 import tarfile
 import time
@@ -27,7 +28,7 @@ from scripts import (
     gpu_smoke,
     graph_equals_eager,
 )
-from scripts.executors import Job, spawn
+from scripts.executors import spawn
 from scripts.tasks import SCRIPTS
 from studies import kill_and_resume
 from utils.cli import check_method, parse_args
@@ -41,7 +42,7 @@ TOY = ROOT / "tests" / "toy_gpu.py"
 def toys(monkeypatch):
     """Let stand-ins take the place of all processes, and the clock begin now."""
     monkeypatch.setattr(
-        gpu_jobs, "spawn", lambda job, env: spawn(Job((str(TOY), *job.command), job.log), env)
+        gpu_jobs, "spawn", lambda command, *more: spawn((str(TOY), *command), *more)
     )
     monkeypatch.setattr(gpu_jobs, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(gpu_bench, "AT_A_TIME", (1, 2))
@@ -58,7 +59,7 @@ def measured(tmp_path, **more):
 
 
 def processes(tmp_path):
-    stop = SimpleNamespace(count=0, number=15)
+    stop = []
     return gpu_jobs.Processes(tmp_path / "logs", stop), stop
 
 
@@ -89,7 +90,7 @@ def test_all_parts_and_then_only_what_is_left(toys, tmp_path, capsys, monkeypatc
         if path.is_file():
             path.unlink()
     (tmp_path / "out" / "results").rename(tmp_path / "elsewhere")
-    monkeypatch.setattr(gpu_jobs, "spawn", lambda job, env: pytest.fail(f"begun: {job.command}"))
+    monkeypatch.setattr(gpu_jobs, "spawn", lambda command, *more: pytest.fail(f"begun: {command}"))
     status, again, _ = measured(tmp_path, parts=("campaign",))
     assert status == 0 and again["campaign"]["runs"] == runs
     assert again["bench"] == record["bench"] and again["smoke"] == record["smoke"]
@@ -137,7 +138,7 @@ def test_a_process_and_its_child_end_with_the_time_or_a_signal(toys, tmp_path):
     status = Path(f"/proc/{found['a'].log.strip()}/status")  # of its child
     if sys.platform == "linux":
         assert not status.exists() or "Z (zombie)" in status.read_text()
-    stop.count = 1
+    stop.append(signal.SIGTERM)
     with pytest.raises(Interrupted, match="SIGTERM"):
         work.run({"b": ("sleep",)}, 1, time.monotonic() + 60, found.__setitem__)
     assert "b" not in found

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -255,13 +256,13 @@ def test_runs_are_spread_over_the_gpus_that_there_are(monkeypatch, tmp_path):
     executor = executors.LocalExecutor(workers=2)
     assert executor.slots == 4
     show = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES']); sys.exit(3)"
-    started = [executors.Job(("-c", show), tmp_path / f"{n}.log") for n in range(4)]
-    for job in started:
-        executor.start(job)
+    logs = [tmp_path / f"{n}.log" for n in range(4)]
+    for log in logs:
+        executor.start(log.name, ("-c", show), log)
     ended = []
     wait_for(lambda: ended.extend(executor.ended()) or len(ended) == 4)
-    assert {status for _, status in ended} == {3}
-    assert sorted(job.log.read_text() for job in started) == ["3\n", "3\n", "5\n", "5\n"]
+    assert sorted(ended) == [(log.name, 3) for log in logs]
+    assert sorted(log.read_text() for log in logs) == ["3\n", "3\n", "5\n", "5\n"]
 
 
 def plan(*arguments, lines=TABLE, title="Figure 8"):
@@ -391,35 +392,36 @@ def test_flags_after_the_dashes_go_to_the_scripts_that_have_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    "arguments, facts",
     [
-        (("--images", "0"), "--images 0: expected a whole number of at least 1"),
+        (("--quick", "--preset", "fast"), "--quick.*--preset fast"),
+        (("--images", "0"), "--images 0: expected .*at least 1"),
         (("--seeds", "1", "1"), "--seeds 1 1: expected different numbers"),
-        (("--data", "/no"), "--data /no: no such file or folder"),
+        (("--data", "/no"), "--data /no: no such file"),
         (("--reference", "/no"), "--reference /no: no such file"),
-        (("--workers", "0"), "--workers 0: expected a whole number of at least 1"),
-        (("--gpus-per-run", "0.5"), "--gpus-per-run: of use to --executor ray only"),
-        (("--executor", "ray", "--workers", "2"), "--workers: of use to --executor local only"),
-        (("--", "--sigma", "1"), "--sigma: Figure 8 sets it, or it stands before the --"),
+        (("--workers", "0"), "--workers 0: expected .*at least 1"),
+        (("--gpus-per-run", "0.5"), "--gpus-per-run: .*ray.*--workers"),
+        (("--executor", "ray", "--workers", "2"), "--workers: .*local.*--gpus-per-run"),
+        (("--", "--sigma", "1"), "--sigma: Figure 8 sets it"),
         (("--", "--out", "1"), "--out: Figure 8 sets it"),
         (("--", "64"), "64: expected a flag"),
-        (("--", "--widht", "8"), "--widht: no flag of aseqdip_denoising.py; --help"),
-        (("--", "--K", "0"), "--K 0: expected a whole number of at least 1"),
-        ("a=1: python aseqdip_no.py", "there is no aseqdip_no.py"),
+        (("--", "--widht", "8"), "--widht: no flag of aseqdip_denoising.py"),
+        (("--", "--K", "0"), "--K 0: expected .*at least 1"),
+        ("a=1: python aseqdip_no.py", "no aseqdip_no.py"),
         ("python aseqdip_mri.py", "expected NAME: python aseqdip_TASK.py FLAGS"),
         ("a: python aseqdip_mri.py --method bm3d", "--method bm3d: not of mri"),
         ("a: python aseqdip_ct.py --method tv --set x=1", "--set x=1: none of tv"),
         ("", "stdin: expected NAME"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, facts, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     lines = arguments if isinstance(arguments, str) else TABLE
     arguments = () if isinstance(arguments, str) else arguments
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     assert call(monkeypatch, jobs, "Figure 8", "--out", out, *arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and words in line
+    assert line.startswith("error: ") and re.search(facts, line)
     assert not out.exists()
 
 

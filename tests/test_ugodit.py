@@ -379,22 +379,19 @@ def test_an_encoder_that_does_not_fit_is_refused(folder, monkeypatch, capsys):
     Image.fromarray(np.asarray(Image.open("test.png"))[..., 0]).save("grey.png")
     use = ["--method", "ugodit", "--data", "test.png", *TINY, "--encoder"]
     cases = [
-        ([*use, "cut.pt"], "cut.pt: not an encoder of ugodit_train.py, or damaged"),
-        ([*use, "bit.pt"], "bit.pt: not an encoder of ugodit_train.py, or damaged"),
-        ([*use, "text.pt"], "text.pt: not an encoder of ugodit_train.py, or damaged"),
-        ([*use, "other.pt"], "other.pt: not an encoder of ugodit_train.py"),
+        *(([*use, name], f"{name}: .*ugodit_train.py, or damaged")
+          for name in ("cut.pt", "bit.pt", "text.pt")),
+        ([*use, "other.pt"], "other.pt: not .*ugodit_train.py"),
         ([*use, "later.pt"], "expected UGoDIT encoder 1, got UGoDIT encoder 9"),
         ([*use, "nothing"], "nothing: no such file"),
         ([*use, "part.pt"], "part.pt: damaged"),
-        ([*use, "e.pt", "--width", "8"], "of a network of width 8, this run's has 16; give"),
-        ([*use, "e.pt", "--data", "grey.png"], "of a network of in_channels 3, this run's has 1"),
-    ]
-    for arguments, words in cases:
-        running.refused(monkeypatch, capsys, folder, aseqdip_superresolution, arguments, words)
-    running.refused(
-        monkeypatch, capsys, folder, aseqdip_deblurring, [*use, "e.pt"],
-        "e.pt: an encoder for superresolution; train one for deblurring",
-    )  # fmt: skip
+        ([*use, "e.pt", "--width", "8"], "width 8,.* 16"),
+        ([*use, "e.pt", "--data", "grey.png"], "in_channels 3,.* 1"),
+    ]  # fmt: skip
+    for arguments, facts in cases:
+        running.refused(monkeypatch, capsys, folder, aseqdip_superresolution, arguments, facts)
+    facts = "e.pt: .*superresolution.*deblurring"
+    running.refused(monkeypatch, capsys, folder, aseqdip_deblurring, [*use, "e.pt"], facts)
 
 
 def test_what_training_cannot_do_is_said(folder, monkeypatch, capsys):
@@ -404,19 +401,19 @@ def test_what_training_cannot_do_is_said(folder, monkeypatch, capsys):
     Image.open("test.png").convert("L").save("mixed/b.png")
     Image.open("test.png").resize((32, 32)).save("mixed/c.png")
     cases = [
-        (["inpainting"], "expected one of mri, superresolution, deblurring first"),
-        (["--data", "train"], "expected one of mri, superresolution, deblurring first"),
-        ([*use], "--M 4: train holds only 3"),
+        (["inpainting"], "mri, superresolution, deblurring"),
+        (["--data", "train"], "mri, superresolution, deblurring"),
+        ([*use], "--M 4: train.* 3"),
         ([*use, "--M", "0"], "--M 0: expected"),
-        ([*use, "--M", "2", "--out", "no/e.pt"], "--out no/e.pt: expected a file to write"),
-        ([*use, "--M", "2", "--out", "train"], "--out train: expected a file to write"),
+        ([*use, "--M", "2", "--out", "no/e.pt"], "--out no/e.pt: expected a file"),
+        ([*use, "--M", "2", "--out", "train"], "--out train: expected a file"),
         ([*use, "--M", "2", "--data", "mixed"], "of RGB and grey"),
         ([*use, "--M", "2", "--K", "0"], "--K 0"),
         ([*use, "--M", "2", "--data", "nowhere"], "nowhere: no such file"),
-        ([*use, "--M", "2", "--results", "test.png"], "choose another --out"),
+        ([*use, "--M", "2", "--results", "test.png"], "another --out"),
     ]
-    for arguments, words in cases:
-        running.refused(monkeypatch, capsys, folder, ugodit_train, arguments, words)
+    for arguments, facts in cases:
+        running.refused(monkeypatch, capsys, folder, ugodit_train, arguments, facts)
     (folder / "mixed" / "b.png").unlink()
     small = [*use, "--M", "2", "--data", "mixed"]
     running.refused(monkeypatch, capsys, folder, ugodit_train, small, "sides above 32")

@@ -21,10 +21,10 @@ class LikeCuda(torch.Tensor):
 class Replayed(Graphed):
     """Graphed with a graph that runs the function on the captured memory, as a GPU would."""
 
-    def _call_aside(self, z):
+    def call_aside(self, z):
         return self.function(z)
 
-    def _capture(self, z):
+    def capture(self, z):
         self.z = z.clone()
         self.outputs = ()
 
@@ -82,11 +82,9 @@ def test_replays_give_what_calls_give_and_leave_it_alone(monkeypatch):
 
 def test_only_the_calls_after_the_warm_up_are_replayed(monkeypatch):
     calls, captures = [], []
-    monkeypatch.setattr(Replayed, "_call_aside", lambda self, z: calls.append(z) or (z,))
-    capture = Replayed._capture
-    monkeypatch.setattr(
-        Replayed, "_capture", lambda self, z: captures.append(z) or capture(self, z)
-    )
+    monkeypatch.setattr(Replayed, "call_aside", lambda self, z: calls.append(z) or (z,))
+    capture = Replayed.capture
+    monkeypatch.setattr(Replayed, "capture", lambda self, z: captures.append(z) or capture(self, z))
     graphed = Replayed(lambda z: (2 * z,))
     for z in images(WARM_UP + 3):
         assert torch.equal(*graphed(z)[:1], 2 * z)  # on the CPU
@@ -103,7 +101,7 @@ def test_what_cannot_be_captured_runs_as_it_is_and_says_so_once(monkeypatch, cap
     def refuse(self, z):
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
-    monkeypatch.setattr(Replayed, "_capture", refuse)
+    monkeypatch.setattr(Replayed, "capture", refuse)
     streams = []
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "here")
     monkeypatch.setattr(torch.cuda, "set_stream", streams.append)

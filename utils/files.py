@@ -16,6 +16,11 @@ import torch
 
 from utils.errors import InputError, require
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, two processes at one work are not told apart
+    fcntl = None
+
 PARTIAL = ".partial"
 DAMAGED = (  # what reading a damaged file of torch.save, and looking into it, can raise
     OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError,
@@ -130,6 +135,27 @@ def tree_hash(path: Path) -> str:
         return file_hash(path)
     files = sorted(p for p in path.iterdir() if p.is_file())
     return content_hash(*(f"{p.name} {file_hash(p)}" for p in files))
+
+
+def lock(path: Path, held: InputError) -> Callable[[], object]:
+    """Keep other processes away from a file or folder until this one ends, however it ends.
+
+    Args:
+        path: the file or folder, which is there.
+        held: what is raised if another process has it.
+
+    Returns:
+        What lets others have it earlier.
+    """
+    if fcntl is None:
+        return lambda: None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise held from error
+    return lambda: os.close(descriptor)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -27,12 +27,7 @@ from PIL import Image
 
 from utils import processor
 from utils.errors import Busy, InputError, require
-from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, reason, write_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows has none: there, two processes on one run are not told apart
-    fcntl = None
+from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, lock, reason, write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -90,7 +85,7 @@ class RunFolder:
         self.name = args.run or content_hash(json.dumps(self.settings, sort_keys=True))[:10]
         self.path = args.out / task / method / item / self.name
         self.fresh = args.fresh
-        self._unlock: Callable[[], object] = lambda: None
+        self.unlock: Callable[[], object] = lambda: None  # lets other processes have the folder
         self._threads: int | None = None  # of the process that made the checkpoint
         for folder in (self.path, args.out / "cache"):
             above = next(path for path in (folder, *folder.parents) if path.exists())
@@ -162,7 +157,11 @@ class RunFolder:
         }
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            held = Busy(
+                f"{self.path}: another process is at work on this run; wait for it, or take "
+                "another --run"
+            )
+            self.unlock = weakref.finalize(self, lock(self.path, held))  # it acts once
             if self.fresh:
                 (self.path / "metrics.json").unlink(missing_ok=True)  # first: no longer complete
                 for path in self.path.iterdir():
@@ -173,21 +172,6 @@ class RunFolder:
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another --out"
-            ) from error
-
-    def _lock(self) -> None:
-        """Keep other processes out of the folder until this one ends or is killed."""
-        if fcntl is None:
-            return
-        lock = os.open(self.path, os.O_RDONLY)
-        self._unlock = weakref.finalize(self, os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._unlock()
-            raise Busy(
-                f"{self.path}: another process is at work on this run; wait for it, or take "
-                "another --run"
             ) from error
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -248,12 +232,8 @@ class RunFolder:
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
         for path in self.path.glob(f".*{PARTIAL}"):
             path.unlink(missing_ok=True)
-        self.close()
+        self.unlock()
         return record
-
-    def close(self) -> None:
-        """Let other processes have the folder."""
-        self._unlock()
 
     def discard(self) -> None:
         """Remove the folder of a run whose method refused to begin; none with a checkpoint."""

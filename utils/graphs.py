@@ -17,6 +17,8 @@ class Graphed:
     of its own as capturing asks for. They count like all others: nothing is done for warm-up
     only, so nothing has to be undone.
 
+    A test without CUDA puts its own `call_aside` and `capture` in the place of these.
+
     The function may change memory that lives on between calls (weights, the optimizer's state).
     It must not wait for the device, draw random numbers, or do at one call what it does not do at
     the next. Where it cannot be captured, that is said once and all functions run as they are.
@@ -50,7 +52,7 @@ class Graphed:
             return self.function(z)
         self.n_calls += 1
         if self.n_calls <= WARM_UP:
-            return self._call_aside(z)
+            return self.call_aside(z)
         if self.replay is None:
             failure = self._try_capture(z)
             if failure is not None:
@@ -68,7 +70,8 @@ class Graphed:
         self.replay()
         return tuple(output.clone() for output in self.outputs)
 
-    def _call_aside(self, z: Tensor) -> tuple[Tensor, ...]:
+    def call_aside(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Call the function on a stream of its own, as a capture asks for before it."""
         here = torch.cuda.current_stream(z.device)
         self.stream = self.stream or torch.cuda.Stream(z.device)
         self.stream.wait_stream(here)
@@ -83,13 +86,13 @@ class Graphed:
         """Capture the function; where that fails, leave all as it was and say why."""
         here = torch.cuda.current_stream(z.device)
         try:
-            self._capture(z)
+            self.capture(z)
         except RuntimeError as error:
             torch.cuda.set_stream(here)  # where the end of a failed capture raises, it stays aside
             return str(error.__context__ or error).splitlines()[0]
         return None
 
-    def _capture(self, z: Tensor) -> None:
+    def capture(self, z: Tensor) -> None:
         """Record the function's kernels without running them."""
         self.z = z.detach().clone()
         graph = torch.cuda.CUDAGraph()

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -121,7 +121,7 @@ class Loop(Callback):
         with (
             tqdm(total=n, initial=self.k, unit="step", dynamic_ncols=True,
                  mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar,
-            _signals(self._on_signal),
+            handled_signals(self._on_signal, (signal.SIGINT, signal.SIGTERM)),
         ):  # fmt: skip
             for k in range(first, n + 1):
                 yield k
@@ -358,11 +358,11 @@ def _restore(part: Any, saved: Any) -> None:
 
 
 @contextmanager
-def _signals(handler: Callable[[int], None]) -> Iterator[None]:
-    """Hand SIGINT and SIGTERM to a function while the block runs."""
+def handled_signals(handler: Callable[[int], object], numbers: Iterable[int]) -> Iterator[None]:
+    """Hand signals to a function while the block runs; only the main thread can."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             before[number] = signal.signal(number, lambda n, frame: handler(n))
     try:
         yield

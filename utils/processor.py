@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 
 import psutil
 import torch
@@ -71,27 +70,19 @@ def bfloat16_speedup(device: torch.device) -> float:
         device: where the networks will run.
     """
     side = 512 if device.type == "cuda" else 96
-
-    def work(dtype: torch.dtype) -> Callable[[], None]:
-        options = dict(device=device, dtype=dtype)
-        x = torch.ones(1, 64, side, side, **options).to(memory_format=torch.channels_last)
-        weight = torch.ones(64, 64, 3, 3, **options).to(memory_format=torch.channels_last)
-        x.requires_grad_()
-        weight.requires_grad_()
-
-        def step() -> None:
+    shapes, layout = ((1, 64, side, side), (64, 64, 3, 3)), torch.channels_last
+    inputs = {
+        dtype: [torch.ones(shape, device=device, dtype=dtype).to(memory_format=layout)
+                .requires_grad_() for shape in shapes]
+        for dtype in (torch.float32, torch.bfloat16)
+    }  # fmt: skip
+    times: dict[torch.dtype, list[float]] = {dtype: [] for dtype in inputs}
+    for turn in range(8):
+        for dtype, (x, weight) in inputs.items():
+            begun = time.perf_counter()
             torch.autograd.grad(F.conv2d(x, weight, padding=1).sum(), (x, weight))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-
-        return step
-
-    steps = {dtype: work(dtype) for dtype in (torch.float32, torch.bfloat16)}
-    times: dict[torch.dtype, list[float]] = {dtype: [] for dtype in steps}
-    for turn in range(8):
-        for dtype, step in steps.items():
-            begun = time.perf_counter()
-            step()
             if turn:  # the first compiles
                 times[dtype].append(time.perf_counter() - begun)
     return min(times[torch.float32]) / min(times[torch.bfloat16])

@@ -109,7 +109,7 @@ class Run:
         """Note a failure, so that the other methods go on; that of a lone method passes through."""
         if isinstance(error, InputError) and self._loop is not None and self._loop.k == 0:
             self.folder.discard()
-        self.folder.close()
+        self.folder.unlock()
         self._loop = self._problem = self._rule = None  # nothing of it stays in memory
         self.given = {}
         if error is None or self.lone or not isinstance(error, Exception):
@@ -146,17 +146,6 @@ class Run:
             f"{type(problem.A).__name__} is not",
         )
         self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
-        self._meet_needs(problem)
-        y, A, rule = self._stopping(problem)
-        self._rule = rule
-        settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
-        if settings:
-            print(", ".join(settings))
-        self._loop = Loop(self.folder, self.args, problem.score, y, A, self.inner)
-        return y, A, self._loop if rule is None else Stopping(rule, self._loop)
-
-    def _meet_needs(self, problem: Problem) -> None:
-        """Find the prior data of a method that needs some."""
         if self.method.needs == "reference":
             self.given["z0"], facts = problem.reference()
             self._facts |= facts
@@ -165,6 +154,12 @@ class Run:
             content = self.folder.settings["data_sha256"][0]
             encoders.refuse_seen(encoder, content, self.item.source, self.item.path)
             self._facts |= encoders.facts(encoder, self.args.encoder)
+        y, A, self._rule = self._stopping(problem)
+        settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
+        if settings:
+            print(", ".join(settings))
+        self._loop = Loop(self.folder, self.args, problem.score, y, A, self.inner)
+        return y, A, self._loop if self._rule is None else Stopping(self._rule, self._loop)
 
     def _stopping(self, problem: Problem) -> tuple[Tensor, Operator, Rule | None]:
         """Make the rule of --stop, and what it leaves of the measurements."""
