@@ -187,7 +187,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "ugodit": ugodit, "zero_filled": {}, "cg_sense": {},
+        "ref_guided_dip": lr, "ugodit": ugodit, "split_dip": {}, "zero_filled": {}, "cg_sense": {},
         "l1_wavelet": {}, "tv": {"lambda_tv": LAMBDA_TV[MultiCoilMRI]},
     }  # fmt: skip
 

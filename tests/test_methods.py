@@ -54,13 +54,15 @@ STEPS = 16  # of K 8 and N 2
 ITERATIVE = {
     "mri": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "ugodit",
+        "ugodit", "split_dip",
     ],
     "ct": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip"],
     "denoising": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip",
     ],
-    "inpainting": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip"],
+    "inpainting": [
+        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "split_dip",
+    ],
     "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip", "ugodit"],
     "superresolution": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ugodit",
@@ -111,6 +113,8 @@ def settings_for(method):
         return ["--set", "thin=4"]
     if method == "ugodit":  # more than one input before the interruption
         return ["--set", "N=3"]
+    if method == "split_dip":
+        return ["--set", "parts=3", "start_iter=20"]
     return ["--set", "window=4", "patience=5"] if method == "es_dip" else []
 
 

@@ -149,7 +149,7 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
                 f"the truth, step {metrics['step_oracle']}: not a result"
             )
     for doubt in metrics.get("doubts", ()):
-        print(f"  note: {doubt}")
+        print(f"  warning: {doubt}")
     work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
     print(
         f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"

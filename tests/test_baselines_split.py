@@ -1,0 +1,109 @@
+"""Split DIP: what its parts do not see, what they are filled with, what it learns of it."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_kspace
+
+from baselines.split_dip import choose, classical, interpolated, split_dip
+from models.unet import UNet
+from operators.mri import MultiCoilMRI
+from operators.pixels import Identity, PixelMask
+from utils import mri_data
+from utils.holdout import without
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def mri():
+    kspace = small_kspace(32, 36, n_coils=3)
+    mask = mri_data.cartesian_mask(np.ones((32, 36), bool), 3, 0.2, "random", rng())
+    maps = mri_data.normalise_maps(mri_data.ifft2c(kspace))
+    A = MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask))
+    return A, torch.from_numpy(mask * kspace)[None]
+
+
+def box(side=40, hole=12):
+    mask = torch.ones(side, side, dtype=torch.bool)
+    mask[10 : 10 + hole, 14 : 14 + hole] = False
+    return PixelMask(mask, 3)
+
+
+def scattered(share=0.1, side=40):
+    return PixelMask(torch.rand(side, side, generator=rng(3)) < share, 3)
+
+
+def test_held_out_columns_lie_outside_the_centre():
+    A, _ = mri()
+    held = choose(A, 0.2, rng())
+    columns = held[0].any(dim=0)
+    assert held.shape == A.out_shape and torch.equal(held[0], A.mask & columns)
+    assert 0 < columns.sum() < A.mask.any(dim=0).sum() / 2
+    assert not columns[14:22].any()
+
+
+def test_of_a_large_hole_a_moved_copy_is_held_out():
+    A = box()
+    shapes = set()
+    for seed in range(4):
+        held = choose(A, 0.2, rng(seed))
+        assert held.shape == A.out_shape and not (held & ~A.mask).any()
+        assert 0 < held[0].sum() <= (~A.mask).sum()
+        shapes.add(tuple(held[0].nonzero()[0].tolist()))
+    assert len(shapes) > 1
+
+
+def test_of_scattered_pixels_a_share_is_held_out():
+    A = scattered()
+    held = choose(A, 0.3, rng())
+    assert not (held & ~A.mask).any()
+    assert held[0].sum() == round(0.3 * A.mask.sum().item())
+
+
+@pytest.mark.parametrize("A", [box(), scattered()], ids=["box", "scattered"])
+def test_a_plane_is_interpolated_exactly_within_the_known_pixels(A):
+    row, column = torch.meshgrid(*[torch.arange(40.0)] * 2, indexing="ij")
+    plane = torch.stack([row, column, 2 * row - column])[None] / 100
+    filled = interpolated(A(plane), A.mask)
+    assert torch.equal(filled[..., A.mask], plane[..., A.mask])
+    middle = (slice(None), slice(None), slice(8, 32), slice(8, 32))  # inside their convex hull
+    assert torch.allclose(filled[middle], plane[middle], atol=1e-4)
+    assert filled.isfinite().all()
+
+
+@pytest.mark.parametrize("task", ["mri", "inpainting"])
+def test_a_part_is_filled_without_what_it_does_not_see(task):
+    A, y = mri() if task == "mri" else (box(), None)
+    if y is None:
+        y = A(torch.rand(1, 3, 40, 40, generator=rng(5)))
+    held = choose(A, 0.2, rng())
+    B = without(A, held)
+    z = classical(torch.where(held, 0, y), B, 20)
+    assert torch.equal(z, classical(torch.where(held, 7, y), B, 20))
+
+
+def test_it_learns_to_fill_holes_from_the_picture_itself():
+    """Stripes: an interpolation cannot know them, a network that has seen others can."""
+    row, column = torch.meshgrid(*[torch.arange(48.0)] * 2, indexing="ij")
+    x_true = (0.5 + 0.4 * torch.sin(row * 1.3 + 0.2 * column)).expand(1, 3, 48, 48)
+    A = box(48, 8)
+    y = A(x_true)
+    net = UNet(3, 3, 8, 2, 0.02, rng())
+
+    x = split_dip(y, A, net, parts=24, steps=250, lr=5e-3)
+
+    hole = ~A.mask
+    error, filled = (
+        (image - x_true)[..., hole].square().mean() for image in (x, interpolated(y, A.mask))
+    )
+    assert error < 0.5 * filled
+
+
+def test_bad_arguments_are_refused():
+    y = torch.zeros(1, 3, 40, 40)
+    with pytest.raises(ValueError, match="MultiCoilMRI or PixelMask, got Identity"):
+        split_dip(y, Identity((3, 40, 40)), None)
+    with pytest.raises(ValueError, match="at least one part.* 0"):
+        split_dip(y, box(), None, parts=0)
