@@ -201,7 +201,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     lr = {"lr": args.lr}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
+        "ref_guided_dip": lr, "split_dip": {"parts": 12}, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
     }  # fmt: skip
 
 

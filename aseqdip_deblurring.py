@@ -50,6 +50,7 @@ class Args(RunArgs):
     # Data
     data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
     sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
+    crop: int | None = None  # side in pixels of a central square that is taken of the picture, at its own resolution
     resize: int | None = None  # side in pixels of the square that the picture is made; the paper does not give it
     measured: bool = False  # the picture is blurred already, there is no truth; --kernel names the file of its kernel
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
@@ -117,7 +118,7 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture, and look at the files that say how it is blurred."""
-    picture = image_data.load_picture(path, args.sample, args.resize, args.measured)
+    picture = image_data.load_picture(path, args.sample, args.resize, args.measured, crop=args.crop)
     files = (args.kernel, args.bkse_weights)
     picture.beside = tuple(None if file is None else file_hash(file) for file in files)
     picture.named = frozenset({"bkse_sha256"})

@@ -48,6 +48,7 @@ class Args(RunArgs):
     # Data
     data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
     sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
+    crop: int | None = None  # side in pixels of a central square that is taken of the picture, at its own resolution
     resize: int | None = None  # side in pixels of the square that the picture is made (appendix C.6: 512)
     measured: bool = False  # the picture is noisy already, there is no truth
     # Noise
@@ -108,7 +109,7 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture."""
-    return image_data.load_picture(path, args.sample, args.resize, args.measured)
+    return image_data.load_picture(path, args.sample, args.resize, args.measured, crop=args.crop)
 
 
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:

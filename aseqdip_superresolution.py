@@ -47,6 +47,7 @@ class Args(RunArgs):
     # Data
     data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
     sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
+    crop: int | None = None  # side in pixels of a central square that is taken of the picture, at its own resolution
     resize: int | None = None  # side in pixels of the square that the picture is made
     measured: bool = False  # the picture is the small one, there is no truth
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
@@ -113,7 +114,9 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture."""
     min_side = image_data.MIN_SIDE // (args.factor if args.measured else 1)
-    return image_data.load_picture(path, args.sample, args.resize, args.measured, min_side)
+    return image_data.load_picture(
+        path, args.sample, args.resize, args.measured, min_side, args.crop
+    )
 
 
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:

@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 from scipy.interpolate import griddata
-from scipy.ndimage import binary_dilation
 from torch import Tensor, nn
 
-from baselines.tv import LAMBDA_TV, tv
+from baselines.classical import check_problem
+from baselines.tv import tv
 from operators.base import Operator
 from operators.mri import MultiCoilMRI
 from operators.pixels import PixelMask
+from operators.radon import Radon
 from utils.callback import Callback
 from utils.holdout import choose_positions, hold_out, without
 from utils.methods import Method
@@ -43,13 +44,14 @@ def split_dip(
     classical image one that predicts measurements which that image has not seen. Each step takes
     one part, by chance.
 
-    MRI: columns outside the centre are held out, and z is by total variation. Inpainting: pixels
-    are held out as they are missing. Of holes that leave most pixels, the holes themselves,
-    moved; else a random share. z is interpolated linearly from what surrounds a hole.
+    MRI: columns outside the centre are held out; CT: whole views; z is by total variation.
+    Inpainting: pixels are held out as they are missing. Where most are known, the missing ones'
+    pattern is moved over them, and z has their mean in its holes; else a random share is held
+    out, and z is interpolated linearly.
 
     Args:
         y: measurements, (1, *A.out_shape).
-        A: MultiCoilMRI or PixelMask.
+        A: MultiCoilMRI, Radon or PixelMask.
         net: untrained network from an image to an image.
         z0: z; None makes it.
         parts: how many.
@@ -74,11 +76,7 @@ def split_dip(
         place of their squares, as in the public code of aSeqDIP. It has neither aSeqDIP's
         sequence of inputs nor its autoencoding term.
     """
-    if not isinstance(A, (MultiCoilMRI, PixelMask)):
-        raise ValueError(
-            f"split_dip: expected an operator MultiCoilMRI or PixelMask, got {type(A).__name__}"
-        )
-    A.check_measurement(y)
+    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask)
     if parts < 1 or start_iter < 1:
         raise ValueError(
             f"split_dip: expected at least one part and start_iter, got {parts} and {start_iter}"
@@ -87,7 +85,7 @@ def split_dip(
     rng = stream(seed, "parts")
     held = [choose(A, share, rng).to(y.device) for _ in range(parts)]
     print(f"split_dip: a classical image of each of {parts} parts ...", flush=True)
-    inputs = [classical(torch.where(h, 0, y), without(A, h), start_iter) for h in held]
+    inputs = [classical(y, A, start_iter, h) for h in held]
     z = classical(y, A, start_iter) if z0 is None else z0
 
     held_now = held[0].clone()  # of the part in hand: it stays in one place, for a CUDA graph
@@ -120,8 +118,8 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     """Choose what a part does not see.
 
     Args:
-        A: MultiCoilMRI or PixelMask.
-        share: of what can be held out; of holes that leave most pixels it does not matter.
+        A: MultiCoilMRI, Radon or PixelMask.
+        share: of what can be held out; where most pixels are known it does not matter.
         rng: CPU generator.
 
     Returns:
@@ -129,20 +127,46 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     """
     if isinstance(A, MultiCoilMRI):
         return hold_out(A, share, rng)
+    if isinstance(A, Radon):
+        views = choose_positions(torch.ones(A.out_shape[1], dtype=torch.bool), share, rng)
+        return views[:, None].expand(A.out_shape)
     known = A.mask.cpu()
-    if known.float().mean() < 0.5:
-        held = choose_positions(known, share, rng)
-    else:
+    if mostly(known):
         rows, columns = (int(torch.randint(n, (), generator=rng)) for n in known.shape)
         held = known & ~known.roll((rows, columns), (0, 1))
+    else:
+        held = choose_positions(known, share, rng)
     return held.expand(A.out_shape)
 
 
-def classical(y: Tensor, A: Operator, max_iter: int) -> Tensor:
-    """Reconstruct by total variation for MRI, by interpolation for missing pixels."""
+def classical(y: Tensor, A: Operator, max_iter: int, held: Tensor | None = None) -> Tensor:
+    """Reconstruct by total variation, or fill missing pixels.
+
+    Args:
+        y, A: as for split_dip.
+        max_iter: iterations of total variation.
+        held: A.out_shape bool, what is not used of y; None uses all.
+
+    Returns:
+        (1, *A.in_shape).
+    """
+    held = torch.zeros_like(y[0], dtype=torch.bool) if held is None else held
+    if isinstance(A, Radon):
+        views = ~held[0, :, 0]
+        kept = Radon(A.in_shape[-2:], A.angles[views.cpu()], A.out_shape[-1]).to(y.device)
+        return tv(y[:, :, views].contiguous(), kept, max_iter=max_iter)
     if isinstance(A, MultiCoilMRI):
-        return tv(y, A, lambda_tv=LAMBDA_TV[MultiCoilMRI], max_iter=max_iter)
-    return interpolated(y, A.mask)
+        A = without(A, held) if held.any() else A
+        return tv(torch.where(held, 0, y), A, max_iter=max_iter)
+    known = A.mask & ~held[0]
+    if mostly(A.mask):
+        return torch.where(known, y, y[..., known].mean())
+    return interpolated(y, known)
+
+
+def mostly(known: Tensor) -> bool:
+    """Tell whether at least half of the pixels are known."""
+    return known.float().mean().item() >= 0.5
 
 
 def interpolated(y: Tensor, mask: Tensor) -> Tensor:
@@ -156,12 +180,11 @@ def interpolated(y: Tensor, mask: Tensor) -> Tensor:
         (1, C, H, W); known pixels as they are.
     """
     known = mask.cpu().numpy()
-    border = known & binary_dilation(~known, np.ones((3, 3)))  # pixels farther away do not matter
-    points, holes = np.argwhere(border), np.argwhere(~known)
     values = y[0].movedim(0, -1).cpu().numpy().copy()  # (H, W, C)
-    filled = griddata(points, values[border], holes, method="nearest")
+    points, holes = np.argwhere(known), np.argwhere(~known)
+    filled = griddata(points, values[known], holes, method="nearest")
     if len(points) > 3:
-        linear = griddata(points, values[border], holes, method="linear")
+        linear = griddata(points, values[known], holes, method="linear")
         filled = np.where(np.isnan(linear), filled, linear)
     values[~known] = filled
     return torch.from_numpy(values).movedim(-1, 0)[None].to(y)

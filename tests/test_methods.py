@@ -56,7 +56,10 @@ ITERATIVE = {
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
         "ugodit", "split_dip",
     ],
-    "ct": ["vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip"],
+    "ct": [
+        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
+        "split_dip",
+    ],
     "denoising": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip",
     ],

@@ -89,6 +89,11 @@ def test_the_samples_are_scikit_image_s_and_can_be_made_square():
     np.testing.assert_array_equal(
         face, load_picture(None, "astronaut", None).pixels[:, :192, 128:320]
     )
+    whole = load_picture(None, "coffee", None).pixels  # (3, 400, 600)
+    crop = load_picture(None, "coffee", None, crop=101).pixels
+    assert np.array_equal(crop, whole[:, 149:250, 249:350])
+    with pytest.raises(InputError, match="--crop 401.*400x600"):
+        load_picture(None, "coffee", None, crop=401)
     small = load_picture(None, "coffee", 100).pixels
     assert small.shape == (3, 100, 100) and small.min() >= 0 and small.max() <= 1
     whole = load_picture(None, "coffee", None).pixels

@@ -47,6 +47,7 @@ def load_picture(
     side: int | None,
     measured: bool = False,
     min_side: int = MIN_SIDE,
+    crop: int | None = None,
 ) -> Picture:
     """Read a picture from a file, or take an embedded photograph.
 
@@ -58,9 +59,10 @@ def load_picture(
             None leaves its size.
         measured: the picture is the measurement; noise may then reach beyond [0, 1] in a .npy.
         min_side: fewest pixels along a side.
+        crop: take the central crop x crop pixels first; None takes all.
 
     Raises:
-        InputError: the file is missing, damaged or not such a picture.
+        InputError: the file is missing, damaged or not such a picture, or smaller than crop.
     """
     if path is None:
         name = "astronaut" if sample == "face" else sample
@@ -71,6 +73,14 @@ def load_picture(
     else:
         item, source = path.stem, str(path)
         pixels = read_pixels(path, (-5.0, 6.0) if measured else (0.0, 1.0))
+    if crop is not None:
+        require(
+            1 <= crop <= min(pixels.shape[:2]),
+            f"--crop {crop}: expected at most the smaller side of {source}, "
+            f"{pixels.shape[0]}x{pixels.shape[1]} pixels",
+        )
+        top, left = ((length - crop) // 2 for length in pixels.shape[:2])
+        pixels = pixels[top : top + crop, left : left + crop]
     if side is not None:
         require(not measured, "--resize: a measured picture is taken as it is; resize it before")
         require(side >= MIN_SIDE, f"--resize {side}: expected at least {MIN_SIDE} pixels")
