@@ -80,10 +80,13 @@ class Args(RunArgs):
 
 
 # What --preset fast changes: these are then the defaults (docs/performance.md).
-FAST = dict(K=500, lr=7e-4, damping=0.1)
+FAST = dict(K=500, lr=7e-4, damping=0.1, precision="auto")
 # What --preset quick changes.
 QUICK = FAST | dict(sample="small", K=250, width=16, ema_decay=0.95, log_every=5)
-PRESETS = {"fast": FAST, "quick": QUICK}
+# What --preset public changes: the authors' public script. There lambda 1 is not in units of ||A||,
+# which for 30 views of 512x512 pixels is about 120.
+PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
+PRESETS = {"public": PUBLIC, "fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:

@@ -61,24 +61,27 @@ class Args(RunArgs):
     loss: Literal["squares", "norms", "means"] = "squares"  # what eq. (3) takes of its two differences: squared norms as printed, norms, or mean squares
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
     damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
+    network: Literal["unet", "shallow"] = "unet"  # of aSeqDIP: the U-Net that all tasks share, or that of the public code for this task
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
-    only_aseqdip = ("lr", "loss", "lambda_ae", "damping")
+    only_aseqdip = ("lr", "loss", "lambda_ae", "damping", "network")
 # fmt: on
 
 
 # What --preset fast changes: these are then the defaults (docs/performance.md).
-FAST = dict(K=500, lr=7e-4, damping=0.1)
+FAST = dict(K=500, lr=7e-4, damping=0.1, precision="auto")
 # What --preset quick changes.
 QUICK = FAST | dict(sample="face", K=250, width=16, ema_decay=0.95, log_every=5)
-PRESETS = {"fast": FAST, "quick": QUICK}
+# What --preset public changes: the authors' public script.
+PUBLIC = dict(loss="means", network="shallow", clip=True)
+PRESETS = {"public": PUBLIC, "fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = make_net(args, "unet", y, A)
+    net = make_net(args, args.network, y, A)
     distance = DISTANCES[args.loss]
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -161,7 +164,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     noise = {"input_noise": 1 / 30}  # of Ulyanov's code for denoising
     return {
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
-        "sgld_dip": noise, "rethinking_dip": {}, "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
+        "sgld_dip": noise, "rethinking_dip": {}, "split_dip": {"lr": 2e-3}, "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
     }  # fmt: skip
 
 

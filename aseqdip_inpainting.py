@@ -64,25 +64,28 @@ class Args(RunArgs):
     loss: Literal["squares", "norms", "means"] = "squares"  # what eq. (3) takes of its two differences: squared norms as printed, norms, or mean squares
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4)
     damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
+    network: Literal["unet", "late_skip"] = "unet"  # of aSeqDIP: the U-Net that all tasks share, or that of the public code for this task
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
-    only_aseqdip = ("lr", "loss", "lambda_ae", "damping", "hole_start")
+    only_aseqdip = ("lr", "loss", "lambda_ae", "damping", "hole_start", "network")
 # fmt: on
 
 
 # What --preset fast changes: these are then the defaults (docs/performance.md). The damping of CT
 # and denoising would hold the hole where it starts, at a flat grey.
-FAST = dict(K=500, lr=1e-3)
+FAST = dict(K=500, lr=1e-3, precision="auto")
 # What --preset quick changes.
 QUICK = FAST | dict(sample="face", width=16)
-PRESETS = {"fast": FAST, "quick": QUICK}
+# What --preset public changes: the authors' public script.
+PUBLIC = dict(K=200, lr=3e-4, loss="means", network="late_skip", hole_start=0.4)
+PRESETS = {"public": PUBLIC, "fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
-    net = make_net(args, "unet", y, A)
+    net = make_net(args, args.network, y, A)
     distance = DISTANCES[args.loss]
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -74,10 +74,13 @@ class Args(RunArgs):
 
 
 # What --preset fast changes: these are then the defaults (docs/performance.md).
-FAST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8)
+FAST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8, precision="auto")
 # What --preset quick changes.
 QUICK = FAST | dict(K=50, width=16, log_every=1)
-PRESETS = {"fast": FAST, "quick": QUICK}
+# What --preset public changes: the authors' public script. Its transform is not normalised: there
+# lambda 1 weighs about 1/488 as much as here.
+PUBLIC = dict(K=6000, N=10, loss="norms", lambda_ae=0.002)
+PRESETS = {"public": PUBLIC, "fast": FAST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:

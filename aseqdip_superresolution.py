@@ -70,7 +70,7 @@ class Args(RunArgs):
 
 
 # What --preset fast changes: these are then the defaults (docs/performance.md).
-FAST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8)
+FAST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8, precision="auto")
 # What --preset quick changes.
 QUICK = FAST | dict(sample="face", K=50, width=16, log_every=1)
 PRESETS = {"fast": FAST, "quick": QUICK}

@@ -1,4 +1,6 @@
-"""Split DIP: a network that learns to predict some measurements from the others of one scan."""
+"""Split DIP: a network that learns to predict one part of a scan's measurements from the rest."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,15 +11,15 @@ from baselines.classical import check_problem
 from baselines.tv import tv
 from operators.base import Operator
 from operators.mri import MultiCoilMRI
-from operators.pixels import PixelMask
+from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.holdout import choose_positions, hold_out, without
 from utils.methods import Method
-from utils.optim import Output, Update, adam, norm
+from utils.optim import Update, adam, norm
 from utils.randomness import stream
 
-EVERY = 10  # updates between two images of the whole
+EVERY = 20  # updates between two images of the whole
 
 
 def split_dip(
@@ -26,92 +28,152 @@ def split_dip(
     net: nn.Module,
     *,
     z0: Tensor | None = None,
+    sigma: float | None = None,
     parts: int = 16,
     share: float = 0.2,
-    start_iter: int = 300,
-    steps: int = 700,
+    start_iter: int = 40,
+    steps: int = 1000,
     lr: float = 5e-4,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Reconstruct by a network that has seen how parts of the measurements lack the rest.
+    """Reconstruct by a network that has learnt what the parts of the measurements lack.
 
-        min_phi mean_j ( ||H_j (A f_phi(z_j) - y)|| + ||(1 - H_j) (A f_phi(z_j) - y)|| ),
-        x_hat = f_phi(z)
+        min_phi E_j,T ( ||H_j (A f_T(z_j) - y_j)|| + ||(1 - H_j) (A f_T(z_j) - y_j)|| ),
+        x_hat = mean_T f_T(z),    f_T = T^-1 f_phi T
 
-    H_j picks measurements that are held out of the j-th part. z_j is a classical reconstruction
-    of what is left of them, and z that of all. So the network learns, from one scan, to make of a
-    classical image one that predicts measurements which that image has not seen. Each step takes
-    one part, by chance.
+    T turns and mirrors the image: a network that must fit it in all orientations does not learn
+    it by heart. z_j is a direct image of some measurements, H_j picks those that it has not seen,
+    and z is that of all. So, from one scan, the network learns to make of such an image one that
+    predicts unseen measurements. Each step takes one j and one T by chance.
 
-    MRI: columns outside the centre are held out; CT: whole views; z is by total variation.
-    Inpainting: pixels are held out as they are missing. Where most are known, the missing ones'
-    pattern is moved over them, and z has their mean in its holes; else a random share is held
-    out, and z is interpolated linearly.
+    MRI: columns outside the centre are unseen; CT: whole views; z_j is by total variation.
+    Inpainting: pixels are unseen as they are missing. Where most are known, the pattern of the
+    missing ones is moved over them, and z_j has the mean in its holes; else a random share is
+    unseen, and z_j is interpolated linearly. In these y_j = y.
+    Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
+    each step, z_j = y + n, and y_j = y - n, of which all is unseen.
 
     Args:
         y: measurements, (1, *A.out_shape).
-        A: MultiCoilMRI, Radon or PixelMask.
+        A: MultiCoilMRI, Radon, PixelMask or Identity.
         net: untrained network from an image to an image.
         z0: z; None makes it.
-        parts: how many.
-        share: of what can be held out, in (0, 0.5].
-        start_iter: iterations of total variation for each z.
+        sigma: standard deviation of the noise, in units of y; for denoising.
+        parts: how many z_j are made; for denoising it does not matter.
+        share: of what can be unseen, in (0, 0.5].
+        start_iter: iterations of total variation for each z_j.
         steps: weight updates.
         lr: Adam's learning rate.
         seed: of the parts and of their order.
-        callback: is told each step and the latest f_phi(z), which is made in each tenth; until
-            then z.
+        callback: is told each step and the latest mean_T f_T(z), which is made in each 20th;
+            until then z.
 
     Returns:
         x_hat, (1, *A.in_shape).
 
     Raises:
-        ValueError: A is of another task, or a setting is out of range.
+        ValueError: A is of another task, a setting is out of range, or sigma lacks.
 
     Reference:
         None as a whole. The split is that of self-supervised learning via data undersampling and
-        its zero-shot form (Yaman, Hosseini, Akcakaya, ICLR 2022), there with unrolled networks.
+        its zero-shot form (Yaman, Hosseini, Akcakaya, ICLR 2022), there with unrolled networks;
+        for denoising Pang et al., Recorrupted-to-recorrupted, CVPR 2021, there with a data set.
         An input near the truth: aSeqDIP (Alkhouri et al., NeurIPS 2024), section 3.1. Norms in
         place of their squares, as in the public code of aSeqDIP. It has neither aSeqDIP's
         sequence of inputs nor its autoencoding term.
     """
-    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask)
+    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Identity)
     if parts < 1 or start_iter < 1:
         raise ValueError(
             f"split_dip: expected at least one part and start_iter, got {parts} and {start_iter}"
         )
+    if isinstance(A, Identity) and not (sigma is not None and sigma > 0):
+        raise ValueError(f"split_dip: expected sigma above 0 for denoising, got {sigma}")
     callback = Callback() if callback is None else callback
     rng = stream(seed, "parts")
-    held = [choose(A, share, rng).to(y.device) for _ in range(parts)]
-    print(f"split_dip: a classical image of each of {parts} parts ...", flush=True)
-    inputs = [classical(y, A, start_iter, h) for h in held]
     z = classical(y, A, start_iter) if z0 is None else z0
+    if isinstance(A, Identity):
+        draw, whole = recorrupted(y, sigma, rng)
+    else:
+        draw, whole = held_out(y, z, A, parts, share, start_iter, rng)
+    there, back = orientations(A.in_shape[-2:], y.device)
+    # What differs from step to step stays in one place, for a CUDA graph.
+    unseen, target = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
+    turn, turn_back = there[0].clone(), back[0].clone()
 
-    held_now = held[0].clone()  # of the part in hand: it stays in one place, for a CUDA graph
+    def turned_net(z: Tensor) -> Tensor:
+        return reordered(net(reordered(z, turn)), turn_back)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x = net(z)
+        x = turned_net(z)
         predicted = A(x)
-        held_term = norm(torch.where(held_now, predicted, 0), torch.where(held_now, y, 0))
-        data_term = norm(torch.where(held_now, 0, predicted), torch.where(held_now, 0, y))
-        loss = held_term + data_term
-        return x, {"loss": loss, "held_term": held_term, "data_term": data_term}
+        unseen_term = norm(torch.where(unseen, predicted, 0), torch.where(unseen, target, 0))
+        data_term = norm(torch.where(unseen, 0, predicted), torch.where(unseen, 0, target))
+        loss = unseen_term + data_term
+        return x, {"loss": loss, "unseen_term": unseen_term, "data_term": data_term}
+
+    def orient(k: int) -> None:
+        turn.copy_(there[k])
+        turn_back.copy_(back[k])
+
+    @torch.no_grad()
+    def image() -> Tensor:
+        total = torch.zeros_like(z)
+        for k in range(len(there)):
+            orient(k)
+            total += turned_net(whole())
+        return total / len(there)
 
     update = Update(objective, adam(net.parameters(), lr), graph=True)
-    net_output = Output(net)
     x = callback.start(z, net=net, update=update, rng=rng)
     for step in callback.outer(steps):
-        j = int(torch.randint(parts, (), generator=rng))
-        held_now.copy_(held[j])
-        update(inputs[j])
+        z_j, unseen_j, y_j = draw()
+        unseen.copy_(unseen_j)
+        target.copy_(y_j)
+        orient(int(torch.randint(len(there), (), generator=rng)))
+        update(z_j)
         if step % EVERY == 0 or step == steps:
-            x = net_output(z)
+            x = image()
         callback.record(step, x, update.terms)
     return x
 
 
-METHOD = Method("split_dip", "Split DIP", split_dip, net="unet", style={"color": "tab:cyan"})
+METHOD = Method(
+    "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",),
+    style={"color": "tab:cyan", "lw": 1.5},
+)  # fmt: skip
+
+Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not seen, and y_j
+
+
+def recorrupted(y: Tensor, sigma: float, rng: torch.Generator) -> tuple[Draw, Callable[[], Tensor]]:
+    """Make the drawing of two images of independent noise, and of one of them."""
+
+    def noise() -> Tensor:
+        return (sigma * torch.randn(y.shape, generator=rng)).to(y)
+
+    def draw() -> tuple[Tensor, Tensor, Tensor]:
+        n = noise()
+        return y + n, torch.ones_like(y, dtype=torch.bool), y - n
+
+    return draw, lambda: y + noise()
+
+
+def held_out(
+    y: Tensor, z: Tensor, A: Operator, parts: int, share: float, max_iter: int,
+    rng: torch.Generator,
+) -> tuple[Draw, Callable[[], Tensor]]:  # fmt: skip
+    """Make the drawing of a part, and that of the whole, which is always z."""
+    print(f"a direct image of each of {parts} parts ...", flush=True)
+    unseen = [choose(A, share, rng).to(y.device) for _ in range(parts)]
+    inputs = [classical(y, A, max_iter, part) for part in unseen]
+
+    def draw() -> tuple[Tensor, Tensor, Tensor]:
+        j = int(torch.randint(parts, (), generator=rng))
+        return inputs[j], unseen[j], y
+
+    return draw, lambda: z
 
 
 def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
@@ -119,7 +181,7 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
 
     Args:
         A: MultiCoilMRI, Radon or PixelMask.
-        share: of what can be held out; where most pixels are known it does not matter.
+        share: of what can be unseen; where most pixels are known it does not matter.
         rng: CPU generator.
 
     Returns:
@@ -133,32 +195,34 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     known = A.mask.cpu()
     if mostly(known):
         rows, columns = (int(torch.randint(n, (), generator=rng)) for n in known.shape)
-        held = known & ~known.roll((rows, columns), (0, 1))
+        unseen = known & ~known.roll((rows, columns), (0, 1))
     else:
-        held = choose_positions(known, share, rng)
-    return held.expand(A.out_shape)
+        unseen = choose_positions(known, share, rng)
+    return unseen.expand(A.out_shape)
 
 
-def classical(y: Tensor, A: Operator, max_iter: int, held: Tensor | None = None) -> Tensor:
-    """Reconstruct by total variation, or fill missing pixels.
+def classical(y: Tensor, A: Operator, max_iter: int, unseen: Tensor | None = None) -> Tensor:
+    """Reconstruct by total variation, or fill missing pixels; a noisy image stays as it is.
 
     Args:
         y, A: as for split_dip.
         max_iter: iterations of total variation.
-        held: A.out_shape bool, what is not used of y; None uses all.
+        unseen: A.out_shape bool, what is not used of y; None uses all.
 
     Returns:
         (1, *A.in_shape).
     """
-    held = torch.zeros_like(y[0], dtype=torch.bool) if held is None else held
+    if isinstance(A, Identity):
+        return y
+    unseen = torch.zeros_like(y[0], dtype=torch.bool) if unseen is None else unseen
     if isinstance(A, Radon):
-        views = ~held[0, :, 0]
+        views = ~unseen[0, :, 0]
         kept = Radon(A.in_shape[-2:], A.angles[views.cpu()], A.out_shape[-1]).to(y.device)
         return tv(y[:, :, views].contiguous(), kept, max_iter=max_iter)
     if isinstance(A, MultiCoilMRI):
-        A = without(A, held) if held.any() else A
-        return tv(torch.where(held, 0, y), A, max_iter=max_iter)
-    known = A.mask & ~held[0]
+        A = without(A, unseen) if unseen.any() else A
+        return tv(torch.where(unseen, 0, y), A, max_iter=max_iter)
+    known = A.mask & ~unseen[0]
     if mostly(A.mask):
         return torch.where(known, y, y[..., known].mean())
     return interpolated(y, known)
@@ -188,3 +252,28 @@ def interpolated(y: Tensor, mask: Tensor) -> Tensor:
         filled = np.where(np.isnan(linear), filled, linear)
     values[~known] = filled
     return torch.from_numpy(values).movedim(-1, 0)[None].to(y)
+
+
+def orientations(shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the orders of pixels that turn and mirror an image of (H, W), and those back.
+
+    Returns:
+        Each (n, H W) int64: n is 8, or 4 without quarter turns where H differs from W. The first
+        leaves the image as it is.
+    """
+    height, width = shape
+    pixels = torch.arange(height * width).view(height, width)
+    turns = range(4) if height == width else (0, 2)
+    there = torch.stack(
+        [
+            torch.rot90(image, turn).flatten()
+            for image in (pixels, pixels.flip(-1))
+            for turn in turns
+        ]
+    )
+    return there.to(device), there.argsort(dim=1).to(device)
+
+
+def reordered(x: Tensor, order: Tensor) -> Tensor:
+    """Put the pixels of (B, C, H, W) in another order, (H W) int64."""
+    return x.flatten(start_dim=-2)[..., order].view_as(x)

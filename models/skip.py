@@ -58,27 +58,17 @@ class SkipNet(nn.Module):
         joined = skip_width + width
         for scale in range(depth):
             above = width if scale else in_channels
-            self.skips.append(self._block(above, skip_width, size=1))
-            self.encoder.append(
-                nn.Sequential(self._block(above, width, stride=2), self._block(width, width))
-            )
+            self.skips.append(block(above, skip_width, size=1))
+            self.encoder.append(nn.Sequential(block(above, width, stride=2), block(width, width)))
             self.decoder.append(
                 nn.Sequential(
                     batch_norm(joined, shift=False) if norm_joined else nn.Identity(),
-                    self._block(joined, width),
-                    self._block(width, width, size=1),
+                    block(joined, width),
+                    block(width, width, size=1),
                 )
             )
         self.head = nn.Sequential(Conv(width, out_channels, size=1, bias=True), nn.Sigmoid())
         initialise(self, generator)
-
-    @staticmethod
-    def _block(in_channels: int, out_channels: int, size: int = 3, stride: int = 1) -> nn.Module:
-        return nn.Sequential(
-            Conv(in_channels, out_channels, size, stride),
-            batch_norm(out_channels),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
 
     def forward(self, z: Tensor) -> Tensor:
         """Compute f(z).
@@ -101,6 +91,82 @@ class SkipNet(nn.Module):
         for skipped, up in zip(reversed(joints), reversed(self.decoder)):
             x = up(join(skipped, upsample(x, align_corners=False)))
         return self.head(x)
+
+
+class LateSkipNet(nn.Module):
+    """Map an image to an image as SkipNet does, with its skip connections taken one scale lower.
+
+    They start behind the halving instead of before it, so that nothing of full resolution passes
+    by the scales. Each scale on the way up has BatchNorm, two 3x3 convolutions and enlarging by
+    repetition; a 3x3 convolution and a sigmoid follow the last.
+
+    Args:
+        in_channels, out_channels, width, skip_width, depth, generator: as for SkipNet.
+
+    Reference:
+        The network of the authors' public code of aSeqDIP (Alkhouri et al., NeurIPS 2024) for
+        inpainting, initialised by PyTorch's default law as there. Differs from it: without what
+        BatchNorm cancels, the 2580 convolution biases before it and the 660 shifts after joining
+        (2,839,999 parameters for 3 channels instead of 2,843,239).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int = 128,
+        skip_width: int = 4,
+        depth: int = 5,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.width = width
+        self.depth = depth
+        self.skips, self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        joined = skip_width + width
+        for scale in range(depth):
+            above = width if scale else in_channels
+            self.encoder.append(nn.Sequential(block(above, width, stride=2), block(width, width)))
+            self.skips.append(block(width, skip_width, size=1))
+            self.decoder.append(
+                nn.Sequential(
+                    batch_norm(joined, shift=False), block(joined, width), block(width, width)
+                )
+            )
+        self.head = nn.Sequential(Conv(width, out_channels, bias=True), nn.Sigmoid())
+        initialise(self, generator)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Compute f(z), as SkipNet does; what enlarging has too much is cropped.
+
+        Args:
+            z: (B, in_channels, H, W) float, H and W above 2^depth.
+
+        Returns:
+            (B, out_channels, H, W) float in (0, 1).
+
+        Raises:
+            ValueError: the image is too small.
+        """
+        check_size(z, self.depth)
+        x, joints = z, []
+        for down, skip in zip(self.encoder, self.skips):
+            x = down(x)
+            joints.append(skip(x))
+        for skipped, up in zip(reversed(joints), reversed(self.decoder)):
+            x = up(join(skipped, x))
+            x = x.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+        return self.head(x[..., : z.shape[-2], : z.shape[-1]])
+
+
+def block(in_channels: int, out_channels: int, size: int = 3, stride: int = 1) -> nn.Module:
+    """Make (convolution, BatchNorm, LeakyReLU(0.2)); arguments as for Conv."""
+    return nn.Sequential(
+        Conv(in_channels, out_channels, size, stride),
+        batch_norm(out_channels),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
 
 
 class Conv(nn.Conv2d):

@@ -37,11 +37,13 @@ class UNet(nn.Module):
 
     Args:
         in_channels, out_channels: channels of the input and output image.
-        width: channels at full resolution; they double at each scale up to 4 * width.
+        width: channels at full resolution; they double at each scale up to widest * width.
         depth: number of 2x2 poolings.
         init_std: standard deviation of the initial convolution weights, which are drawn from
             N(0, init_std^2); BatchNorm's scales come from N(1, 0.02^2).
         generator: CPU generator that the initial weights are drawn from.
+        widest: with 2, and a depth of 2, it is the network of the public code for denoising and
+            deblurring.
 
     Attributes:
         ENCODER: the parts that make features of the input; the others make the image of them.
@@ -64,9 +66,10 @@ class UNet(nn.Module):
         depth: int = 3,
         init_std: float = 0.02,
         generator: torch.Generator | None = None,
+        widest: int = 4,
     ) -> None:
         super().__init__()
-        widths = [width * min(2**level, 4) for level in range(depth + 1)]
+        widths = [width * min(2**level, widest) for level in range(depth + 1)]
         self.in_channels = in_channels
         self.width = width
         self.depth = depth

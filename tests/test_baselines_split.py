@@ -5,11 +5,19 @@ import pytest
 import torch
 from conftest import small_kspace
 
-from baselines.split_dip import choose, classical, interpolated, split_dip
+from baselines.split_dip import (
+    choose,
+    classical,
+    interpolated,
+    orientations,
+    reordered,
+    split_dip,
+)
 from models.unet import UNet
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
+from operators.subset import Subset
 from utils import mri_data
 
 
@@ -111,9 +119,35 @@ def test_it_learns_to_fill_holes_from_the_picture_itself():
     assert error < 0.5 * filled
 
 
+def test_it_denoises_beyond_half_of_the_noise_without_a_stop():
+    row, column = torch.meshgrid(*[torch.arange(48.0)] * 2, indexing="ij")
+    x_true = (0.5 + 0.3 * torch.sin(row * 0.3 + 0.2 * column)).expand(1, 3, 48, 48)
+    sigma = 0.1
+    y = x_true + sigma * torch.randn(x_true.shape, generator=rng(1))
+    net = UNet(3, 3, 8, 2, 0.02, rng())
+    x = split_dip(y, Identity((3, 48, 48)), net, sigma=sigma, steps=250, lr=5e-3)
+    assert (x - x_true).square().mean().sqrt() < 0.35 * sigma
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
+def test_all_orientations_are_there_and_lead_back(shape):
+    there, back = orientations(shape, torch.device("cpu"))
+    x = torch.rand(1, 2, *shape, generator=rng())
+    turned = [reordered(x, order) for order in there]
+    assert torch.equal(turned[0], x)
+    assert torch.equal(turned[len(there) // 2], x.flip(-1))
+    square = shape[0] == shape[1]
+    assert torch.equal(turned[1], torch.rot90(x, 1 if square else 2, (-2, -1)))
+    assert len({image.numpy().tobytes() for image in turned}) == (8 if square else 4)
+    for image, order in zip(turned, back, strict=True):
+        assert torch.equal(reordered(image, order), x)
+
+
 def test_bad_arguments_are_refused():
     y = torch.zeros(1, 3, 40, 40)
-    with pytest.raises(ValueError, match="PixelMask, got Identity"):
+    with pytest.raises(ValueError, match="Identity, got Subset"):
+        split_dip(y, Subset(box(), torch.ones(3, 40, 40, dtype=torch.bool)), None)
+    with pytest.raises(ValueError, match="sigma above 0.* None"):
         split_dip(y, Identity((3, 40, 40)), None)
     with pytest.raises(ValueError, match="at least one part.* 0"):
         split_dip(y, box(), None, parts=0)

@@ -61,7 +61,7 @@ ITERATIVE = {
         "split_dip",
     ],
     "denoising": [
-        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip",
+        "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip", "split_dip",
     ],
     "inpainting": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "split_dip",

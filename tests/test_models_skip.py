@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.skip import Conv, SkipNet, initialise
+from models.skip import Conv, LateSkipNet, SkipNet, initialise
 
 
 def make_net(width=8, depth=3, seed=0, **options):
@@ -30,6 +30,31 @@ def test_parameters_are_those_of_the_public_network_without_what_batchnorm_cance
     cancelled_shifts = 5 * (4 + 128)  # after joining
     assert n_params == 2_217_831 - cancelled_biases - cancelled_shifts == 2_214_591
     assert SkipNet(32, 3).in_channels == 32
+
+
+def test_late_skips_have_the_parameters_of_the_public_code_for_inpainting():
+    n_params = sum(p.numel() for p in LateSkipNet(3, 3).parameters())
+    assert n_params == 2_843_239 - 5 * (4 + 4 * 128) - 5 * (4 + 128)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (37, 31), (9, 50)])
+def test_late_skips_keep_any_size_and_every_parameter_has_a_gradient(shape):
+    net = unsettle(LateSkipNet(5, 3, 8, 2, 2, torch.Generator().manual_seed(0)).double())
+    x = net(noise(2, 5, *shape, dtype=torch.float64))
+    assert x.shape == (2, 3, *shape)
+    x.square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 1e-8, name
+
+
+def test_late_skips_let_nothing_of_full_resolution_pass():
+    """Each output pixel pair comes from one pixel of the last scale, but for the final 3x3."""
+    net = LateSkipNet(3, 3, 8, 2, 2, torch.Generator().manual_seed(0))
+    seen = []
+    net.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(noise(1, 3, 16, 16))
+    (x,) = seen
+    assert torch.equal(x, x[..., ::2, ::2].repeat_interleave(2, -2).repeat_interleave(2, -1))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])

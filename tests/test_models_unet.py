@@ -17,6 +17,12 @@ def test_parameters_are_those_of_the_public_network_without_dead_biases():
     assert n_params == 4_283_842 - dead_biases == 4_281_730
 
 
+def test_the_shallow_form_is_that_of_the_public_code_for_pictures():
+    n_params = sum(p.numel() for p in UNet(3, 3, depth=2, widest=2).parameters())
+    dead_biases = 2 * 64 + 4 * 128 + (128 + 64) + (64 + 64)
+    assert n_params == 1_036_995 - dead_biases
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_every_parameter_has_a_gradient(depth):
     net = make_net(depth=depth)

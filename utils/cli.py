@@ -39,7 +39,7 @@ class RunArgs:
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
     precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker; auto: bf16 where it is quicker here
-    preset: Literal["paper", "fast", "quick"] = "paper"  # other defaults: fast for a quarter of the updates (docs/performance.md), quick for a small network and two minutes on a CPU
+    preset: Literal["paper", "public", "fast", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, fast for a quarter of the updates (docs/performance.md), quick for a small network and two minutes on a CPU
     quick: bool = False  # short for --preset quick
     deterministic: bool = False  # the same bits each time on CUDA too, slower
     log_every: int = 10  # input updates between two rows of log.csv
@@ -53,10 +53,6 @@ class RunArgs:
 # fmt: on
 
 
-# What every preset but the paper's changes, beside what the script says.
-PRESET: dict[str, Any] = dict(precision="auto")
-
-
 def parse_args(
     args_type: type[ArgsT],
     presets: dict[str, dict[str, Any]],
@@ -67,8 +63,8 @@ def parse_args(
 
     Args:
         args_type: dataclass with every default.
-        presets: the defaults that `--preset fast` and `--preset quick` replace, beside PRESET;
-            flags given beside them still win.
+        presets: the defaults that each --preset but paper replaces; flags given beside it still
+            win.
         description: what --help prints above the flags.
         argv: the flags; without it those of this process.
 
@@ -85,11 +81,20 @@ def parse_args(
     default = args_type()
     args = read(default)
     if args.quick or args.preset != "paper":
-        if args.quick and args.preset == "fast":
-            print("error: --quick is --preset quick; omit it or --preset fast", file=sys.stderr)
+        if args.quick and args.preset not in ("paper", "quick"):
+            print(
+                f"error: --quick is --preset quick; omit it or --preset {args.preset}",
+                file=sys.stderr,
+            )
             raise SystemExit(2)
         name = "quick" if args.quick else args.preset
-        default = args_type(**PRESET | presets[name] | dict(preset=name))
+        if name not in presets:
+            print(
+                f"error: --preset {name}: this task has paper, {', '.join(presets)} only",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
+        default = args_type(**presets[name] | dict(preset=name))
         args = read(default)
         args.preset = name
     for f in dataclasses.fields(args):  # `lr: float = 1` at the top is what --lr 1 is: 1.0
