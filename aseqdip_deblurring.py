@@ -65,23 +65,22 @@ class Args(RunArgs):
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
     loss: Literal["squares", "norms", "means"] = "squares"  # what eq. (3) takes of its two differences: squared norms as printed, norms, or mean squares
     lambda_ae: float = 1.0  # weight lambda of the autoencoding term (section 4.1, appendix C.4); the public code has 5
-    damping: float = 1.0  # share of f(z) in the input update: 1 is eq. (4)
     network: Literal["unet", "shallow"] = "unet"  # of aSeqDIP: the U-Net that all tasks share, or that of the public code for this task
     width: int = 64  # channels of the U-Net at full resolution
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
-    only_aseqdip = ("lr", "loss", "lambda_ae", "damping", "network")
+    only_aseqdip = ("lr", "loss", "lambda_ae", "network")
 # fmt: on
 
 
-# What --preset fast changes: these are then the defaults (docs/performance.md).
-FAST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8, precision="auto")
-# What --preset quick changes.
-QUICK = FAST | dict(sample="face", K=50, width=16, log_every=1)
+# What --preset best changes (docs/best.md).
+BEST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8, precision="auto")
+# What --preset quick changes: best with less.
+QUICK = BEST | dict(sample="face", K=50, width=16, log_every=1)
 # What --preset public changes: the authors' public script.
 PUBLIC = dict(K=5000, loss="means", lambda_ae=5.0, network="shallow")
-PRESETS = {"public": PUBLIC, "fast": FAST, "quick": QUICK}
+PRESETS = {"public": PUBLIC, "best": BEST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
@@ -98,7 +97,7 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
         return x, terms
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
-    net_output = Output(net, args.damping)
+    net_output = Output(net)
     z = run.start(A.pinv(y), net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):

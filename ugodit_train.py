@@ -65,11 +65,14 @@ class Training:
     set: Suppress[Fixed[tuple[str, ...]]] = ()
     stop: Suppress[Fixed[str]] = "fixed"
     hold_out: Suppress[Fixed[float]] = 0.05
+    result: Suppress[Fixed[str]] = "last"
+    finish: Suppress[Fixed[str]] = "none"
+    loss: Suppress[Fixed[str]] = "squares"
+    network: Suppress[Fixed[str]] = "unet"
     encoder: Suppress[Fixed[None]] = None
     images: Suppress[Fixed[None]] = None
     list: Suppress[Fixed[None]] = None
     preset: Literal["paper", "quick"] = "paper"  # quick: other defaults, for a minute on a CPU
-    damping: Suppress[Fixed[float]] = 1.0
 
 
 @dataclass

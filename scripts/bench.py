@@ -134,7 +134,6 @@ class Mode:
         if first:
             parts.net.to(memory_format=torch.contiguous_format)
         self.N, self.graph, self.precision = args.N, graph, args.precision
-        self.damping = args.damping
         self.z, self.update_of = parts.z0, parts.update
         self.output = Output(parts.net)
 
@@ -155,7 +154,7 @@ class Mode:
         with self.on():
             for _ in range(self.N):
                 self.update_of(self.z)
-            self.z = torch.lerp(self.z, self.output(self.z), self.damping)
+            self.z = self.output(self.z)
 
 
 def maximum_resident() -> int:

@@ -72,7 +72,7 @@ class Args:
     images: int | None = None  # how many of a folder: those that the command's --list names, then others by name
     seeds: tuple[int, ...] = (0,)  # of the weights; every image is run with each
     out: Path = Path("results")  # folder for everything that is made
-    preset: Literal["paper", "fast", "quick"] = "paper"  # the scripts' own; quick also makes pictures and CT slices 128x128
+    preset: Literal["paper", "public", "best", "quick"] = "paper"  # the scripts' own; quick also makes pictures and CT slices 128x128
     quick: bool = False  # short for --preset quick
     reference: Path | None = None  # prior data for Ref-Guided DIP: an image of someone else, or a folder
     bkse_weights: Path | None = None  # of the paper's blur, GOPRO_wVAE.pth
@@ -486,8 +486,8 @@ def check(args: Args) -> None:
          "--gpus-per-run: of use to --executor ray only; with local take --workers"),
         (not ray or importlib.util.find_spec("ray") is not None,
          "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt"),
-        (not args.quick or args.preset != "fast",
-         "--quick is --preset quick; omit it or --preset fast"),
+        (not args.quick or args.preset in ("paper", "quick"),
+         f"--quick is --preset quick; omit it or --preset {args.preset}"),
     ):  # fmt: skip
         require(holds, message)
     for name in ("data", "reference", "bkse_weights"):

@@ -71,8 +71,6 @@ PICTURES = [
     (["--data", "good.png", "--K", "0"], "--K 0"),
     (["--data", "good.png", "--lr", "-1"], "--lr -1"),
     (["--data", "good.png", "--lambda-ae", "inf"], "--lambda-ae inf"),
-    (["--data", "good.png", "--damping", "0"], "--damping 0"),
-    (["--data", "good.png", "--damping", "1.5"], "--damping 1.5.*above 0, at most 1"),
     (["--data", "good.png", "--device", "cuda"], "--device cuda"),
     (["--data", "good.png", "--out", "good.png"], "another --out"),
     (["--data", "good.png", "--run", "a/b"], "--run a/b"),

@@ -394,7 +394,7 @@ def test_flags_after_the_dashes_go_to_the_scripts_that_have_them(tmp_path):
 @pytest.mark.parametrize(
     "arguments, facts",
     [
-        (("--quick", "--preset", "fast"), "--quick.*--preset fast"),
+        (("--quick", "--preset", "best"), "--quick.*--preset best"),
         (("--images", "0"), "--images 0: expected .*at least 1"),
         (("--seeds", "1", "1"), "--seeds 1 1: expected different numbers"),
         (("--data", "/no"), "--data /no: no such file"),

@@ -353,7 +353,7 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
             "rethinking_dip: expected ste_decay",
         ),
         (["--method", "tv_dip", "--lambda-ae", "2"], "aSeqDIP only"),
-        (["--method", "tv_dip", "--damping", "0.5"], "aSeqDIP only"),
+        (["--method", "tv_dip", "--loss", "norms"], "aSeqDIP only"),
         (["--method", "aseqdip_lambda0", "--lambda-ae", "2"], "--lambda-ae 2: aseqdip_lambda0"),
         (["--set", "lr=3"], "--set lr=3.*aSeqDIP"),
         (["--hold-out", "0.1"], "--hold-out 0.1.*--stop holdout"),

@@ -425,8 +425,8 @@ def test_help_and_flags_that_training_has_not(monkeypatch, capsys):
     for flags, status, told, untold in (
         (["--help"], 0, "--blur", "--stop"),
         (["--stop", "es_wmv"], 2, "--stop", "Traceback"),
-        (["--preset", "fast"], 2, "--preset", "Traceback"),
-        (["--damping", "0.5"], 2, "--damping", "Traceback"),
+        (["--preset", "best"], 2, "--preset", "Traceback"),
+        (["--loss", "norms"], 2, "--loss", "Traceback"),
         (["--depth", "4"], 2, "--depth", "Traceback"),
         (["--init-std", "0.5"], 2, "--init-std", "Traceback"),
     ):

@@ -23,14 +23,14 @@ def test_a_preset_is_other_defaults_and_flags_win(words):
 
 
 def test_words_inside_a_value_are_no_preset():
-    args = parsed("--out", "a --quick b", "--run", "preset=fast")
+    args = parsed("--out", "a --quick b", "--run", "preset=best")
     assert args.preset == "paper" and not args.quick
     assert (args.K, args.width) == (SCRIPT.Args.K, SCRIPT.Args.width)
 
 
 def test_two_presets_are_refused(capsys):
     with pytest.raises(SystemExit) as end:
-        parsed("--quick", "--preset", "fast")
+        parsed("--quick", "--preset", "best")
     assert end.value.code == 2 and "--preset" in capsys.readouterr().err
 
 

@@ -39,7 +39,7 @@ class RunArgs:
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
     precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker; auto: bf16 where it is quicker here
-    preset: Literal["paper", "public", "fast", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, fast for a quarter of the updates (docs/performance.md), quick for a small network and two minutes on a CPU
+    preset: Literal["paper", "public", "best", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, best for the best image (docs/best.md), quick for best with less, in two minutes on a CPU
     quick: bool = False  # short for --preset quick
     deterministic: bool = False  # the same bits each time on CUDA too, slower
     log_every: int = 10  # input updates between two rows of log.csv
@@ -49,7 +49,7 @@ class RunArgs:
 
     # No flags: the fields that differ from their defaults, and those that aSeqDIP alone uses.
     changed: ClassVar[tuple[str, ...]] = ()
-    only_aseqdip: ClassVar[tuple[str, ...]] = ("loss", "lambda_ae", "damping")
+    only_aseqdip: ClassVar[tuple[str, ...]] = ("loss", "lambda_ae")
 # fmt: on
 
 
@@ -203,7 +203,6 @@ def check_method(args: Any) -> None:
         value = getattr(args, name)
         flag = name.replace("_", "-")
         require(0 <= value < 2**63, f"--{flag} {value}: expected a whole number from 0 to 2^63 - 1")
-    require(0 < args.damping <= 1, f"--damping {args.damping}: expected above 0, at most 1")
     require(0 < args.hold_out <= 0.5, f"--hold-out {args.hold_out}: expected above 0, at most 0.5")
     require(
         args.stop == "holdout" or "hold_out" not in args.changed,

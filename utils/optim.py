@@ -152,22 +152,20 @@ class Update:
 class Output:
     """Make the next input of a network: eq. (4) of aSeqDIP, without gradients, on CUDA as a graph.
 
-        z <- (1 - damping) z + damping f(z)
+        z <- f(z)
 
     Args:
         net: network of one input, as utils.graphs.Graphed asks.
-        damping: share of f(z), in (0, 1]; 1 is eq. (4).
     """
 
-    def __init__(self, net: nn.Module, damping: float = 1.0) -> None:
+    def __init__(self, net: nn.Module) -> None:
         self.net = net
-        self.damping = damping
         self._forward = Graphed(self._eager_forward)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Compute the next input from z, detached."""
         (x,) = self._forward(z)
-        return x if self.damping == 1 else torch.lerp(z, x, self.damping)
+        return x
 
     @torch.no_grad()
     def _eager_forward(self, z: Tensor) -> tuple[Tensor]:

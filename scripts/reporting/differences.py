@@ -125,8 +125,9 @@ def _of_method(run: Run, of_table: bool) -> Iterator[str]:
             yield f"a network that computes in {settings['precision']}"
     if settings.get("stop", "fixed") != "fixed":
         yield f"stopped by the rule {settings['stop']}, not after {UPDATES} updates"
-    if method.startswith("aseqdip"):  # eq. (4), which no figure of the paper varies
-        yield from _other_values(settings, {"damping": 1.0})
+    yield from _other_values(settings, {"result": "last", "finish": "none"})
+    if method.startswith("aseqdip"):  # eq. (3), which no figure of the paper varies so
+        yield from _other_values(settings, {"loss": "squares", "network": "unet"})
     if not of_table:
         return
     if method == "aseqdip":
@@ -147,7 +148,9 @@ def _of_method(run: Run, of_table: bool) -> Iterator[str]:
         yield from _other_values(own, {"lr": ASEQDIP["lr"]})
 
 
-def _other_values(settings: dict[str, Any], paper: dict[str, float]) -> Iterator[str]:
+def _other_values(settings: dict[str, Any], paper: dict[str, float | str]) -> Iterator[str]:
     for name, value in paper.items():
-        if isinstance(settings.get(name), int | float) and settings[name] != value:
-            yield f"{name} {settings[name]:g} in place of {value:g}"
+        ours = settings.get(name)
+        if isinstance(ours, int | float | str) and ours != value:
+            ours, value = (v if isinstance(v, str) else f"{v:g}" for v in (ours, value))
+            yield f"{name} {ours} in place of {value}"
