@@ -75,9 +75,9 @@ class Args(RunArgs):
 
 
 # What --preset best changes (docs/best.md).
-BEST = dict(K=100, N=10, lr=5e-4, ema_decay=0.8, precision="auto")
+BEST = dict(K=150, N=10, lr=1e-3, loss="norms", lambda_ae=0.1, ema_decay=0.8, precision="auto")
 # What --preset quick changes: best with less.
-QUICK = BEST | dict(sample="face", K=50, width=16, log_every=1)
+QUICK = BEST | dict(sample="face", K=60, width=16, log_every=1)
 # What --preset public changes: the authors' public script.
 PUBLIC = dict(K=5000, loss="means", lambda_ae=5.0, network="shallow")
 PRESETS = {"public": PUBLIC, "best": BEST, "quick": QUICK}

@@ -75,7 +75,19 @@ def test_auto_takes_what_is_quicker_here(speedup, taken, tmp_path, monkeypatch, 
     monkeypatch.setattr("utils.processor.bfloat16_speedup", lambda device: speedup)
     photo = tmp_path / "photo.png"
     Image.fromarray(skimage.data.astronaut()[60:92, 190:222]).save(photo)
-    flags = ["--data", photo, "--quick", "--K", "2", "--width", "4", "--device", "cpu"]
+    flags = [
+        "--data",
+        photo,
+        "--quick",
+        "--method",
+        "aseqdip",
+        "--K",
+        "2",
+        "--width",
+        "4",
+        "--device",
+        "cpu",
+    ]
     out = tmp_path / "out"
     assert running.call(monkeypatch, aseqdip_denoising, *flags, "--out", out) == 0
     first = capsys.readouterr().out.splitlines()[0]
