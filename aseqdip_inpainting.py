@@ -173,7 +173,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     noise = {"input_noise": 0.03}  # of Ulyanov's code for inpainting
     return {
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
-        "sgld_dip": noise, "split_dip": {"parts": 32, "share": 0.3, "lr": 1e-3}, "biharmonic": {}, "tv": {"lambda_tv": LAMBDA_TV[PixelMask]},
+        "sgld_dip": noise, "split_dip": {"parts": 32, "share": 0.3, "lr": 1e-3}, "biharmonic": {}, "linear": {}, "tv": {"lambda_tv": LAMBDA_TV[PixelMask]},
     }  # fmt: skip
 
 

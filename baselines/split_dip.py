@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from scipy.interpolate import griddata
 from torch import Tensor, nn
 
 from baselines.classical import check_problem
+from baselines.linear import linear
 from baselines.tv import tv
 from operators.base import Operator
 from operators.mri import MultiCoilMRI
@@ -228,33 +227,12 @@ def classical(y: Tensor, A: Operator, max_iter: int, unseen: Tensor | None = Non
     known = A.mask & ~unseen[0]
     if mostly(A.mask):
         return torch.where(known, y, y[..., known].mean())
-    return interpolated(y, known)
+    return linear(torch.where(known, y, 0), PixelMask(known, len(y[0])))
 
 
 def mostly(known: Tensor) -> bool:
     """Tell whether at least half of the pixels are known."""
     return known.float().mean().item() >= 0.5
-
-
-def interpolated(y: Tensor, mask: Tensor) -> Tensor:
-    """Fill missing pixels linearly between the known ones, beyond them with the nearest.
-
-    Args:
-        y: (1, C, H, W) real.
-        mask: (H, W) bool, True where a pixel is known.
-
-    Returns:
-        (1, C, H, W); known pixels as they are.
-    """
-    known = mask.cpu().numpy()
-    values = y[0].movedim(0, -1).cpu().numpy().copy()  # (H, W, C)
-    points, holes = np.argwhere(known), np.argwhere(~known)
-    filled = griddata(points, values[known], holes, method="nearest")
-    if len(points) > 3:
-        linear = griddata(points, values[known], holes, method="linear")
-        filled = np.where(np.isnan(linear), filled, linear)
-    values[~known] = filled
-    return torch.from_numpy(values).movedim(-1, 0)[None].to(y)
 
 
 def orientations(shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from baselines.bm3d import bm3d
 from baselines.cg_sense import cg_sense
 from baselines.fbp import fbp
 from baselines.l1_wavelet import l1_wavelet
+from baselines.linear import linear
 from baselines.nlm import nlm
 from baselines.sart import sart
 from baselines.tv import LAMBDA_TV, tv
@@ -557,3 +558,14 @@ def test_biharmonic_bends_as_a_thin_plate():
     mask[:, 9:14] = False
     x_hat = biharmonic(PixelMask(mask, 1)(cubic), PixelMask(mask, 1))
     assert (x_hat - cubic).abs()[..., 4:-4, :].max() < 0.02
+
+
+def test_linear_interpolation_recovers_a_plane():
+    A = PixelMask(torch.rand(40, 40, generator=torch.Generator().manual_seed(3)) < 0.1, 3)
+    row, column = torch.meshgrid(*[torch.arange(40.0)] * 2, indexing="ij")
+    plane = torch.stack([row, column, 2 * row - column])[None] / 100
+    filled = linear(A(plane), A)
+    assert torch.equal(filled[..., A.mask], plane[..., A.mask])
+    middle = (slice(None), slice(None), slice(8, 32), slice(8, 32))  # inside their convex hull
+    assert torch.allclose(filled[middle], plane[middle], atol=1e-4)
+    assert filled.isfinite().all()

@@ -5,10 +5,10 @@ import pytest
 import torch
 from conftest import small_kspace
 
+from baselines.linear import linear
 from baselines.split_dip import (
     choose,
     classical,
-    interpolated,
     orientations,
     reordered,
     split_dip,
@@ -81,17 +81,6 @@ def test_of_ct_whole_views_are_held_out():
     assert (held == held[:, :, :1]).all() and held[0, :, 0].sum() == 2
 
 
-def test_a_plane_is_interpolated_exactly_within_the_known_pixels():
-    A = scattered()
-    row, column = torch.meshgrid(*[torch.arange(40.0)] * 2, indexing="ij")
-    plane = torch.stack([row, column, 2 * row - column])[None] / 100
-    filled = interpolated(A(plane), A.mask)
-    assert torch.equal(filled[..., A.mask], plane[..., A.mask])
-    middle = (slice(None), slice(None), slice(8, 32), slice(8, 32))  # inside their convex hull
-    assert torch.allclose(filled[middle], plane[middle], atol=1e-4)
-    assert filled.isfinite().all()
-
-
 @pytest.mark.parametrize("task", ["mri", "ct", "box", "scattered"])
 def test_a_part_is_filled_without_what_it_does_not_see(task):
     A = {"mri": mri, "ct": ct, "box": box, "scattered": scattered}[task]()
@@ -113,9 +102,7 @@ def test_it_learns_to_fill_holes_from_the_picture_itself():
     x = split_dip(y, A, net, parts=24, steps=250, lr=5e-3)
 
     hole = ~A.mask
-    error, filled = (
-        (image - x_true)[..., hole].square().mean() for image in (x, interpolated(y, A.mask))
-    )
+    error, filled = ((image - x_true)[..., hole].square().mean() for image in (x, linear(y, A)))
     assert error < 0.5 * filled
 
 

@@ -75,7 +75,7 @@ DIRECT = {
     "mri": ["zero_filled", "cg_sense", "l1_wavelet", "tv"],
     "ct": ["fbp", "sart", "tv"],
     "denoising": ["tv", "nlm", "wavelet", "bm3d"],
-    "inpainting": ["biharmonic", "tv"],
+    "inpainting": ["biharmonic", "linear", "tv"],
     "deblurring": [],
     "superresolution": [],
 }
