@@ -30,6 +30,7 @@ def split_dip(
     sigma: float | None = None,
     parts: int = 16,
     share: float = 0.2,
+    alpha: float = 0.5,
     start_iter: int = 100,
     steps: int = 1000,
     lr: float = 5e-4,
@@ -50,7 +51,7 @@ def split_dip(
     missing ones is moved over them, and z_j has the mean in its holes; else a random share is
     unseen, and z_j is interpolated linearly. In these y_j = y.
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
-    each step, z_j = y + n, and y_j = y - n, of which all is unseen. The image is turned and
+    each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is turned and
     mirrored by chance, and x_hat is the mean over all orientations: a network that must fit all
     does not learn the noise by heart. In the other tasks that costs more than it brings.
 
@@ -62,6 +63,7 @@ def split_dip(
         sigma: standard deviation of the noise, in units of y; for denoising.
         parts: how many z_j are made; for denoising it does not matter.
         share: of what can be unseen, in (0, 0.5].
+        alpha: for denoising; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
         steps: weight updates.
         lr: Adam's learning rate.
@@ -88,13 +90,15 @@ def split_dip(
         raise ValueError(
             f"split_dip: expected at least one part and start_iter, got {parts} and {start_iter}"
         )
-    if isinstance(A, Identity) and not (sigma is not None and sigma > 0):
-        raise ValueError(f"split_dip: expected sigma above 0 for denoising, got {sigma}")
+    if isinstance(A, Identity) and not (sigma is not None and sigma > 0 and alpha > 0):
+        raise ValueError(
+            f"split_dip: expected sigma and alpha above 0 for denoising, got {sigma} and {alpha}"
+        )
     callback = Callback() if callback is None else callback
     rng = stream(seed, "parts")
     z = classical(y, A, start_iter) if z0 is None else z0
     if isinstance(A, Identity):
-        draw, whole = recorrupted(y, sigma, rng)
+        draw, whole = recorrupted(y, sigma, alpha, rng)
     else:
         draw, whole = held_out(y, z, A, parts, share, start_iter, rng)
     there, back = orientations(A.in_shape[-2:], y.device)
@@ -149,7 +153,9 @@ METHOD = Method(
 Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not seen, and y_j
 
 
-def recorrupted(y: Tensor, sigma: float, rng: torch.Generator) -> tuple[Draw, Callable[[], Tensor]]:
+def recorrupted(
+    y: Tensor, sigma: float, alpha: float, rng: torch.Generator
+) -> tuple[Draw, Callable[[], Tensor]]:
     """Make the drawing of two images of independent noise, and of one of them."""
 
     def noise() -> Tensor:
@@ -157,9 +163,9 @@ def recorrupted(y: Tensor, sigma: float, rng: torch.Generator) -> tuple[Draw, Ca
 
     def draw() -> tuple[Tensor, Tensor, Tensor]:
         n = noise()
-        return y + n, torch.ones_like(y, dtype=torch.bool), y - n
+        return y + alpha * n, torch.ones_like(y, dtype=torch.bool), y - n / alpha
 
-    return draw, lambda: y + noise()
+    return draw, lambda: y + alpha * noise()
 
 
 def held_out(

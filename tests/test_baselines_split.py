@@ -10,6 +10,7 @@ from baselines.split_dip import (
     choose,
     classical,
     orientations,
+    recorrupted,
     reordered,
     split_dip,
 )
@@ -116,6 +117,17 @@ def test_it_denoises_beyond_half_of_the_noise_without_a_stop():
     assert (x - x_true).square().mean().sqrt() < 0.35 * sigma
 
 
+def test_the_two_images_of_a_noisy_one_have_independent_noise():
+    x_true, sigma, alpha = torch.zeros(1, 1, 400, 400), 0.2, 0.5
+    y = x_true + sigma * torch.randn(x_true.shape, generator=rng(1))
+    draw, _ = recorrupted(y, sigma, alpha, rng(2))
+    z, unseen, target = draw()
+    assert unseen.all()
+    assert z.var().item() == pytest.approx((1 + alpha**2) * sigma**2, rel=0.02)
+    assert target.var().item() == pytest.approx((1 + 1 / alpha**2) * sigma**2, rel=0.02)
+    assert abs((z * target).mean().item()) < 0.01 * sigma**2 * 2.5
+
+
 @pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
 def test_all_orientations_are_there_and_lead_back(shape):
     there, back = orientations(shape, torch.device("cpu"))
@@ -134,7 +146,7 @@ def test_bad_arguments_are_refused():
     y = torch.zeros(1, 3, 40, 40)
     with pytest.raises(ValueError, match="Identity, got Subset"):
         split_dip(y, Subset(box(), torch.ones(3, 40, 40, dtype=torch.bool)), None)
-    with pytest.raises(ValueError, match="sigma above 0.* None"):
+    with pytest.raises(ValueError, match="sigma and alpha above 0.* None"):
         split_dip(y, Identity((3, 40, 40)), None)
     with pytest.raises(ValueError, match="at least one part.* 0"):
         split_dip(y, box(), None, parts=0)
