@@ -28,7 +28,7 @@ def cg_sense(
         y: k-space, (1, n_coils, H, W) complex; lambda_l2 does not depend on its scale.
         A: forward operator.
         net, z0, callback: not used.
-        lambda_l2: weight of the squared norm; default chosen by studies/tune_classical.py, on
+        lambda_l2: weight of the squared norm; default chosen by studies/tune.py, on
             another MR slice than any that is scored. With 0 only the number of iterations
             regularises.
         max_iter: iterations of conjugate gradients.

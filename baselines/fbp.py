@@ -34,7 +34,7 @@ def fbp(
         y: sinogram, (1, 1, n_angles, n_det).
         A: forward operator; its own filter_name is for A.pinv.
         net, z0, callback: not used.
-        filter_name: window; it and cutoff_per_view were chosen by studies/tune_classical.py, on
+        filter_name: window; it and cutoff_per_view were chosen by studies/tune.py, on
             other slices than any that is scored, of 128 and 256 pixels, at 18 and 30 views.
         cutoff: highest frequency that passes, as a share of the Nyquist frequency, in (0, 1].
             None takes cutoff_for_views: n views resolve an object up to a frequency in proportion

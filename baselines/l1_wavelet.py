@@ -31,7 +31,7 @@ def l1_wavelet(
         A: forward operator.
         net, z0, callback: not used.
         lambda_l1: weight of the l1 norm, in units of x; default chosen by
-            studies/tune_classical.py, on another MR slice than any that is scored.
+            studies/tune.py, on another MR slice than any that is scored.
         max_iter: iterations of FISTA.
 
     Returns:

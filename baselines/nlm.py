@@ -35,7 +35,7 @@ def nlm(
         net, z0, callback: not used.
         sigma: standard deviation of the noise in units of y.
         h_per_sigma: how unlike patches may be; more is smoother. It and patch_size were chosen by
-            studies/tune_classical.py, on other pictures than any that is scored.
+            studies/tune.py, on other pictures than any that is scored.
         patch_size: side of a patch in pixels.
         patch_distance: how far from i pixels j are searched, in each direction.
 

@@ -33,7 +33,7 @@ def sart(
         A: forward operator. Only its geometry is used: scikit-image projects by itself, inside a
             circle of radius n_det // 2 - 1 about pixel (H//2, W//2); what lies outside is 0.
         net, z0, callback: not used.
-        n_iter: passes over all views; it and relaxation were chosen by studies/tune_classical.py,
+        n_iter: passes over all views; it and relaxation were chosen by studies/tune.py,
             on other slices than any that is scored, without noise. With noise fewer are better.
         relaxation: step; from about 1 on it diverges.
 

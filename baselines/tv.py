@@ -16,7 +16,7 @@ from operators.radon import Radon
 from utils.callback import Callback
 from utils.methods import Method
 
-# Chosen by studies/tune_classical.py, on other images than any that is scored, in CT without noise.
+# Chosen by studies/tune.py, on other images than any that is scored, in CT without noise.
 LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.003}
 
 
@@ -49,7 +49,7 @@ def tv(
         net, z0, callback: not used.
         lambda_tv: weight of TV, above 0, in units of x. None takes LAMBDA_TV of the operator, and
             for denoising lambda_per_sigma sigma.
-        lambda_per_sigma: chosen by studies/tune_classical.py too.
+        lambda_per_sigma: chosen by studies/tune.py too.
         sigma: standard deviation of the noise in units of y; used for denoising only, and there
             only without lambda_tv.
         max_iter: iterations from A.pinv(y), in which missing pixels are the mean of the known.

@@ -15,7 +15,7 @@ python aseqdip_mri.py --data "$brain" --measured --width 16 --out "$out"
 python -m scripts.make_brain_scan "$brain" "$out/brain_full.npy" --cache "$out/cache"
 python aseqdip_mri.py --data "$out/brain_full.npy" --accel 4 --width 16 --out "$out"
 python aseqdip_mri.py --data "$out/brain_full.npy" --accel 4 --quick --out "$out"
-python -m studies.tune_classical --scan "$out/brain_full.npy" --cache "$out"
+python -m studies.tune --scan "$out/brain_full.npy" --cache "$out"
 
 # The embedded sample, 4x
 python aseqdip_mri.py --accel 4 --width 16 --out "$out"

@@ -12,7 +12,7 @@ from running import as_process, call, squeezed
 
 from scripts import make_brain_scan
 from scripts.tasks import SCRIPTS
-from studies import kill_and_resume, stopping_study, tune_classical
+from studies import kill_and_resume, stopping_study, tune
 from utils import mri_data
 
 PIXELS = skimage.data.astronaut()[60:124, 190:254]
@@ -40,7 +40,7 @@ def test_make_brain_scan_fills_k_space_and_keeps_its_samples(brain_path, tmp_pat
         (kill_and_resume, ("--kills", "1")),
         (kill_and_resume, ("--kills", "0", "aseqdip_mri.py")),
         (stopping_study, ("denoise=face.png",)),
-        (tune_classical, ("--tasks", "denoising")),
+        (tune, ("--tasks", "denoising")),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(script, arguments, tmp_path, monkeypatch, capsys):
@@ -84,23 +84,55 @@ def test_the_stopping_study_measures_each_rule_once(tmp_path, monkeypatch, capsy
         ((1, 3.17, 3, 5), "level 3, "),  # -1.03 dB
     ],
 )
-def test_tuning_takes_the_best_mean_and_tells_of_a_border(levels, chosen, monkeypatch, capsys):
+def test_tuning_takes_the_best_mean_and_tells_of_a_border(
+    levels, chosen, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(
-        tune_classical, "scores",
-        lambda problems, method, level, name: {"psnr": -1 - (level - 3) ** 2},
+        tune, "scores",
+        lambda task, problems, options, method, level, name: {"psnr": -1 - (level - 3) ** 2},
     )  # fmt: skip
-    tune_classical.tune("denoising", [], "wavelet", {"level": levels, "name": ("x",)})
+    options, grid = tune.Args(log=tmp_path / "log.csv"), {"level": levels, "name": ("x",)}
+    tune.tune("denoising", [], options, "wavelet", grid)
+    said = capsys.readouterr().out
+    assert re.search(f"chosen: {chosen}", said)
+    monkeypatch.setattr(tune, "scores", None)  # what the log holds is not measured again
+    tune.tune("denoising", [], options, "wavelet", grid)
     assert re.search(f"chosen: {chosen}", capsys.readouterr().out)
 
 
 def test_what_is_tuned_is_the_mean_over_the_pictures_and_their_noises(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "face.png")
-    options = tune_classical.Args(pictures=(tmp_path / "face.png",), crop=40)
-    problems = tune_classical.denoising_problems(options)
-    assert [p.known["sigma"] * 255 for p in problems] == pytest.approx(tune_classical.SIGMAS)
+    options = tune.Args(pictures=(tmp_path / "face.png",), crop=40)
+    problems = tune.denoising_problems(options)
+    assert [p.known["sigma"] * 255 for p in problems] == pytest.approx(tune.SIGMAS)
     assert {p.A.in_shape for p in problems} == {(3, 40, 40)}
-    each = [tune_classical.scores([p], "wavelet", levels=1)["psnr"] for p in problems]
-    mean = tune_classical.scores(problems, "wavelet", levels=1)["psnr"]
+    each = [tune.scores("denoising", [p], options, "wavelet", levels=1)["psnr"] for p in problems]
+    mean = tune.scores("denoising", problems, options, "wavelet", levels=1)["psnr"]
     assert mean == pytest.approx(np.mean(each)) and len(set(each)) == 3
-    for p in tune_classical.inpainting_problems(options):
+    for p in tune.inpainting_problems(options):
         assert p.A.in_shape == (3, 40, 40)  # the mask is the centre's
+
+
+@pytest.mark.parametrize("name", ["aseqdip", "split_dip"])
+def test_networks_are_tuned_too(name, tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "face.png")
+    options = tune.Args(pictures=(tmp_path / "face.png",), crop=32, width=4, steps=4)
+    problems = tune.denoising_problems(options)[:1]
+    low, high = (
+        tune.scores("denoising", problems, options, name, lr=lr)["psnr"] for lr in (1e-6, 1e-2)
+    )
+    assert low != high and np.isfinite([low, high]).all()
+
+
+def test_no_list_of_a_table_names_a_picture_of_the_development_half():
+    lines = (
+        line.partition("#")[0].split() for line in (ROOT / "data/split.txt").read_text().split("\n")
+    )
+    halves = {(kind, name): half for half, kind, name in filter(None, lines)}
+    assert set(halves.values()) == {"development", "test"}
+    ((first, last),) = (
+        name.split("-") for (kind, name), half in halves.items()
+        if kind == "pictures" and half == "development"
+    )  # fmt: skip
+    listed = (ROOT / "data/cbsd68.txt").read_text().split("\n")
+    assert not {f"{n:04d}" for n in range(int(first), int(last) + 1)} & set(listed)

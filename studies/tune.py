@@ -1,19 +1,23 @@
-"""Choose the hyperparameters of the classical methods, on data that no table of ours scores.
+"""Choose the hyperparameters of all methods, on the development half of data/split.txt alone.
 
 For each method and each point of a grid: the mean PSNR over some problems, built as the task
-scripts build them. The winners are the defaults in baselines/.
+scripts build them. Each point is written to a log, and a point that stands there is not measured
+again. The winners of the classical methods are the defaults in baselines/.
 
     MRI          pydicom's MR_small.dcm with air around it, simulated as the embedded sample is: 15
-                 coils, 1 % noise, 4x, three draws of mask and noise
-    CT           pydicom's skull (resampled to 256x256) and CT_small.dcm (128x128), 18 and 30 views
+                 coils, 1 % noise, 4x, three draws of mask and noise; and the scans of --scans, 4x
+    CT           pydicom's skull (resampled to 128x128) and CT_small.dcm (128x128), 18 and 30 views
     denoising    the centres of the pictures given, with noise of 15, 25 and 30 of 255
     inpainting   the same, with a box (10 %) and random pixels (97 %) missing
 
-    python -m studies.tune_classical --tasks mri ct
-    python -m studies.tune_classical 0005.png 0012.png 0020.png 0027.png 0033.png 0046.png
-    python -m studies.tune_classical --scan brain_full.npy
+    python -m studies.tune --tasks mri ct --scans brain_t1_8coil.npy heart_6simulated_coils.npy
+    python -m studies.tune --tasks denoising inpainting 0024.png 0030.png 0036.png 0042.png
+    python -m studies.tune --tasks ct --methods aseqdip split_dip --steps 1000
+    python -m studies.tune --scan brain_full.npy
 
-It takes about a quarter of an hour on one core. The defaults come from these six of CBSD68.
+The classical methods take about a quarter of an hour on one core; a network takes minutes for each
+point and problem. The classical defaults of this version come from an earlier choice of pictures,
+CBSD68 0005, 0012, 0020, 0027, 0033 and 0046, of which the first three are test pictures today.
 
 --scan chooses nothing. It prints what each weight of CG-SENSE gives at 4x on the embedded MRI
 sample and on a fully sampled scan: the best of each is an oracle's, the sample's best is fair to
@@ -21,6 +25,7 @@ the scan.
 """
 
 import contextlib
+import csv
 import itertools
 import sys
 from collections.abc import Callable
@@ -40,10 +45,11 @@ import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
 from baselines import find
-from scripts.tasks import build
+from scripts.tasks import SCRIPTS, build
 from utils import image_data, mri_data
 from utils.callback import Callback
 from utils.errors import exit_status, require
+from utils.methods import ASEQDIP
 from utils.problem import Problem
 
 CPU = torch.device("cpu")
@@ -54,11 +60,27 @@ SIGMAS = (15.0, 25.0, 30.0)  # of 255
 # with what costs less, or smooths more.
 GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
     "mri": {
+        "aseqdip": {
+            "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1, 0.01), "lr": (1e-4, 5e-4),
+            "N": (2, 10),
+        },
+        "vanilla_dip": {"lr": (1e-4, 5e-4, 1e-3)},
+        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
+        "tv_dip": {"lr": (5e-4,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
+        "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
         "cg_sense": {"lambda_l2": (0.1, 0.03, 0.01, 0.003, 0.001)},
         "l1_wavelet": {"lambda_l1": (0.01, 0.004, 0.002, 0.001, 0.0003)},
         "tv": {"lambda_tv": (0.01, 0.004, 0.002, 0.001, 0.0003)},
     },
     "ct": {
+        "aseqdip": {
+            "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1, 0.01), "lr": (1e-4, 5e-4),
+            "N": (2, 10),
+        },
+        "vanilla_dip": {"lr": (1e-4, 5e-4, 1e-3)},
+        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
+        "tv_dip": {"lr": (5e-4,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
+        "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
         "fbp": {
             "filter_name": ("ramp", "shepp-logan", "cosine", "hamming", "hann"),
             "cutoff_per_view": (0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0),
@@ -67,6 +89,9 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
         "tv": {"lambda_tv": (3e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6)},
     },
     "denoising": {
+        "aseqdip": {"loss": ("squares", "norms"), "lambda_ae": (1.0, 4.0), "lr": (3e-5, 1e-4)},
+        "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
+        "split_dip": {"alpha": (0.25, 0.5, 1.0), "lr": (1e-3, 2e-3, 4e-3)},
         "tv": {"lambda_per_sigma": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)},
         "nlm": {"patch_size": (1, 3, 5, 7), "h_per_sigma": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)},
         "wavelet": {
@@ -75,9 +100,15 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
             "wavelet_name": ("haar", "db2", "db4", "sym4", "sym8", "coif2"),
         },
     },
-    "inpainting": {"tv": {"lambda_tv": (0.03, 0.01, 0.003, 0.001, 0.0003)}},
-}
+    "inpainting": {
+        "aseqdip": {"loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1), "lr": (1e-4, 1e-3)},
+        "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
+        "split_dip": {"share": (0.2, 0.3, 0.5), "lr": (5e-4, 1e-3, 2e-3)},
+        "tv": {"lambda_tv": (0.03, 0.01, 0.003, 0.001, 0.0003)},
+    },
+}  # fmt: skip
 OF_PICTURES = ("denoising", "inpainting")
+KEY = ("task", "method", "network", "settings", "problems")  # of a line of the log
 SCAN_LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
@@ -85,33 +116,63 @@ SCAN_LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 class Args:
     pictures: tyro.conf.Positional[tuple[Path, ...]] = ()  # none that a table scores
     tasks: tuple[Literal[tuple(GRIDS)], ...] = tuple(GRIDS)  # which
+    methods: tuple[str, ...] = ()  # which; without it those without a network
+    scans: tuple[Path, ...] = ()  # fully sampled MRI scans, none that a table scores
+    width: int = 16  # of the networks
+    steps: int = 1000  # weight updates of the networks
+    log: Path = Path("results/tuning.csv")  # every point that was measured
     crop: int = 160  # side in pixels of a picture's centre; smaller pictures stay as they are
     cache: Path = Path("results")  # folder for cache/, the sensitivity maps
     scan: Path | None = None  # instead: CG-SENSE on the embedded MRI sample and on this scan
 
 
-def scores(problems: list[Problem], name: str, **settings: Any) -> dict[str, float]:
-    """Return the mean figures of a method over some problems."""
-    method = find(name).with_settings(**settings)
-    found = []
+def scores(
+    task: str, problems: list[Problem], options: Args, name: str, **settings: Any
+) -> dict[str, float]:
+    """Return the mean figures of a method over some problems of a task."""
+    script, method, found = SCRIPTS[task], find(name), []
+    args = script.Args(width=options.width, out=options.cache)
+    if name in ASEQDIP:
+        args = replace(args, **settings)
+        args = replace(args, K=options.steps // args.N)
+    else:
+        steps = {"steps": options.steps} if method.iterative else {}
+        own = {k: v for k, v in script.baselines(args)[name].items() if k in method.settings}
+        method = method.with_settings(**own | steps | settings)
     for p in problems:
-        given = {known: p.known[known] for known in method.takes if known in p.known}
-        found.append(p.score(method(p.y, p.A, None, Callback(), **given)))
+        if name in ASEQDIP:
+            x = script.aseqdip(args, p.y, p.A, Callback())
+        else:
+            net = script.make_net(args, method.net, p.y, p.A) if method.net else None
+            given = {known: p.known[known] for known in method.takes if known in p.known}
+            x = method(p.y, p.A, net, Callback(), **given)
+        found.append(p.score(x))
     return {figure: float(np.mean([f[figure] for f in found])) for figure in ("psnr", "ssim")}
 
 
-def tune(task: str, problems: list[Problem], name: str, grid: dict[str, tuple[Any, ...]]) -> None:
+def tune(
+    task: str, problems: list[Problem], options: Args, name: str, grid: dict[str, tuple[Any, ...]]
+) -> None:
     """Print the mean PSNR at each point of a grid, and the first within TIE of the best.
 
     Args:
         task, name: of the method.
         problems: what is averaged over.
+        options: for the log, and what is measured how.
         grid: values of each hyperparameter.
     """
     print(f"\n{task}, {name}, mean PSNR over {len(problems)} problems")
-    psnr = {}
+    size = "" if find(name).net is None else f"width {options.width}, {options.steps} updates"
+    titles = " | ".join(p.title for p in problems)
+    measured, psnr = _read(options.log), {}
     for point in itertools.product(*grid.values()):
-        psnr[point] = scores(problems, name, **dict(zip(grid, point, strict=True)))["psnr"]
+        settings = dict(zip(grid, point, strict=True))
+        key = (task, name, size, ", ".join(f"{k} {v}" for k, v in settings.items()), titles)
+        if key not in measured:
+            psnr[point] = scores(task, problems, options, name, **settings)["psnr"]
+            _append(options.log, key, psnr[point])
+        else:
+            psnr[point] = measured[key]
         print("  " + "  ".join(map(str, point)), f"  {psnr[point]:.2f} dB", flush=True)
     best = next(point for point in psnr if psnr[point] > max(psnr.values()) - TIE)
     chosen = []
@@ -119,6 +180,24 @@ def tune(task: str, problems: list[Problem], name: str, grid: dict[str, tuple[An
         border = isinstance(value, (int, float)) and value in (min(values), max(values))
         chosen.append(f"{key} {value}" + (" (the border of the grid: widen it)" if border else ""))
     print(f"  chosen: {', '.join(chosen)}, {psnr[best]:.2f} dB", flush=True)
+
+
+def _read(log: Path) -> dict[tuple[str, ...], float]:
+    """Return the PSNR of each point that a log holds."""
+    if not log.exists():
+        return {}
+    with open(log, newline="") as file:
+        return {tuple(row[k] for k in KEY): float(row["psnr"]) for row in csv.DictReader(file)}
+
+
+def _append(log: Path, key: tuple[str, ...], psnr: float) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    new = not log.exists()
+    with open(log, "a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow((*KEY, "psnr"))
+        writer.writerow((*key, f"{psnr:.4f}"))
 
 
 def sample_file(name: str) -> Path:
@@ -140,14 +219,18 @@ def mri_problems(options: Args) -> list[Problem]:
     kspace = mri_data.fft2c(maps * (image * np.exp(1j * phase)).astype(np.complex64))
     scan = mri_data.Scan("MR_small", "MR_small", kspace, noise_std=mri_data.SAMPLE_NOISE)
     args = aseqdip_mri.Args(out=options.cache)
-    return [
+    problems = [
         aseqdip_mri.build_problem(replace(args, data_seed=draw), scan, CPU) for draw in range(3)
     ]
+    for path in options.scans:
+        args = aseqdip_mri.Args(data=path, out=options.cache, device="cpu")
+        problems.append(build(aseqdip_mri, args)[1])
+    return problems
 
 
 def ct_problems(options: Args) -> list[Problem]:
     """Simulate the sinograms of two slices."""
-    slices = (dict(sample="skull", resize=256), dict(sample="small"))
+    slices = (dict(sample="skull", resize=128), dict(sample="small"))
     args = [
         aseqdip_ct.Args(views=views, device="cpu", **own) for own in slices for views in (18, 30)
     ]
@@ -174,7 +257,7 @@ def inpainting_problems(options: Args) -> list[Problem]:
         for kind in ("box", "random"):
             args = aseqdip_inpainting.Args(data=path, mask=kind, device="cpu")
             picture = centre(aseqdip_inpainting.load(args, path), options.crop)
-            rng = torch.Generator().manual_seed(args.data_seed)
+            rng = picture.rng(args.data_seed, "mask")
             picture.known = image_data.make_mask(kind, picture, False, args.hiar, args.missing, rng)
             problems.append(aseqdip_inpainting.build_problem(args, picture, CPU))
     return problems
@@ -206,7 +289,8 @@ def study(options: Args) -> None:
         with contextlib.redirect_stdout(None):  # what the task scripts say of each problem
             problems = PROBLEMS[task](options)
         for name, grid in GRIDS[task].items():
-            tune(task, problems, name, grid)
+            if name in options.methods or (not options.methods and find(name).net is None):
+                tune(task, problems, options, name, grid)
 
 
 def weights_of_cg_sense(options: Args) -> None:
@@ -215,7 +299,7 @@ def weights_of_cg_sense(options: Args) -> None:
         args = aseqdip_mri.Args(data=path, out=options.cache, device="cpu")
         item, problem = build(aseqdip_mri, args)
         for value in SCAN_LAMBDAS:
-            found = scores([problem], "cg_sense", lambda_l2=value)
+            found = scores("mri", [problem], options, "cg_sense", lambda_l2=value)
             print(
                 f"{item.item}, lambda_l2 {value:g}: PSNR {found['psnr']:.2f} dB, SSIM "
                 f"{found['ssim']:.4f}",
