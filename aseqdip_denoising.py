@@ -69,7 +69,7 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes: split_dip, averaged (docs/best.md).
+# What --preset best changes (docs/best.md): Split DIP, averaged.
 BEST = dict(method="split_dip", K=100, N=10, result="average", precision="auto")
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="face", K=50, width=16)

@@ -72,10 +72,12 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes: split_dip, averaged, with the known pixels put back (docs/best.md).
+# What --preset best changes (docs/best.md): Split DIP, averaged, with the known pixels put back; lr is
+# for --method aseqdip.
 BEST = dict(
-    method="split_dip", K=40, N=10, result="average", finish="consistency", precision="auto"
-)
+    method="split_dip", K=40, N=10, result="average", finish="consistency", precision="auto",
+    lr=1e-3,
+)  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="face", width=16)
 # What --preset public changes: the authors' public script.

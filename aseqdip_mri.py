@@ -72,10 +72,12 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes: split_dip from total variation, averaged, made consistent (docs/best.md).
+# What --preset best changes (docs/best.md): Split DIP, averaged, made consistent; the other lines are
+# aSeqDIP's own best, for --method aseqdip.
 BEST = dict(
-    method="split_dip", K=70, N=10, result="average", finish="consistency", precision="auto"
-)
+    method="split_dip", K=70, N=10, result="average", finish="consistency", precision="auto",
+    lr=5e-4, loss="norms", lambda_ae=0.1,
+)  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(K=40, width=16)
 # What --preset public changes: the authors' public script. Its transform is not normalised: there

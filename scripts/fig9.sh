@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 K=5000
 if [[ " $* " =~ " --quick "|" --preset"[\ =]quick ]]; then K=125; fi  # there N is 10
 exec python -m scripts.jobs "Figure 9, lambda over the updates" --name fig9 --curves --images 20 "$@" <<END
-MRI, 4x / lambda = 0.5: python aseqdip_mri.py --accel 4 --lambda-ae 0.5 --K $K --list data/fastmri.txt
-MRI, 4x / lambda = 1: python aseqdip_mri.py --accel 4 --lambda-ae 1 --K $K --list data/fastmri.txt
-MRI, 4x / lambda = 2: python aseqdip_mri.py --accel 4 --lambda-ae 2 --K $K --list data/fastmri.txt
+MRI, 4x / lambda = 0.5: python aseqdip_mri.py --accel 4 --method aseqdip --lambda-ae 0.5 --K $K --list data/fastmri.txt
+MRI, 4x / lambda = 1: python aseqdip_mri.py --accel 4 --method aseqdip --lambda-ae 1 --K $K --list data/fastmri.txt
+MRI, 4x / lambda = 2: python aseqdip_mri.py --accel 4 --method aseqdip --lambda-ae 2 --K $K --list data/fastmri.txt
 END
