@@ -26,7 +26,7 @@ from skimage.restoration import estimate_sigma
 from torch import Tensor, nn
 
 from baselines import chosen
-from baselines.tv import LAMBDA_TV
+from baselines.tv import LAMBDA_TV, tv
 from models.unet import UNet
 from operators.base import Operator
 from operators.radon import Radon
@@ -63,7 +63,7 @@ class Args(RunArgs):
     hu_range: tuple[float, float] | None = None  # HU that become 0 and 1; without it the slice's minimum and maximum, as in the public code
     window: tuple[float, float] = (-160.0, 240.0)  # HU shown as black and white, and scored beside the whole range
     # Method
-    z0: Literal["fbp", "adjoint"] = "fbp"  # first input: the public code's, or the text's A^T y
+    z0: Literal["fbp", "adjoint", "tv"] = "fbp"  # first input: the public code's, the text's A^T y, or the image of total variation
     fbp_filter: Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"] = "ramp"  # of the FBP
     K: int = 2000  # input updates (section 4.1)
     N: int = 2  # weight updates per input update (section 4.1)
@@ -82,7 +82,7 @@ class Args(RunArgs):
 # aSeqDIP's own best, for --method aseqdip.
 BEST = dict(
     method="split_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
-    lr=5e-4, loss="norms", lambda_ae=0.02,
+    z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
 )  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="small", width=16)
@@ -109,7 +109,10 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
     net_output = Output(net)
-    z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
+    if args.z0 == "tv":
+        z0 = tv(y, A)
+    else:
+        z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
     z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):

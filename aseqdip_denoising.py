@@ -70,7 +70,7 @@ class Args(RunArgs):
 
 
 # What --preset best changes (docs/best.md): Split DIP, averaged.
-BEST = dict(method="split_dip", K=100, N=10, result="average", precision="auto")
+BEST = dict(method="split_dip", K=100, N=10, result="average", ema_decay=0.9, precision="auto")
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="face", K=50, width=16)
 # What --preset public changes: the authors' public script.

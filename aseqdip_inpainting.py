@@ -76,7 +76,7 @@ class Args(RunArgs):
 # for --method aseqdip.
 BEST = dict(
     method="split_dip", K=40, N=10, result="average", finish="consistency", precision="auto",
-    lr=1e-3,
+    lr=1e-3, ema_decay=0.9,
 )  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="face", width=16)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import chosen
-from baselines.tv import LAMBDA_TV
+from baselines.tv import LAMBDA_TV, tv
 from models.unet import ComplexNet, UNet
 from operators.base import Operator
 from operators.mri import MultiCoilMRI
@@ -60,6 +60,7 @@ class Args(RunArgs):
     mask: Literal["random", "equispaced"] = "random"  # choice of the columns outside the centre
     center_fraction: float | None = None  # share of calibration columns; without it 0.32/accel: 0.08 at 4x, 0.04 at 8x
     # Method
+    z0: Literal["adjoint", "tv"] = "adjoint"  # first input: the paper's A^H y, or the image of total variation
     K: int = 2000  # input updates (section 4.1)
     N: int = 2  # weight updates per input update (section 4.1)
     lr: float = 1e-4  # Adam's learning rate beta (section 4.1)
@@ -69,6 +70,7 @@ class Args(RunArgs):
     depth: int = 3  # poolings of the U-Net
     init_std: float = 0.02  # standard deviation of the initial weights (Algorithm 1 writes 1, the public code uses 0.02)
     ema_decay: float = 0.99  # memory of the average over iterates that is reported beside the last one
+    only_aseqdip = ("loss", "lambda_ae", "z0")
 # fmt: on
 
 
@@ -76,7 +78,7 @@ class Args(RunArgs):
 # aSeqDIP's own best, for --method aseqdip.
 BEST = dict(
     method="split_dip", K=70, N=10, result="average", finish="consistency", precision="auto",
-    lr=5e-4, loss="norms", lambda_ae=0.1,
+    z0="tv", lr=5e-4, loss="norms", lambda_ae=0.1, ema_decay=0.9,
 )  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(K=40, width=16)
@@ -101,7 +103,8 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
 
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
     net_output = Output(net)
-    z = run.start(A.adjoint(y), net=net, update=update)  # z_0, or where a checkpoint stopped
+    z0 = tv(y, A) if args.z0 == "tv" else A.adjoint(y)
+    z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
     for k in run.outer(args.K):  # Algorithm 1
         for _ in range(args.N):
             update(z)  # one Adam update of eq. (3), z fixed

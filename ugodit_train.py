@@ -69,6 +69,7 @@ class Training:
     finish: Suppress[Fixed[str]] = "none"
     loss: Suppress[Fixed[str]] = "squares"
     network: Suppress[Fixed[str]] = "unet"
+    z0: Suppress[Fixed[str]] = "adjoint"
     encoder: Suppress[Fixed[None]] = None
     images: Suppress[Fixed[None]] = None
     list: Suppress[Fixed[None]] = None

@@ -1,5 +1,6 @@
 """Split DIP: a network that learns to predict one part of a scan's measurements from the rest."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,7 @@ from utils.optim import Update, adam, norm
 from utils.randomness import stream
 
 EVERY = 20  # updates between two images of the whole
+MEMORY = 5  # of these images, of the average that is the result
 
 
 def split_dip(
@@ -40,7 +42,7 @@ def split_dip(
     """Reconstruct by a network that has learnt what the parts of the measurements lack.
 
         min_phi mean_j ( ||H_j (A f_phi(z_j) - y_j)|| + ||(1 - H_j) (A f_phi(z_j) - y_j)|| ),
-        x_hat = f_phi(z)
+        x_hat = average of f_phi(z) over the last updates
 
     z_j is a direct image of some measurements, H_j picks those that it has not seen, and z is
     that of all. So, from one scan, the network learns to make of such an image one that predicts
@@ -52,7 +54,7 @@ def split_dip(
     unseen, and z_j is interpolated linearly. In these y_j = y.
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
     each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is turned and
-    mirrored by chance, and x_hat is the mean over all orientations: a network that must fit all
+    mirrored by chance, and f_phi(z) is the mean over all orientations: a network that must fit all
     does not learn the noise by heart. In the other tasks that costs more than it brings.
 
     Args:
@@ -68,8 +70,8 @@ def split_dip(
         steps: weight updates.
         lr: Adam's learning rate.
         seed: of the parts and of their order.
-        callback: is told each step and the latest f_phi(z), which is made in each 20th; until
-            then z.
+        callback: is told each step and the average so far, of images that are made in each 20th
+            step: exponential, with a memory of five; until the first z.
 
     Returns:
         x_hat, (1, *A.in_shape).
@@ -140,7 +142,8 @@ def split_dip(
         orient(int(torch.randint(len(there), (), generator=rng)))
         update(z_j)
         if step % EVERY == 0 or step == steps:
-            x = image()
+            n = math.ceil(step / EVERY)
+            x = torch.lerp(x, image(), 1 / min(n, MEMORY))
         callback.record(step, x, update.terms)
     return x
 
