@@ -12,17 +12,16 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
 Under the paper's setting the image passes the FBP within some 200 of the 4000 updates and goes on
-rising. --quick shows the method in two minutes on two CPU cores.
+rising. --quick runs Split DIP instead
+(docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from skimage.restoration import estimate_sigma
 from torch import Tensor, nn
 
 from baselines import chosen
@@ -34,7 +33,7 @@ from utils import ct_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
-from utils.errors import Status
+from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
 from utils.optim import DISTANCES, Output, Update, adam
@@ -110,6 +109,7 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     update = Update(objective, adam(net.parameters(), args.lr), graph=True)
     net_output = Output(net)
     if args.z0 == "tv":
+        require(isinstance(A, Radon), "--z0 tv: not with --stop holdout; add --z0 fbp")
         z0 = tv(y, A)
     else:
         z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
@@ -150,7 +150,8 @@ def build_problem(
     A = ct_data.make_operator(scan, args.views, args.size, args.fbp_filter).to(device)
     check_size(A.in_shape[-2:], args.depth)
     if measured:
-        sinogram, x_true, facts = torch.from_numpy(scan.y)[None, None].to(device), None, {}
+        sinogram, x_true = torch.from_numpy(scan.y)[None, None].to(device), None
+        facts = {"noise_norm": ct_data.estimate_noise(sinogram)}
     else:
         data_rng = torch.Generator().manual_seed(args.data_seed)
         sinogram, x_true, facts = ct_data.measure(
@@ -158,8 +159,6 @@ def build_problem(
         )
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
     y = scale * sinogram
-    noisy = measured or args.photons is not None
-    sigma = estimate_sigma(y[0, 0].cpu().numpy()) if noisy else 0.0
 
     def in_units(x: Tensor) -> Tensor:
         return units.values(x / scale)
@@ -189,7 +188,7 @@ def build_problem(
             "sinogram.npy": sinogram[0, 0].cpu().numpy(),
             "angles.npy": A.angles.rad2deg().numpy(),
         },
-        noise_norm=float(sigma) * math.sqrt(y.numel()),
+        noise_norm=float(scale) * facts.get("noise_norm", 0.0),
         reference=lambda: choose_reference(
             args.reference,
             ct_data.SUFFIXES,
@@ -208,9 +207,10 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
     """
     lr = {"lr": args.lr}
+    split = {"parts": 12, "start_iter": 300} | (lr if "lr" in args.changed else {})
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "split_dip": {"parts": 12, "start_iter": 300}, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
+        "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
     }  # fmt: skip
 
 

@@ -12,7 +12,8 @@ with A the identity, N Adam steps for each argmin.
     python aseqdip_denoising.py --data photo.png --measured               a picture that is noisy
 
 Under the paper's setting the image passes the noisy one within some 700 of the 4000 updates, peaks,
-and takes up noise again. --quick shows the method in two minutes on two CPU cores.
+and takes up noise again. --quick runs Split DIP instead
+(docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
 import math
@@ -69,8 +70,10 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): Split DIP, averaged.
-BEST = dict(method="split_dip", K=100, N=10, result="average", ema_decay=0.9, precision="auto")
+# What --preset best changes (docs/best.md): Split DIP; lr, ema_decay and result are for --method aseqdip.
+BEST = dict(
+    method="split_dip", K=100, N=10, result="average", precision="auto", lr=7e-4, ema_decay=0.9,
+)  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="face", K=50, width=16)
 # What --preset public changes: the authors' public script.
@@ -123,7 +126,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         f"--sigma {args.sigma}: expected a number of grey levels above 0, at most 255",
     )
     if args.measured:
-        require(not args.clip, "--clip: a measured picture is taken as it is")
+        require("clip" not in args.changed, "--clip: a measured picture is taken as it is")
         y, x_true, sigma = pixels, None, args.sigma
         if sigma is None:
             sigma = 255 * estimate_sigma(picture.pixels, channel_axis=0, average_sigmas=True)

@@ -7,6 +7,7 @@ from torch import Tensor
 from operators.base import Operator
 from operators.mri import MultiCoilMRI
 from operators.radon import Radon
+from operators.subset import Subset
 
 
 def check_problem(method: str, y: Tensor, A: Operator, *kinds: type[Operator]) -> None:
@@ -20,7 +21,8 @@ def check_problem(method: str, y: Tensor, A: Operator, *kinds: type[Operator]) -
     """
     if not isinstance(A, kinds):
         expected = " or ".join(kind.__name__ for kind in kinds)
-        raise ValueError(f"{method}: expected an operator {expected}, got {type(A).__name__}")
+        hint = "; it is not for --stop holdout here" if isinstance(A, Subset) else ""
+        raise ValueError(f"{method}: expected an operator {expected}, got {type(A).__name__}{hint}")
     A.check_measurement(y)
     if len(y) != 1:
         raise ValueError(f"{method}: expected the measurements of one image, got {len(y)}")

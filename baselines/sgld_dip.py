@@ -107,7 +107,9 @@ def sgld_dip(
     return mean
 
 
-METHOD = Method("sgld_dip", "SGLD-DIP", sgld_dip, net="noise", output="posterior mean")
+METHOD = Method(
+    "sgld_dip", "SGLD-DIP", sgld_dip, net="noise", own_average=True, output="posterior mean"
+)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from utils.optim import Update, adam, norm
 from utils.randomness import stream
 
 EVERY = 20  # updates between two images of the whole
+TRIES = 100  # for a place of a moved mask that leaves most known pixels known
 MEMORY = 5  # of these images, of the average that is the result
 
 
@@ -77,7 +78,8 @@ def split_dip(
         x_hat, (1, *A.in_shape).
 
     Raises:
-        ValueError: A is of another task, a setting is out of range, or sigma lacks.
+        ValueError: A is of another task, a setting is out of range, sigma lacks, or there is
+            nothing to split.
 
     Reference:
         None as a whole. The split is that of self-supervised learning via data undersampling and
@@ -96,6 +98,10 @@ def split_dip(
         raise ValueError(
             f"split_dip: expected sigma and alpha above 0 for denoising, got {sigma} and {alpha}"
         )
+    if isinstance(A, Radon) and A.out_shape[1] < 2:
+        raise ValueError("split_dip: expected at least two views, got one")
+    if isinstance(A, PixelMask) and A.mask.sum() < 4:
+        raise ValueError(f"split_dip: expected at least 4 known pixels, got {int(A.mask.sum())}")
     callback = Callback() if callback is None else callback
     rng = stream(seed, "parts")
     z = classical(y, A, start_iter) if z0 is None else z0
@@ -149,8 +155,8 @@ def split_dip(
 
 
 METHOD = Method(
-    "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",),
-    style={"color": "tab:cyan", "lw": 1.5},
+    "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
+    output="average of its images", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
 
 Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not seen, and y_j
@@ -205,11 +211,12 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
         return views[:, None].expand(A.out_shape)
     known = A.mask.cpu()
     if mostly(known):
-        rows, columns = (int(torch.randint(n, (), generator=rng)) for n in known.shape)
-        unseen = known & ~known.roll((rows, columns), (0, 1))
-    else:
-        unseen = choose_positions(known, share, rng)
-    return unseen.expand(A.out_shape)
+        for _ in range(TRIES):
+            rows, columns = (int(torch.randint(n, (), generator=rng)) for n in known.shape)
+            unseen = known & ~known.roll((rows, columns), (0, 1))
+            if 0 < unseen.sum() <= known.sum() / 2:
+                return unseen.expand(A.out_shape)
+    return choose_positions(known, share, rng).expand(A.out_shape)
 
 
 def classical(y: Tensor, A: Operator, max_iter: int, unseen: Tensor | None = None) -> Tensor:

@@ -37,7 +37,7 @@ def wavelet(
         net, z0, callback: not used.
         sigma: standard deviation of the noise in units of y.
         wavelet_name: an orthogonal wavelet of PyWavelets; it, levels and mode were chosen by
-            studies/tune.py, on other pictures than any that is scored.
+            studies/tune.py, on the development half of data/split.txt.
         levels: of the transform; fewer where the picture is too small for the wavelet.
         mode: whether larger coefficients are lowered by the threshold, or kept.
 

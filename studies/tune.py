@@ -1,4 +1,4 @@
-"""Choose the hyperparameters of all methods, on the development half of data/split.txt alone.
+"""Choose hyperparameters of the methods in GRIDS, on the development half of data/split.txt.
 
 For each method and each point of a grid: the mean PSNR over some problems, built as the task
 scripts build them. Each point is written to a log, and a point that stands there is not measured
@@ -16,8 +16,8 @@ again. The winners of the classical methods are the defaults in baselines/.
     python -m studies.tune --scan brain_full.npy
 
 The classical methods take about a quarter of an hour on one core; a network takes minutes for each
-point and problem. The classical defaults of this version come from an earlier choice of pictures,
-CBSD68 0005, 0012, 0020, 0027, 0033 and 0046, of which the first three are test pictures today.
+point and problem. docs/tuning.csv is the log of the classical methods for pictures (CBSD68 0024, 0030, 0036,
+0042, --crop 128). The weights for MRI and CT come from an earlier run, on MR_small, skull and small.
 
 --scan chooses nothing. It prints what each weight of CG-SENSE gives at 4x on the embedded MRI
 sample and on a fully sampled scan: the best of each is an oracle's, the sample's best is fair to
@@ -162,7 +162,8 @@ def tune(
         grid: values of each hyperparameter.
     """
     print(f"\n{task}, {name}, mean PSNR over {len(problems)} problems")
-    size = "" if find(name).net is None else f"width {options.width}, {options.steps} updates"
+    size = "" if find(name).net is None else f"width {options.width}, {options.steps} updates, "
+    size += f"crop {options.crop}"
     titles = " | ".join(p.title for p in problems)
     measured, psnr = _read(options.log), {}
     for point in itertools.product(*grid.values()):

@@ -569,3 +569,11 @@ def test_linear_interpolation_recovers_a_plane():
     middle = (slice(None), slice(None), slice(8, 32), slice(8, 32))  # inside their convex hull
     assert torch.allclose(filled[middle], plane[middle], atol=1e-4)
     assert filled.isfinite().all()
+
+
+def test_linear_interpolation_of_pixels_on_one_line_takes_the_nearest():
+    mask = torch.zeros(6, 6, dtype=torch.bool)
+    mask[2] = True
+    picture = torch.rand(1, 1, 6, 6)
+    A = PixelMask(mask, 1)
+    assert torch.equal(linear(A(picture), A), picture[:, :, 2:3].expand(1, 1, 6, 6))

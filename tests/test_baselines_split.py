@@ -142,10 +142,24 @@ def test_all_orientations_are_there_and_lead_back(shape):
         assert torch.equal(reordered(image, order), x)
 
 
+def test_a_regular_mask_is_split_too():
+    """Moved by one row, every second row would hide all that is known."""
+    mask = torch.zeros(40, 40, dtype=torch.bool)
+    mask[::2] = True
+    held = choose(PixelMask(mask, 3), 0.2, rng())
+    assert 0 < held[0].sum() <= mask.sum() / 2 and not (held[0] & ~mask).any()
+
+
 def test_bad_arguments_are_refused():
     y = torch.zeros(1, 3, 40, 40)
     with pytest.raises(ValueError, match="Identity, got Subset"):
         split_dip(y, Subset(box(), torch.ones(3, 40, 40, dtype=torch.bool)), None)
+    few = torch.zeros(40, 40, dtype=torch.bool)
+    few[0, :3] = True
+    with pytest.raises(ValueError, match="4 known pixels, got 3"):
+        split_dip(y, PixelMask(few, 3), None)
+    with pytest.raises(ValueError, match="two views"):
+        split_dip(torch.zeros(1, 1, 1, 12), Radon((8, 8), torch.zeros(1).double()), None)
     with pytest.raises(ValueError, match="sigma and alpha above 0.* None"):
         split_dip(y, Identity((3, 40, 40)), None)
     with pytest.raises(ValueError, match="at least one part.* 0"):

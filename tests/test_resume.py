@@ -5,12 +5,15 @@ import pytest
 from running import call, digest, log_of, metrics, run_folder, stop_half_way
 from test_methods import ITERATIVE, SCRIPTS, STEPS, flags_of, settings_for
 
+from baselines import split_dip
+
 # Each method is interrupted in the first task that has it, aSeqDIP in every task and with every
 # rule of --stop.
 METHODS = {name: task for task in reversed(ITERATIVE) for name in ITERATIVE[task]}
 CASES = [
     *((task, "aseqdip", "fixed") for task in SCRIPTS),
     *((task, name, "fixed") for name, task in METHODS.items()),
+    ("denoising", "split_dip", "fixed"),
     ("denoising", "aseqdip", "es_wmv"),
     ("mri", "aseqdip", "holdout"),
     ("ct", "vanilla_dip", "holdout"),
@@ -21,6 +24,7 @@ CASES = [
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     task, method, stop, tmp_path, monkeypatch, kspace, capsys
 ):
+    monkeypatch.setattr(split_dip, "EVERY", 3)  # several of its images in the steps of a test
     flags = flags_of(task, tmp_path, kspace, "--method", method, *settings_for(method))
     flags += ["--stop", stop]
     assert call(monkeypatch, SCRIPTS[task], *flags, "--out", tmp_path / "whole") == 0

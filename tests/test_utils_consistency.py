@@ -72,6 +72,14 @@ def test_without_noise_the_smallest_mu_is_taken(task):
     assert torch.allclose(u.flatten(), expected, rtol=0.02, atol=0.02)
 
 
+def test_where_the_operator_cannot_explain_the_measurements_the_image_stays():
+    A = operators()["inpainting"]
+    x = random((1, *A.in_shape), 5)
+    y = A(x) + 1  # also where nothing is known
+    floor = (~A.mask).sum().item() ** 0.5 * 3**0.5
+    assert consistent(x, y, A, 0.5 * floor) is x
+
+
 def test_an_image_that_explains_the_measurements_stays_as_it_is():
     A = operators()["inpainting"]
     x = random((1, *A.in_shape), 5)

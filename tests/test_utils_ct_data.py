@@ -8,6 +8,7 @@ from conftest import DATA
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+import aseqdip_ct
 from utils import ct_data
 from utils.ct_data import (
     Units,
@@ -149,3 +150,18 @@ def test_sinograms_come_with_a_number_of_views_or_a_file_of_angles(tmp_path):
     np.save(tmp_path / "t.npy", y.T)
     with pytest.raises(InputError, match="transpose it"):
         load_sinogram(tmp_path / "t.npy", "4")
+
+
+@pytest.mark.parametrize("views", [18, 60])
+def test_the_noise_of_counted_photons_is_known_from_the_measurements(views):
+    args = aseqdip_ct.Args(sample="small", views=views, photons=1e5, pixel_mm=2.0)
+    problem = aseqdip_ct.build_problem(args, aseqdip_ct.load(args, None), torch.device("cpu"))
+    true = torch.linalg.vector_norm(problem.A(problem.x_true) - problem.y).item()
+    assert problem.noise_norm == pytest.approx(true, rel=0.15)
+
+
+def test_the_noise_of_measured_line_integrals_is_estimated_rather_too_high():
+    smooth = torch.sin(torch.linspace(0, 3, 200)).expand(1, 1, 30, 200)
+    noise = 0.01 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
+    estimate, true = ct_data.estimate_noise(smooth + noise), torch.linalg.vector_norm(noise).item()
+    assert true * 0.97 < estimate < 1.2 * true

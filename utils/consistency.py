@@ -18,8 +18,9 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
         x_mu = argmin_u ||A u - y||^2 + mu ||A||^2 ||u - x||^2
 
     mu follows from the discrepancy principle: the largest with ||A x_mu - y|| <= noise_norm. So
-    an image that explains the measurements already stays as it is, and where the smallest mu,
-    0.001, does not reach so far it is taken. Without noise that is always so.
+    an image that explains the measurements already stays as it is. Without noise mu is 0.001.
+    Where that does not reach noise_norm, such as for maps that do not fit the scan, A itself does
+    not explain y so far, and the image stays as it is too.
 
     Args:
         x: image, (1, *A.in_shape).
@@ -51,10 +52,12 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
 
     if residual(x) <= noise_norm:
         return x
-    low, high = map(math.log, MU_RANGE)
     nearest = _solve(x, y, A, MU_RANGE[0] * scale)
-    if residual(nearest) >= noise_norm:
+    if noise_norm == 0:
         return nearest
+    if residual(nearest) >= noise_norm:
+        return x
+    low, high = map(math.log, MU_RANGE)
     for _ in range(10):  # to a hundredth of the range
         middle = (low + high) / 2
         if residual(_solve(x, y, A, math.exp(middle) * scale)) <= noise_norm:

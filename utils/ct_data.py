@@ -462,7 +462,11 @@ def measure(
     background = mu_0 * A(torch.ones_like(x_true))
     p, n_starved = photon_noise(background + (mu_1 - mu_0) * sinogram, photons, generator)
     print(f"{photons:g} photons a ray; none came through {n_starved} of {sinogram.numel()} rays")
-    facts |= {"photons": photons, "rays_without_photons": n_starved}
+    # A count of n has the variance n, its logarithm 1 / n.
+    noise_norm = (p.double().exp().sum() / photons).sqrt().item() / (mu_1 - mu_0)
+    facts |= {
+        "photons": photons, "rays_without_photons": n_starved, "noise_norm": noise_norm,
+    }  # fmt: skip
     return (p - background) / (mu_1 - mu_0), x_true, facts
 
 
@@ -480,6 +484,19 @@ def attenuation(units: Units, pixel_mm: float) -> tuple[float, float]:
     """
     low, high = (MU_WATER * pixel_mm * (1 + hu / 1000) for hu in (units.low, units.high))
     return low, high
+
+
+def estimate_noise(sinogram: Tensor) -> float:
+    """Estimate the norm of the noise in measured line integrals, rather too high.
+
+    From second differences along the detector, which hold little of an object but its edges:
+    those of independent noise have six times its variance.
+
+    Args:
+        sinogram: (1, 1, n_angles, n_det), n_det of at least 3.
+    """
+    differences = sinogram.diff(n=2, dim=-1).double()
+    return (differences.square().mean() / 6 * sinogram.numel()).sqrt().item()
 
 
 def photon_noise(p: Tensor, photons: float, generator: torch.Generator) -> tuple[Tensor, int]:

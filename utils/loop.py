@@ -116,7 +116,7 @@ class Loop(Callback):
         Interrupted; a second one stops at once.
         """
         self.K = n
-        self._started = self._last_checkpoint = time.perf_counter()
+        self._begun = self._last_checkpoint = time.perf_counter()
         first = self.k + 1
         with (
             tqdm(total=n, initial=self.k, unit="step", dynamic_ncols=True,
@@ -265,7 +265,7 @@ class Loop(Callback):
         return ["step", *(name for name in terms if name not in ("step", *shown)), *shown]
 
     def _tell_long_run(self, steps: int) -> None:
-        whole = (time.perf_counter() - self._started) / steps * self.K
+        whole = (time.perf_counter() - self._begun) / steps * self.K
         if self.device.type == "cpu" and whole > LONG_RUN_SECONDS:
             if self.args.preset == "quick":
                 advice = "--quick takes two minutes for the sample; larger data take longer."

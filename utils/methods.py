@@ -29,6 +29,7 @@ class Method:
         takes: what it is given of Problem.known where the task has it, such as `sigma`.
         output: what x_hat is, in a picture's title; without it "last iterate", or of a method
             without steps its label.
+        own_average: its x_hat is an average over its images, so --result is not for it.
         own_stop: it ends by a rule of its own, so --stop is not for it.
         needs: a field of args that names files which it cannot do without: `reference`, an image
             for its input, or `encoder`, weights that its network keeps.
@@ -43,6 +44,7 @@ class Method:
     net: str | None = None
     takes: tuple[str, ...] = ()
     output: str = ""
+    own_average: bool = False
     own_stop: bool = False
     needs: str | None = None
     package: str | None = None

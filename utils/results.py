@@ -106,15 +106,12 @@ def doubts(
     found = []
     losses = [row["loss"] for row in rows if "loss" in row]
     if losses and losses[-1] > RISEN * min(losses) > 0:
-        found.append(
-            f"the loss rose from {min(losses):.3g} to {losses[-1]:.3g}: the run diverges; lower "
-            "--lr, or raise --N"
-        )
+        found.append(f"the loss rose from {min(losses):.3g} to {losses[-1]:.3g}: the run diverges")
     for name, unit in (("psnr", " dB"), ("ssim", "")):
         if result and result[name] < direct[name]:
             found.append(
                 f"the result is worse than its input by {direct[name] - result[name]:.3g}{unit} "
-                f"of {name.upper()}; more updates (--K) may help"
+                f"of {name.upper()}"
             )
     return found
 

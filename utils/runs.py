@@ -99,8 +99,22 @@ class Run:
         if self.method.function is not None:
             unused |= set(self.args.only_aseqdip)
         if self.method.own_stop or not self.method.iterative:
-            unused |= {"stop", "hold_out", "result"}
+            unused |= {"stop", "hold_out"}
+        if not self._averages():
+            unused.add("result")
+        if not self._finishes():
+            unused.add("finish")
         return unused if self.method.iterative else unused | OF_STEPS
+
+    def _averages(self) -> bool:
+        """Tell whether the average takes x_hat's place."""
+        own = self.method.own_average or self.method.own_stop or not self.method.iterative
+        return self.args.result == "average" and not own
+
+    def _finishes(self) -> bool:
+        """Tell whether the last step is taken; a preset's is for methods with steps alone."""
+        asked = self.method.iterative or "finish" in self.args.changed
+        return self.args.finish == "consistency" and asked
 
     def __enter__(self) -> "Run":
         return self
@@ -141,7 +155,7 @@ class Run:
         self._problem = problem
         self._facts = {"stop": "fixed"}
         require(
-            self.args.finish == "none" or is_linear(problem.A),
+            not self._finishes() or is_linear(problem.A),
             f"--finish {self.args.finish}: for linear problems only, which "
             f"{type(problem.A).__name__} is not",
         )
@@ -193,14 +207,14 @@ class Run:
         loop.close()
         images = {"input": problem.A.pinv(problem.y), "final": x_hat}
         if loop.k > 0:
-            if self.args.result == "average" and not self.method.own_stop:
+            if self._averages():
                 images |= {"final": loop.averaged(), "last": x_hat}
             else:
                 images["ema"] = loop.averaged()
         if rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
-        if self.args.finish == "consistency":
+        if self._finishes():
             result = "final" if rule is None else "stopped"
             images["unfinished"] = images[result]
             images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)

@@ -132,6 +132,8 @@ def _of_method(run: Run, of_table: bool) -> Iterator[str]:
         return
     if method == "aseqdip":
         yield from _other_values(settings, ASEQDIP)
+        if settings.get("z0") == "tv":
+            yield "z_0 is the image of total variation; the text has A^H y"
         if metrics["task"] == "ct" and settings.get("z0") == "fbp":
             yield "z_0 is the FBP, as in the public code; the text has A^T y"
         if settings.get("hole_start"):
