@@ -77,8 +77,8 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): Split DIP, averaged, made consistent; the other lines are
-# aSeqDIP's own best, for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
+# for --method aseqdip.
 BEST = dict(
     method="split_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
     z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
@@ -210,7 +210,8 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     split = {"parts": 12, "start_iter": 300} | (lr if "lr" in args.changed else {})
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
+        "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},
+        "tv": {"lambda_tv": LAMBDA_TV[Radon]},
     }  # fmt: skip
 
 

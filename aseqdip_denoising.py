@@ -70,7 +70,7 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): Split DIP; lr, ema_decay and result are for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP; lr, ema_decay, result are for --method aseqdip.
 BEST = dict(
     method="split_dip", K=100, N=10, result="average", precision="auto", lr=7e-4, ema_decay=0.9,
 )  # fmt: skip
@@ -166,7 +166,8 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     noise = {"input_noise": 1 / 30}  # of Ulyanov's code for denoising
     return {
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
-        "sgld_dip": noise, "rethinking_dip": {}, "split_dip": {"lr": 2e-3}, "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
+        "sgld_dip": noise, "rethinking_dip": {}, "split_dip": {"lr": 2e-3},
+        "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
     }  # fmt: skip
 
 

@@ -73,8 +73,8 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): Split DIP, averaged, with the known pixels put back; lr is
-# for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, with the known pixels put back; the last line,
+# and result, are for --method aseqdip.
 BEST = dict(
     method="split_dip", K=40, N=10, result="average", finish="consistency", precision="auto",
     lr=1e-3, ema_decay=0.9,
@@ -180,7 +180,8 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     noise = {"input_noise": 0.03}  # of Ulyanov's code for inpainting
     return {
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
-        "sgld_dip": noise, "split_dip": {"parts": 32, "share": 0.3, "lr": 1e-3}, "biharmonic": {}, "linear": {}, "tv": {"lambda_tv": LAMBDA_TV[PixelMask]},
+        "sgld_dip": noise, "split_dip": {"parts": 32, "share": 0.3, "lr": 1e-3},
+        "biharmonic": {}, "linear": {}, "tv": {"lambda_tv": LAMBDA_TV[PixelMask]},
     }  # fmt: skip
 
 

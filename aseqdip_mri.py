@@ -75,8 +75,8 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): Split DIP, averaged, made consistent; the other lines are
-# aSeqDIP's own best, for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
+# for --method aseqdip.
 BEST = dict(
     method="split_dip", K=70, N=10, result="average", finish="consistency", precision="auto",
     z0="tv", lr=5e-4, loss="norms", lambda_ae=0.1, ema_decay=0.9,

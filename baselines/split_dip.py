@@ -54,9 +54,10 @@ def split_dip(
     missing ones is moved over them, and z_j has the mean in its holes; else a random share is
     unseen, and z_j is interpolated linearly. In these y_j = y.
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
-    each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is turned and
-    mirrored by chance, and f_phi(z) is the mean over all orientations: a network that must fit all
-    does not learn the noise by heart. In the other tasks that costs more than it brings.
+    each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is
+    turned and mirrored by chance, and f_phi(z) is the mean over all orientations: a network that
+    must fit all does not learn the noise by heart. In the other tasks that costs more than it
+    brings.
 
     Args:
         y: measurements, (1, *A.out_shape).

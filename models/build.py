@@ -15,7 +15,8 @@ def picture_net(
 
     Args:
         kind: `unet`, aSeqDIP's; `shallow` and `late_skip`, those of its public code for denoising
-            and deblurring, and for inpainting, with the width alone; `noise`, the deep image prior's, fed with 32 channels of noise;
+            and deblurring, and for inpainting, with the width alone; `noise`, the deep image
+            prior's, fed with 32 channels of noise;
             `ugodit`, with an encoder to learn; `s2s`, Rethinking DIP's.
         channels: of the picture.
         width, depth, init_std: of the U-Net; the widths of the others follow from the U-Net's, so
