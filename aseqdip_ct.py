@@ -12,8 +12,8 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
 Under the paper's setting the image passes the FBP within some 200 of the 4000 updates and goes on
-rising. --quick runs Split DIP instead
-(docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
+rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores; --method
+aseqdip beside it runs this method.
 """
 
 import sys

@@ -11,9 +11,9 @@ with A the identity, N Adam steps for each argmin.
     python aseqdip_denoising.py --sigma 15 --data cbsd68 --resize 512     a folder, as in the paper
     python aseqdip_denoising.py --data photo.png --measured               a picture that is noisy
 
-Under the paper's setting the image passes the noisy one within some 700 of the 4000 updates, peaks,
-and takes up noise again. --quick runs Split DIP instead
-(docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
+Under the paper's setting the image passes the noisy one within some 700 of the 4000 updates,
+peaks, and takes up noise again. --quick runs Split DIP instead (docs/best.md), in two minutes on
+two CPU cores; --method aseqdip beside it runs this method.
 """
 
 import math

@@ -12,9 +12,8 @@ with A = M, the mask of known pixels, N Adam steps for each argmin.
     python aseqdip_inpainting.py --data photo.png --measured --mask known.png  a damaged picture
 
 Under the paper's setting the image passes the masked one within some 100 of the 4000 updates; a
-hole is filled smoothly and stays not far from the mean grey. --quick runs Split
-DIP instead (docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this
-method.
+hole is filled smoothly and stays not far from the mean grey. --quick runs Split DIP instead
+(docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
 import sys

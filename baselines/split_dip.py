@@ -79,8 +79,8 @@ def split_dip(
         x_hat, (1, *A.in_shape).
 
     Raises:
-        ValueError: A is of another task, a setting is out of range, sigma lacks, or there is
-            nothing to split.
+        ValueError: A is of another task, a setting is out of range, sigma is missing, or there
+            is nothing to split.
 
     Reference:
         None as a whole. The split is that of self-supervised learning via data undersampling and

@@ -56,31 +56,28 @@ CPU = torch.device("cpu")
 TIE = 0.02  # dB
 AIR = 16  # pixels around MR_small, which shows tissue up to its borders
 SIGMAS = (15.0, 25.0, 30.0)  # of 255
+# Of the networks on aSeqDIP's U-Net, in MRI and CT alike.
+OF_SCANS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "aseqdip": {
+        "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1, 0.01), "lr": (1e-4, 5e-4),
+        "N": (2, 10),
+    },
+    "vanilla_dip": {"lr": (1e-4, 5e-4, 1e-3)},
+    "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
+    "tv_dip": {"lr": (5e-4,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
+    "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
+}  # fmt: skip
 # Of each task its methods, and of each of these the values of its hyperparameters. A grid begins
 # with what costs less, or smooths more.
 GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
     "mri": {
-        "aseqdip": {
-            "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1, 0.01), "lr": (1e-4, 5e-4),
-            "N": (2, 10),
-        },
-        "vanilla_dip": {"lr": (1e-4, 5e-4, 1e-3)},
-        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
-        "tv_dip": {"lr": (5e-4,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
-        "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
+        **OF_SCANS,
         "cg_sense": {"lambda_l2": (0.1, 0.03, 0.01, 0.003, 0.001)},
         "l1_wavelet": {"lambda_l1": (0.01, 0.004, 0.002, 0.001, 0.0003)},
         "tv": {"lambda_tv": (0.01, 0.004, 0.002, 0.001, 0.0003)},
     },
     "ct": {
-        "aseqdip": {
-            "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1, 0.01), "lr": (1e-4, 5e-4),
-            "N": (2, 10),
-        },
-        "vanilla_dip": {"lr": (1e-4, 5e-4, 1e-3)},
-        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
-        "tv_dip": {"lr": (5e-4,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
-        "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
+        **OF_SCANS,
         "fbp": {
             "filter_name": ("ramp", "shepp-logan", "cosine", "hamming", "hann"),
             "cutoff_per_view": (0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0),
