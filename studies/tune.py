@@ -1,14 +1,16 @@
 """Choose hyperparameters of the methods in GRIDS, on the development half of data/split.txt.
 
 For each method and each point of a grid: the mean PSNR over some problems, built as the task
-scripts build them. Each point is written to a log, and a point that stands there is not measured
-again. The winners of the classical methods are the defaults in baselines/.
+scripts build them. Where the result is the image of the last update, the number of updates is
+chosen with the rest, among UPDATES. Each point is written to a log, and a point that stands there
+is not measured again. The winners of the classical methods are the defaults in baselines/.
 
     MRI          pydicom's MR_small.dcm with air around it, simulated as the embedded sample is: 15
                  coils, 1 % noise, 4x, three draws of mask and noise; and the scans of --scans, 4x
     CT           pydicom's skull (resampled to 128x128) and CT_small.dcm (128x128), 18 and 30 views
     denoising    the centres of the pictures given, with noise of 15, 25 and 30 of 255
     inpainting   the same, with a box (10 %) and random pixels (97 %) missing
+    deblurring   the same, with the camera blur
 
     python -m studies.tune --tasks mri ct --scans brain_t1_8coil.npy heart_6simulated_coils.npy
     python -m studies.tune --tasks denoising inpainting 0024.png 0030.png 0036.png 0042.png
@@ -39,8 +41,10 @@ import sigpy.mri
 import torch
 import tyro
 from pydicom.data import get_testdata_file
+from torch import Tensor
 
 import aseqdip_ct
+import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
@@ -54,19 +58,29 @@ from utils.problem import Problem
 
 CPU = torch.device("cpu")
 TIE = 0.02  # dB
+UPDATES = (50, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000)
 AIR = 16  # pixels around MR_small, which shows tissue up to its borders
-SIGMAS = (15.0, 25.0, 30.0)  # of 255
 # Of the networks on aSeqDIP's U-Net, in MRI and CT alike.
 OF_SCANS: dict[str, dict[str, tuple[Any, ...]]] = {
     "aseqdip": {
         "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1, 0.01), "lr": (1e-4, 5e-4),
         "N": (2, 10),
     },
-    "vanilla_dip": {"lr": (1e-4, 5e-4, 1e-3)},
-    "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
-    "tv_dip": {"lr": (5e-4,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
+    "vanilla_dip": {"lr": (3e-4, 1e-3, 3e-3)},
+    "self_guided_dip": {"lr": (3e-4, 1e-3, 3e-3)},
+    "tv_dip": {"lr": (1e-3,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
+    "es_dip": {"lr": (1e-3,), "patience": (100, 300)},
+    "sgld_dip": {"lr": (1e-3,), "temperature": (1.0, 0.01)},
     "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
 }  # fmt: skip
+# Of the networks in denoising and inpainting alike.
+OF_PICTURES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
+    "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
+    "tv_dip": {"lr": (1e-2,), "lambda_tv": (0.1, 0.03, 0.01)},
+    "es_dip": {"lr": (1e-2,), "patience": (100, 300)},
+    "sgld_dip": {"lr": (1e-2,), "temperature": (1.0, 0.01)},
+}
 # Of each task its methods, and of each of these the values of its hyperparameters. A grid begins
 # with what costs less, or smooths more.
 GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
@@ -87,7 +101,8 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
     },
     "denoising": {
         "aseqdip": {"loss": ("squares", "norms"), "lambda_ae": (1.0, 4.0), "lr": (3e-5, 1e-4)},
-        "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
+        **OF_PICTURES,
+        "rethinking_dip": {"lr": (0.01, 0.03, 0.1)},
         "split_dip": {"alpha": (0.25, 0.5, 1.0), "lr": (1e-3, 2e-3, 4e-3)},
         "tv": {"lambda_per_sigma": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)},
         "nlm": {"patch_size": (1, 3, 5, 7), "h_per_sigma": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)},
@@ -99,12 +114,20 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
     },
     "inpainting": {
         "aseqdip": {"loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1), "lr": (1e-4, 1e-3)},
-        "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
+        **OF_PICTURES,
         "split_dip": {"share": (0.2, 0.3, 0.5), "lr": (5e-4, 1e-3, 2e-3)},
         "tv": {"lambda_tv": (0.03, 0.01, 0.003, 0.001, 0.0003)},
     },
+    "deblurring": {
+        "aseqdip": {
+            "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1), "lr": (1e-3,), "N": (2, 10),
+        },
+        "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
+        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
+        "sgld_dip": {"lr": (1e-2,), "temperature": (1.0, 0.01)},
+    },
 }  # fmt: skip
-OF_PICTURES = ("denoising", "inpainting")
+PICTURES = ("denoising", "inpainting", "deblurring")
 KEY = ("task", "method", "network", "settings", "problems")  # of a line of the log
 SCAN_LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
@@ -116,19 +139,37 @@ class Args:
     methods: tuple[str, ...] = ()  # which; without it those without a network
     scans: tuple[Path, ...] = ()  # fully sampled MRI scans, none that a table scores
     width: int = 16  # of the networks
-    steps: int = 1000  # weight updates of the networks
+    precision: Literal["fp32", "bf16", "auto"] = "auto"  # of the networks
+    steps: int = 1000  # weight updates of the networks, at most
+    sigmas: tuple[float, ...] = (15.0, 25.0, 30.0)  # of 255, in denoising
     log: Path = Path("results/tuning.csv")  # every point that was measured
     crop: int = 160  # side in pixels of a picture's centre; smaller pictures stay as they are
     cache: Path = Path("results")  # folder for cache/, the sensitivity maps
     scan: Path | None = None  # instead: CG-SENSE on the embedded MRI sample and on this scan
 
 
+class Watch(Callback):
+    """Score the images after UPDATES weight updates, of which each record has `every`."""
+
+    def __init__(self, problem: Problem, every: int) -> None:
+        self.problem, self.every = problem, every
+        self.found: dict[int, dict[str, float]] = {}
+
+    def record(self, k: int, x: Tensor, terms: dict[str, Tensor]) -> None:
+        if k * self.every in UPDATES:
+            self.found[k * self.every] = self.problem.score(x)
+
+
 def scores(
     task: str, problems: list[Problem], options: Args, name: str, **settings: Any
-) -> dict[str, float]:
-    """Return the mean figures of a method over some problems of a task."""
+) -> dict[int, dict[str, float]]:
+    """Return the mean figures of a method over some problems of a task.
+
+    Returns:
+        {updates: {"psnr": ..., "ssim": ...}}; one entry, {0: ...} of a method without updates.
+    """
     script, method, found = SCRIPTS[task], find(name), []
-    args = script.Args(width=options.width, out=options.cache)
+    args = script.Args(width=options.width, out=options.cache, precision=options.precision)
     if name in ASEQDIP:
         args = replace(args, **settings)
         args = replace(args, K=options.steps // args.N)
@@ -136,15 +177,22 @@ def scores(
         steps = {"steps": options.steps} if method.iterative else {}
         own = {k: v for k, v in script.baselines(args)[name].items() if k in method.settings}
         method = method.with_settings(**own | steps | settings)
+    last = options.steps if method.iterative else 0
     for p in problems:
+        watch = Watch(p, args.N if name in ASEQDIP else 1)
         if name in ASEQDIP:
-            x = script.aseqdip(args, p.y, p.A, Callback())
+            x = script.aseqdip(args, p.y, p.A, watch)
         else:
             net = script.make_net(args, method.net, p.y, p.A) if method.net else None
             given = {known: p.known[known] for known in method.takes if known in p.known}
-            x = method(p.y, p.A, net, Callback(), **given)
-        found.append(p.score(x))
-    return {figure: float(np.mean([f[figure] for f in found])) for figure in ("psnr", "ssim")}
+            x = method(p.y, p.A, net, watch, **given)
+        if method.own_stop or method.own_average:
+            watch.found.clear()
+        found.append(watch.found | {last: p.score(x)})
+    return {
+        updates: {key: float(np.mean([f[updates][key] for f in found])) for key in ("psnr", "ssim")}
+        for updates in found[0]
+    }
 
 
 def tune(
@@ -159,24 +207,34 @@ def tune(
         grid: values of each hyperparameter.
     """
     print(f"\n{task}, {name}, mean PSNR over {len(problems)} problems")
-    size = "" if find(name).net is None else f"width {options.width}, {options.steps} updates, "
-    size += f"crop {options.crop}"
+    size, last = f"crop {options.crop}", 0
+    if find(name).net is not None:
+        last = options.steps
+        size = f"width {options.width}, {last} updates, {size}"
     titles = " | ".join(p.title for p in problems)
     measured, psnr = _read(options.log), {}
     for point in itertools.product(*grid.values()):
         settings = dict(zip(grid, point, strict=True))
-        key = (task, name, size, ", ".join(f"{k} {v}" for k, v in settings.items()), titles)
-        if key not in measured:
-            psnr[point] = scores(task, problems, options, name, **settings)["psnr"]
-            _append(options.log, key, psnr[point])
-        else:
-            psnr[point] = measured[key]
-        print("  " + "  ".join(map(str, point)), f"  {psnr[point]:.2f} dB", flush=True)
+        text = ", ".join(f"{k} {v}" for k, v in settings.items())
+
+        def key(updates: int, text: str = text) -> tuple[str, ...]:
+            return task, name, size, f"{text}, updates {updates}" if updates else text, titles
+
+        if key(last) not in measured:
+            for updates, found in scores(task, problems, options, name, **settings).items():
+                measured[key(updates)] = found["psnr"]
+                _append(options.log, key(updates), found["psnr"])
+        for updates in (*UPDATES, last):
+            if key(updates) in measured:
+                psnr[(*point, updates)] = measured[key(updates)]
+        best = max((p for p in psnr if p[:-1] == point), key=psnr.get)
+        print("  " + "  ".join(map(str, best)), f"  {psnr[best]:.2f} dB", flush=True)
     best = next(point for point in psnr if psnr[point] > max(psnr.values()) - TIE)
     chosen = []
-    for (key, values), value in zip(grid.items(), best, strict=True):
+    for (key_, values), value in zip(grid.items(), best[:-1], strict=True):
         border = isinstance(value, (int, float)) and value in (min(values), max(values))
-        chosen.append(f"{key} {value}" + (" (the border of the grid: widen it)" if border else ""))
+        chosen.append(f"{key_} {value}" + (" (the border of the grid: widen it)" if border else ""))
+    chosen += [f"{best[-1]} updates"] if best[-1] else []
     print(f"  chosen: {', '.join(chosen)}, {psnr[best]:.2f} dB", flush=True)
 
 
@@ -243,7 +301,7 @@ def denoising_problems(options: Args) -> list[Problem]:
         picture = centre(aseqdip_denoising.load(args, path), options.crop)
         problems += [
             aseqdip_denoising.build_problem(replace(args, sigma=sigma), picture, CPU)
-            for sigma in SIGMAS
+            for sigma in options.sigmas
         ]
     return problems
 
@@ -261,6 +319,16 @@ def inpainting_problems(options: Args) -> list[Problem]:
     return problems
 
 
+def deblurring_problems(options: Args) -> list[Problem]:
+    """Blur the pictures' centres."""
+    problems = []
+    for path in options.pictures:
+        args = aseqdip_deblurring.Args(data=path, blur="camera", device="cpu")
+        picture = centre(aseqdip_deblurring.load(args, path), options.crop)
+        problems.append(aseqdip_deblurring.build_problem(args, picture, CPU))
+    return problems
+
+
 def centre(picture: image_data.Picture, side: int) -> image_data.Picture:
     """Keep the centre of a picture: resampled it would have another grain."""
     sides = tuple(min(side, length) for length in picture.pixels.shape[1:])
@@ -273,12 +341,13 @@ PROBLEMS: dict[str, Callable[[Args], list[Problem]]] = {
     "ct": ct_problems,
     "denoising": denoising_problems,
     "inpainting": inpainting_problems,
+    "deblurring": deblurring_problems,
 }
 
 
 def study(options: Args) -> None:
     """Tune the methods of the tasks that were asked for."""
-    asked = [task for task in OF_PICTURES if task in options.tasks]
+    asked = [task for task in PICTURES if task in options.tasks]
     require(
         bool(options.pictures) or not asked,
         f"{' and '.join(asked)}: name pictures, or choose other --tasks",
@@ -297,7 +366,7 @@ def weights_of_cg_sense(options: Args) -> None:
         args = aseqdip_mri.Args(data=path, out=options.cache, device="cpu")
         item, problem = build(aseqdip_mri, args)
         for value in SCAN_LAMBDAS:
-            found = scores("mri", [problem], options, "cg_sense", lambda_l2=value)
+            found = scores("mri", [problem], options, "cg_sense", lambda_l2=value)[0]
             print(
                 f"{item.item}, lambda_l2 {value:g}: PSNR {found['psnr']:.2f} dB, SSIM "
                 f"{found['ssim']:.4f}",

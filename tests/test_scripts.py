@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_tuning_takes_the_best_mean_and_tells_of_a_border(
 ):
     monkeypatch.setattr(
         tune, "scores",
-        lambda task, problems, options, method, level, name: {"psnr": -1 - (level - 3) ** 2},
+        lambda task, problems, options, method, level, name: {0: {"psnr": -1 - (level - 3) ** 2}},
     )  # fmt: skip
     options, grid = tune.Args(log=tmp_path / "log.csv"), {"level": levels, "name": ("x",)}
     tune.tune("denoising", [], options, "wavelet", grid)
@@ -104,10 +105,12 @@ def test_what_is_tuned_is_the_mean_over_the_pictures_and_their_noises(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "face.png")
     options = tune.Args(pictures=(tmp_path / "face.png",), crop=40)
     problems = tune.denoising_problems(options)
-    assert [p.known["sigma"] * 255 for p in problems] == pytest.approx(tune.SIGMAS)
+    assert [p.known["sigma"] * 255 for p in problems] == pytest.approx(options.sigmas)
     assert {p.A.in_shape for p in problems} == {(3, 40, 40)}
-    each = [tune.scores("denoising", [p], options, "wavelet", levels=1)["psnr"] for p in problems]
-    mean = tune.scores("denoising", problems, options, "wavelet", levels=1)["psnr"]
+    each = [
+        tune.scores("denoising", [p], options, "wavelet", levels=1)[0]["psnr"] for p in problems
+    ]
+    mean = tune.scores("denoising", problems, options, "wavelet", levels=1)[0]["psnr"]
     assert mean == pytest.approx(np.mean(each)) and len(set(each)) == 3
     for p in tune.inpainting_problems(options):
         assert p.A.in_shape == (3, 40, 40)  # the mask is the centre's
@@ -119,9 +122,34 @@ def test_networks_are_tuned_too(name, tmp_path):
     options = tune.Args(pictures=(tmp_path / "face.png",), crop=32, width=4, steps=4)
     problems = tune.denoising_problems(options)[:1]
     low, high = (
-        tune.scores("denoising", problems, options, name, lr=lr)["psnr"] for lr in (1e-6, 1e-2)
+        tune.scores("denoising", problems, options, name, lr=lr)[4]["psnr"] for lr in (1e-6, 1e-2)
     )
     assert low != high and np.isfinite([low, high]).all()
+
+
+def test_the_number_of_updates_is_chosen_with_the_rest(tmp_path, monkeypatch, capsys):
+    rising = {50: 20.0, 100: 25.0, 150: 24.0}
+    monkeypatch.setattr(
+        tune, "scores",
+        lambda *args, lr: {n: {"psnr": psnr - abs(lr - 2)} for n, psnr in rising.items()},
+    )  # fmt: skip
+    options, grid = tune.Args(log=tmp_path / "log.csv", steps=150), {"lr": (1, 2, 3)}
+    for _ in range(2):
+        tune.tune("denoising", [], options, "vanilla_dip", grid)
+        assert "chosen: lr 2, 100 updates, 25.00 dB" in capsys.readouterr().out
+        monkeypatch.setattr(tune, "scores", None)  # what the log holds is not measured again
+
+
+def test_figures_are_those_of_a_run_with_as_many_updates(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "face.png")
+    short = tune.Args(pictures=(tmp_path / "face.png",), crop=64, width=4, steps=50, sigmas=(25,))
+    (problem,) = tune.denoising_problems(short)
+    longer = replace(short, steps=100)
+    for name, settings in (("aseqdip", {"lr": 1e-2}), ("vanilla_dip", {"lr": 1e-2})):
+        alone = tune.scores("denoising", [problem], short, name, **settings)
+        within = tune.scores("denoising", [problem], longer, name, **settings)
+        assert list(alone) == [50] and list(within) == [50, 100]
+        assert alone[50]["psnr"] == pytest.approx(within[50]["psnr"], abs=0.05)
 
 
 def test_no_list_of_a_table_names_a_picture_of_the_development_half():
