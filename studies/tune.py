@@ -52,8 +52,10 @@ from baselines import find
 from scripts.tasks import SCRIPTS, build
 from utils import image_data, mri_data
 from utils.callback import Callback
+from utils.cli import set_up_device
 from utils.errors import exit_status, require
 from utils.methods import ASEQDIP
+from utils.precision import Precision
 from utils.problem import Problem
 
 CPU = torch.device("cpu")
@@ -139,7 +141,7 @@ class Args:
     methods: tuple[str, ...] = ()  # which; without it those without a network
     scans: tuple[Path, ...] = ()  # fully sampled MRI scans, none that a table scores
     width: int = 16  # of the networks
-    precision: Literal["fp32", "bf16", "auto"] = "auto"  # of the networks
+    precision: Precision = "auto"  # of the networks
     steps: int = 1000  # weight updates of the networks, at most
     sigmas: tuple[float, ...] = (15.0, 25.0, 30.0)  # of 255, in denoising
     log: Path = Path("results/tuning.csv")  # every point that was measured
@@ -210,7 +212,7 @@ def tune(
     size, last = f"crop {options.crop}", 0
     if find(name).net is not None:
         last = options.steps
-        size = f"width {options.width}, {last} updates, {size}"
+        size = f"width {options.width}, {options.precision}, {last} updates, {size}"
     titles = " | ".join(p.title for p in problems)
     measured, psnr = _read(options.log), {}
     for point in itertools.product(*grid.values()):
@@ -352,6 +354,9 @@ def study(options: Args) -> None:
         bool(options.pictures) or not asked,
         f"{' and '.join(asked)}: name pictures, or choose other --tasks",
     )
+    settled = aseqdip_denoising.Args(device="cpu", precision=options.precision)
+    set_up_device(settled)
+    options = replace(options, precision=settled.precision)
     for task in options.tasks:
         with contextlib.redirect_stdout(None):  # what the task scripts say of each problem
             problems = PROBLEMS[task](options)
