@@ -207,7 +207,8 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
     """
     lr = {"lr": args.lr}
-    split = {"parts": 12, "start_iter": 300} | (lr if "lr" in args.changed else {})
+    split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
+    split |= lr if "lr" in args.changed else {}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
         "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},

@@ -164,9 +164,10 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
 def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """Name the other methods of this task, with what differs here from their own defaults."""
     noise = {"input_noise": 1 / 30}  # of Ulyanov's code for denoising
+    split = {"lr": 2e-3, "members": 1 if args.preset == "quick" else 3}
     return {
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
-        "sgld_dip": noise, "rethinking_dip": {}, "split_dip": {"lr": 2e-3},
+        "sgld_dip": noise, "rethinking_dip": {}, "split_dip": split,
         "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
     }  # fmt: skip
 

@@ -194,7 +194,8 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     Those of other papers than MRI's run on aSeqDIP's network here, so at its learning rate.
     """
     lr = {"lr": args.lr}
-    split = {"parts": 4, "start_iter": 60} if args.preset == "quick" else {"start_iter": 100}
+    quick = {"parts": 4, "start_iter": 60, "members": 1}
+    split = quick if args.preset == "quick" else {"members": 3}
     split |= {"lr": args.lr} if "lr" in args.changed else {}
     ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}
     return {

@@ -1,5 +1,6 @@
 """Split DIP: a network that learns to predict one part of a scan's measurements from the rest."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -35,6 +36,7 @@ def split_dip(
     share: float = 0.2,
     alpha: float = 0.5,
     start_iter: int = 100,
+    members: int = 1,
     steps: int = 1000,
     lr: float = 5e-4,
     seed: int = 0,
@@ -47,7 +49,8 @@ def split_dip(
 
     z_j is a direct image of some measurements, H_j picks those that it has not seen, and z is
     that of all. So, from one scan, the network learns to make of such an image one that predicts
-    unseen measurements. Each step takes one j by chance.
+    unseen measurements. Each step takes one j by chance. `members` networks learn in turns, on
+    the same parts and from other weights; the image is the mean of theirs.
 
     MRI: columns outside the centre are unseen; CT: whole views; z_j is by total variation.
     Inpainting: pixels are unseen as they are missing. Where most are known, the pattern of the
@@ -69,7 +72,9 @@ def split_dip(
         share: of what can be unseen, in (0, 0.5].
         alpha: for denoising; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
-        steps: weight updates.
+        members: how many networks. The others begin with the weights of `net` in another order,
+            which are as good as a fresh draw where weights are drawn independently.
+        steps: weight updates of each network.
         lr: Adam's learning rate.
         seed: of the parts and of their order.
         callback: is told each step and the average so far, of images that are made in each 20th
@@ -91,9 +96,10 @@ def split_dip(
         sequence of inputs nor its autoencoding term.
     """
     check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Identity)
-    if parts < 1 or start_iter < 1:
+    if min(parts, start_iter, members) < 1:
         raise ValueError(
-            f"split_dip: expected at least one part and start_iter, got {parts} and {start_iter}"
+            "split_dip: expected parts, start_iter and members of at least 1, "
+            f"got {parts}, {start_iter} and {members}"
         )
     if isinstance(A, Identity) and not (sigma is not None and sigma > 0 and alpha > 0):
         raise ValueError(
@@ -117,16 +123,19 @@ def split_dip(
     unseen, target = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
     turn, turn_back = there[0].clone(), back[0].clone()
 
-    def turned_net(z: Tensor) -> Tensor:
+    def turned(net: nn.Module, z: Tensor) -> Tensor:
         return reordered(net(reordered(z, turn)), turn_back)
 
-    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x = turned_net(z)
-        predicted = A(x)
-        unseen_term = norm(torch.where(unseen, predicted, 0), torch.where(unseen, target, 0))
-        data_term = norm(torch.where(unseen, 0, predicted), torch.where(unseen, 0, target))
-        loss = unseen_term + data_term
-        return x, {"loss": loss, "unseen_term": unseen_term, "data_term": data_term}
+    def update_of(net: nn.Module) -> Update:
+        def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            x = turned(net, z)
+            predicted = A(x)
+            unseen_term = norm(torch.where(unseen, predicted, 0), torch.where(unseen, target, 0))
+            data_term = norm(torch.where(unseen, 0, predicted), torch.where(unseen, 0, target))
+            loss = unseen_term + data_term
+            return x, {"loss": loss, "unseen_term": unseen_term, "data_term": data_term}
+
+        return Update(objective, adam(net.parameters(), lr), graph=True)
 
     def orient(k: int) -> None:
         turn.copy_(there[k])
@@ -137,20 +146,22 @@ def split_dip(
         total = torch.zeros_like(z)
         for k in range(len(there)):
             orient(k)
-            total += turned_net(whole())
-        return total / len(there)
+            total += sum(turned(net, whole()) for net in nets)
+        return total / (len(there) * members)
 
-    update = Update(objective, adam(net.parameters(), lr), graph=True)
-    x = callback.start(z, net=net, update=update, rng=rng)
+    nets = nn.ModuleList([net, *(with_shuffled_weights(net, rng) for _ in range(members - 1))])
+    updates = [update_of(net) for net in nets]
+    state = {f"update_{m}": update for m, update in enumerate(updates)}
+    x = callback.start(z, net=nets, rng=rng, **state)
     for step in callback.outer(steps):
-        z_j, unseen_j, y_j = draw()
-        unseen.copy_(unseen_j)
-        target.copy_(y_j)
-        orient(int(torch.randint(len(there), (), generator=rng)))
-        update(z_j)
+        for update in updates:
+            z_j, unseen_j, y_j = draw()
+            unseen.copy_(unseen_j)
+            target.copy_(y_j)
+            orient(int(torch.randint(len(there), (), generator=rng)))
+            update(z_j)
         if step % EVERY == 0 or step == steps:
-            n = math.ceil(step / EVERY)
-            x = torch.lerp(x, image(), 1 / min(n, MEMORY))
+            x = torch.lerp(x, image(), 1 / min(math.ceil(step / EVERY), MEMORY))
         callback.record(step, x, update.terms)
     return x
 
@@ -159,6 +170,17 @@ METHOD = Method(
     "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
     output="average of its images", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
+
+
+def with_shuffled_weights(net: nn.Module, rng: torch.Generator) -> nn.Module:
+    """Copy a network; each of its weight tensors has its values in another, random order."""
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        for w in other.parameters():
+            order = torch.randperm(w.numel(), generator=rng).to(w.device)
+            w.copy_(w.flatten()[order].view(w.shape))
+    return other
+
 
 Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not seen, and y_j
 

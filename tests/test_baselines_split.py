@@ -1,5 +1,7 @@
 """Split DIP: what its parts do not see, what they are filled with, what it learns of it."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from baselines.split_dip import (
     recorrupted,
     reordered,
     split_dip,
+    with_shuffled_weights,
 )
 from models.unet import UNet
 from operators.mri import MultiCoilMRI
@@ -162,5 +165,35 @@ def test_bad_arguments_are_refused():
         split_dip(torch.zeros(1, 1, 1, 12), Radon((8, 8), torch.zeros(1).double()), None)
     with pytest.raises(ValueError, match="sigma and alpha above 0.* None"):
         split_dip(y, Identity((3, 40, 40)), None)
-    with pytest.raises(ValueError, match="at least one part.* 0"):
+    with pytest.raises(ValueError, match="parts.* at least 1, got 0"):
         split_dip(y, box(), None, parts=0)
+
+
+def test_each_network_begins_with_the_weights_of_the_first_in_another_order():
+    net = UNet(3, 3, 8, 2, 0.02, rng())
+    before = [w.clone() for w in net.parameters()]
+    other = with_shuffled_weights(net, rng(1))
+    for w, first, shuffled in zip(net.parameters(), before, other.parameters(), strict=True):
+        assert torch.equal(w, first)
+        assert torch.equal(w.flatten().sort().values, shuffled.flatten().sort().values)
+    z = torch.rand(1, 3, 16, 16, generator=rng(2))
+    assert not torch.allclose(net(z), other(z), rtol=0.1)
+
+
+def test_the_image_is_the_mean_of_the_networks_own(monkeypatch):
+    """Networks that put out their number, and do not learn, have a mean that is known."""
+
+    class Constant(torch.nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = torch.nn.Parameter(torch.tensor(value))
+
+        def forward(self, z):
+            return self.value.expand_as(z)
+
+    numbers = iter((0.5, 0.9))
+    module = sys.modules["baselines.split_dip"]
+    monkeypatch.setattr(module, "with_shuffled_weights", lambda net, rng: Constant(next(numbers)))
+    A = box(40, 8)
+    x = split_dip(A(torch.rand(1, 3, 40, 40)), A, Constant(0.1), members=3, steps=1, lr=1e-9)
+    torch.testing.assert_close(x, torch.full_like(x, 0.5))

@@ -1,0 +1,195 @@
+"""Write the tables of docs/results.md from the runs of scripts/best.sh.
+
+    python -m scripts.results OUT
+
+OUT holds a folder for each variant (best, paper, public, ...), and in it the folders of the runs.
+MRI and CT: a row a method, a column a scan. Pictures: a table for each setting, means over pictures
+with their standard deviation, and how far the best method is ahead: the mean paired difference with
+its standard error. PSNR in dB / SSIM. Nothing is computed anew.
+"""
+
+import math
+import statistics
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from baselines import find
+from scripts.reporting.data import TASKS, Material, Run, setting_label, setting_of
+from scripts.tasks import SCRIPTS
+from utils.errors import exit_status, require
+from utils.tables import markdown_table, mean_over_images
+
+Row = tuple[str, str, str]  # variant, method, image
+SCANS = ("mri", "ct")  # tasks of which each item is a column
+BEST = "best"  # the variant that the others are compared with
+
+
+@dataclass
+class Args:
+    out: tyro.conf.Positional[Path]  # the OUT of scripts/best.sh
+
+
+def tables(out: Path) -> str:
+    """Return all tables as Markdown.
+
+    Raises:
+        InputError: there is no run.
+    """
+    runs: dict[str, list[tuple[str, Run]]] = {task: [] for task in TASKS}
+    for variant in sorted(p for p in out.iterdir() if p.is_dir()):
+        for table in Material(variant).tables:
+            runs[table.name] += [(variant.name, run) for run in table.runs()]
+    require(any(runs.values()), f"{out}: no finished runs; scripts/best.sh makes them")
+    text = ""
+    for task, mine in runs.items():
+        if mine:
+            text += f"## {TASKS[task]}\n\n"
+            text += of_scans(task, mine) if task in SCANS else of_pictures(task, mine)
+    return text
+
+
+def best_method(task: str) -> str:
+    """Name the method of a task's --preset best."""
+    return SCRIPTS[task].BEST.get("method", "aseqdip")
+
+
+def rows_of(task: str, runs: list[tuple[str, Run]]) -> dict[Row, list[Run]]:
+    """Sort runs into rows: the direct image, classical methods, networks, the best."""
+    rows: dict[Row, list[Run]] = defaultdict(list)
+    for variant, run in runs:
+        method = run.metrics["method"]
+        rows[variant, method, run.image].append(run)
+        if "unfinished" in run.metrics["images"]:
+            rows[variant, method, "unfinished"].append(run)
+        rows["", "", "input"].append(run)
+
+    def place(row: Row) -> tuple[bool, bool, bool, str, str, str]:
+        variant, method, image = row
+        best = (variant, method) == (BEST, best_method(task))
+        return (
+            image != "input",
+            best,
+            bool(method) and find(method).iterative,
+            variant,
+            method,
+            image,
+        )
+
+    return {row: rows[row] for row in sorted(rows, key=place)}
+
+
+def label(task: str, row: Row, runs: list[Run]) -> str:
+    """Name a row for people."""
+    variant, method, image = row
+    if image == "input":
+        return "direct image"
+    name = find(method).label + (f", {variant}" if variant != BEST else "")
+    name = f"**best: {name}**" if (variant, method) == (BEST, best_method(task)) else name
+    return f"... before the last step ({name.strip('*')})" if image == "unfinished" else name
+
+
+def figure(run: Run, name: str, image: str) -> float | None:
+    """Return a figure of one image of a run."""
+    return run.figure(f"{name}_{image}")
+
+
+def of_scans(task: str, runs: list[tuple[str, Run]]) -> str:
+    """Write the table of a task whose items are columns."""
+    columns = sorted({(run.metrics["item"], setting_of(run)) for _, run in runs})
+    lines = []
+    for row, mine in rows_of(task, runs).items():
+        cells = []
+        for column in columns:
+            here = [run for run in mine if (run.metrics["item"], setting_of(run)) == column]
+            cells.append(cell(here, row[2]))
+        seconds = [run.metrics["seconds"] for run in mine]
+        lines.append((label(task, row, mine), *cells, "" if row[2] == "input" else spread(seconds)))
+    heads = [f"{item}, {setting_label(setting)}" for item, setting in columns]
+    return markdown_table(("", *heads, "seconds"), lines) + "\n"
+
+
+def cell(runs: list[Run], image: str) -> str:
+    """Write PSNR and SSIM of one scan: the mean of its seeds, and how these differ."""
+    psnr = [p for run in runs if (p := figure(run, "psnr", image)) is not None]
+    ssim = [s for run in runs if (s := figure(run, "ssim", image)) is not None]
+    if not psnr:
+        return ""
+    if image == "input":  # the same for all
+        psnr, ssim = psnr[:1], ssim[:1]
+    more = f" ± {statistics.stdev(psnr):.2f}, {len(psnr)} seeds" if len(psnr) > 1 else ""
+    return f"{math.fsum(psnr) / len(psnr):.2f}{more} / {math.fsum(ssim) / len(ssim):.3f}"
+
+
+def spread(seconds: list[float]) -> str:
+    """Write the range of some times."""
+    low, high = (f"{s:.0f}" if s >= 1 else "<1" for s in (min(seconds), max(seconds)))
+    return low if low == high else f"{low} to {high}"
+
+
+def of_pictures(task: str, runs: list[tuple[str, Run]]) -> str:
+    """Write a table for each setting of a task for pictures."""
+    text = ""
+    for setting in sorted({setting_of(run) for _, run in runs}):
+        here = [(variant, run) for variant, run in runs if setting_of(run) == setting]
+        # What a method for holes is judged by is the hole.
+        name = "psnr_hole" if task == "inpainting" else "psnr"
+        rows = rows_of(task, here)
+        best = rows.get((BEST, best_method(task), "final"), [])
+        lines = []
+        for row, mine in rows.items():
+            psnr = mean_over_images((r.metrics["item"], figure(r, name, row[2])) for r in mine)
+            ssim = mean_over_images((r.metrics["item"], figure(r, "ssim", row[2])) for r in mine)
+            if psnr is None or ssim is None:
+                continue
+            std = "" if psnr.std is None else f" ± {psnr.std:.2f}"
+            same = row == (BEST, best_method(task), "final")
+            lines.append(
+                (
+                    label(task, row, mine),
+                    psnr.n,
+                    f"{psnr.mean:.2f}{std} / {ssim.mean:.3f}",
+                    "" if same else ahead(best, mine, name, row[2]),
+                    "" if row[2] == "input" else spread([r.metrics["seconds"] for r in mine]),
+                )
+            )
+        where = ", PSNR in the hole, SSIM of the whole" if task == "inpainting" else ""
+        head = ("", "pictures", "PSNR / SSIM", "best is ahead by", "seconds")
+        text += f"**{setting_label(setting)}**{where}\n\n" + markdown_table(head, lines) + "\n"
+    return text
+
+
+def ahead(best: list[Run], others: list[Run], name: str, image: str) -> str:
+    """Write the mean paired difference over the pictures that both have."""
+    means = []
+    for runs, which in ((best, "final"), (others, image)):
+        of_item: dict[str, list[float]] = defaultdict(list)
+        for run in runs:
+            value = figure(run, name, which)
+            if value is not None:
+                of_item[run.metrics["item"]].append(value)
+        means.append({item: math.fsum(v) / len(v) for item, v in of_item.items()})
+    differences = [means[0][item] - means[1][item] for item in means[0].keys() & means[1].keys()]
+    if not differences:
+        return ""
+    mean = math.fsum(differences) / len(differences)
+    if len(differences) == 1:
+        return f"{mean:+.2f}"
+    return f"{mean:+.2f} ± {statistics.stdev(differences) / math.sqrt(len(differences)):.2f}"
+
+
+def write(out: Path) -> None:
+    require(out.is_dir(), f"{out}: no such folder; give the OUT of scripts/best.sh")
+    print(tables(out), end="")
+
+
+def main() -> int:
+    args = tyro.cli(Args, description=__doc__)
+    return exit_status(lambda: write(args.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Leave the ingredients of Split DIP out, one at a time.
+
+    python -m studies.ingredients mri --data phantom_4coil.npy --accel 4 --width 16
+    python -m studies.ingredients ct --data abdomen_512.dcm --resize 128 --width 16
+    python -m studies.ingredients denoising --data cbsd68 --crop 128 --images 3 --width 16
+    python -m studies.ingredients inpainting --data cbsd68 --crop 128 --images 3 --mask random
+
+The flags are those of the task's script, and --preset best is set. The figures are of the method's
+own image, before --finish. Each is written to OUT/ingredients.csv at once, and what stands there is
+not measured again; the means are printed at the end.
+"""
+
+import contextlib
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from baselines import find, split_dip
+from scripts.tasks import SCRIPTS
+from utils.callback import Callback
+from utils.cli import inputs, parse_args, set_up_device
+from utils.errors import exit_status, require
+from utils.optim import sqnorm
+from utils.problem import Problem
+from utils.tables import markdown_table, mean_over_images
+
+SUFFIXES = (".png", ".dcm", ".npy", ".h5")
+KEY = ("task", "problem", "left_out")
+
+
+def direct(y: torch.Tensor, A: Any, max_iter: int, unseen: torch.Tensor | None = None) -> Any:
+    """Reconstruct as split_dip.classical does, by the direct inversion in place of TV."""
+    if not isinstance(A, (split_dip.MultiCoilMRI, split_dip.Radon)):
+        return CLASSICAL(y, A, max_iter, unseen)
+    return A.pinv(y if unseen is None else torch.where(unseen, 0, y))
+
+
+CLASSICAL = split_dip.classical
+# What is left out -> what takes the place of a name in baselines/split_dip.py, and settings.
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing": ({}, {}),
+    "held-out measurements": (
+        {"choose": lambda A, share, rng: torch.zeros(A.out_shape, dtype=torch.bool)}, {"parts": 1},
+    ),
+    "the classical image: the direct one": ({"classical": direct}, {}),
+    "norms: their squares": ({"norm": sqnorm}, {}),
+    "the average: the last image": ({"MEMORY": 1}, {}),
+    "orientations": (
+        {"orientations": lambda *a, all_=split_dip.orientations: [o[:1] for o in all_(*a)]}, {},
+    ),
+}  # fmt: skip
+OF_DENOISING = ("orientations",)  # alone
+NOT_OF_DENOISING = ("held-out measurements", "the classical image: the direct one")
+NOT_OF_INPAINTING = ("the classical image: the direct one",)
+
+
+def variants(task: str) -> list[str]:
+    """List what can be left out in a task."""
+    without = {"denoising": NOT_OF_DENOISING, "inpainting": (*NOT_OF_INPAINTING, *OF_DENOISING)}
+    return [name for name in VARIANTS if name not in without.get(task, OF_DENOISING)]
+
+
+@contextlib.contextmanager
+def left_out(name: str) -> Iterator[dict[str, Any]]:
+    """Put the replacements of a variant in place; give its settings."""
+    names, settings = VARIANTS[name]
+    with contextlib.ExitStack() as stack:
+        for attribute, value in names.items():
+            stack.enter_context(mock.patch.object(split_dip, attribute, value))
+        yield settings
+
+
+def study(task: str, flags: list[str]) -> None:
+    """Measure all variants on the problems that the flags name, and print the means."""
+    require(
+        task in ("mri", "ct", "denoising", "inpainting"),
+        f"{task}: expected mri, ct, denoising or inpainting",
+    )
+    script = SCRIPTS[task]
+    args = parse_args(script.Args, script.PRESETS, __doc__, ["--preset", "best", *flags])
+    device, log = set_up_device(args), args.out / "ingredients.csv"
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    if log.exists():
+        with open(log, newline="") as file:
+            found = {tuple(row[k] for k in KEY): row for row in csv.DictReader(file)}
+    lines = []
+    problems: list[tuple[str, Problem]] = []
+    for path in inputs(args, SUFFIXES):
+        item = script.load(args, path)
+        problem = script.build_problem(args, item, device)
+        problems.append((problem.title, problem))
+    for name in variants(task):
+        figures = []
+        for title, problem in problems:
+            key = (task, title, name)
+            if key not in found:
+                found[key] = dict(zip(KEY, key)) | measured(script, args, problem, name)
+                append(log, found[key])
+            figures.append((title, found[key]))
+            print(f"{title}, without {name}: {float(found[key]['psnr']):.2f} dB", flush=True)
+        psnr, ssim = (
+            mean_over_images((title, float(row[key])) for title, row in figures)
+            for key in ("psnr", "ssim")
+        )
+        lines.append((name, f"{psnr.mean:.2f}", f"{ssim.mean:.3f}"))
+    print(markdown_table((f"{task}: left out", "PSNR", "SSIM"), lines), end="")
+
+
+def measured(script: Any, args: Any, problem: Problem, name: str) -> dict[str, Any]:
+    """Run a variant on one problem; return its figures."""
+    own = script.baselines(args)["split_dip"]
+    with left_out(name) as settings:
+        method = find("split_dip").with_settings(
+            **own, seed=args.seed, steps=args.K * args.N
+        ).with_settings(**settings)  # fmt: skip
+        net = script.make_net(args, method.net, problem.y, problem.A)
+        given = {k: problem.known[k] for k in method.takes if k in problem.known}
+        figures = problem.score(method(problem.y, problem.A, net, Callback(), **given))
+    psnr = figures.get("psnr_hole") or figures["psnr"]
+    return {"psnr": psnr, "ssim": figures["ssim"]}
+
+
+def append(log: Path, row: dict[str, Any]) -> None:
+    """Add a row to the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    new = not log.exists()
+    with open(log, "a", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    return exit_status(lambda: study(sys.argv[1], sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
