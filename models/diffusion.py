@@ -5,6 +5,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+KIND = "aSeqDIP prior 1"  # of the files that prior_train.py writes
+VP_STEPS = 1000
+
+
+def vp_levels() -> tuple[Tensor, Tensor]:
+    """Return sigma and scale, (1000,) float64 each, of the linear schedule of DDPM.
+
+        beta = 1e-4, ..., 2e-2,    abar_t = prod_{s <= t} (1 - beta_s)
+        sigma = sqrt((1 - abar) / abar),    scale = sqrt(abar)
+
+    Reference:
+        Ho et al., DDPM, NeurIPS 2020, section 4; OpenAI's networks, DPS and DDS have it too.
+    """
+    beta = torch.linspace(1e-4, 2e-2, VP_STEPS, dtype=torch.float64)
+    abar = torch.cumprod(1 - beta, dim=0)
+    return ((1 - abar) / abar).sqrt(), abar.sqrt()
+
+
+class Preconditioned(nn.Module):
+    """Let a network predict the noise well at every level, whatever the scale of the images is.
+
+    With x = x_t / scale, r^2 = sigma^2 + s^2 and the network F,
+
+        eps_hat = (sigma x / r - s F(x / r, t)) / r
+
+    F's input and its target have variance 1. Where there is hardly any noise, F predicts it;
+    where there is hardly anything else, F predicts the image.
+
+    Args:
+        net: F, ADM.
+        sigma, scale: (steps,), as in Prior.
+        data_std: s, root mean square of the training images.
+
+    Reference:
+        Karras et al., NeurIPS 2022, eq. (7) and table 1, solved for the noise.
+    """
+
+    def __init__(self, net: nn.Module, sigma: Tensor, scale: Tensor, data_std: float) -> None:
+        super().__init__()
+        self.net, self.data_std = net, data_std
+        self.in_channels = net.in_channels
+        self.register_buffer("sigma", sigma.float(), persistent=False)
+        self.register_buffer("scale", scale.float(), persistent=False)
+
+    def spread(self, t: Tensor) -> Tensor:
+        """Return r, (B, 1, 1, 1), of noise levels (B,)."""
+        return (self.sigma[t] ** 2 + self.data_std**2).sqrt()[:, None, None, None]
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Predict the noise in x_t (B, C, H, W) at the levels t (B,)."""
+        r = self.spread(t)
+        x = x_t / self.scale[t][:, None, None, None] / r
+        return (self.sigma[t][:, None, None, None] * x - self.data_std * self.net(x, t)) / r
+
 
 class Prior(nn.Module):
     """A frozen diffusion network and its noise levels.

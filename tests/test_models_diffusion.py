@@ -53,7 +53,8 @@ def test_x0_is_the_posterior_mean_of_a_gaussian(kind, t):
     torch.testing.assert_close(prior.x0(x, t), mean, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(prior.eps(x, t), (x - mean) / prior.sigma[t], rtol=1e-9, atol=1e-12)
     # 12000 pixels: the mean squared error is known to 1.3 %.
-    assert ((prior.x0(x, t) - x0) ** 2).mean() == pytest.approx(1 / precision, rel=0.06)
+    error = ((prior.x0(x, t) - x0) ** 2).mean().item()
+    assert error == pytest.approx(1 / precision.item(), rel=0.06)
 
 
 def test_predict_tells_the_variance_from_the_noise():
