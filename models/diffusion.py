@@ -1,9 +1,16 @@
 """Learned priors: frozen diffusion networks, all seen in one form."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from models.adm import ADM, architecture
+from models.ncsnpp import NCSNpp
+from utils.errors import InputError, require
+from utils.files import DAMAGED, file_hash, load_torch, reason
 
 KIND = "aSeqDIP prior 1"  # of the files that prior_train.py writes
 VP_STEPS = 1000
@@ -60,6 +67,17 @@ class Preconditioned(nn.Module):
         return (self.sigma[t][:, None, None, None] * x - self.data_std * self.net(x, t)) / r
 
 
+# Public files of ADM's U-Net, by their number of parameters: name, size, low, high.
+PUBLIC = {
+    93_563_910: ("FFHQ", 256, -1.0, 1.0),
+    552_814_086: ("ImageNet", 256, -1.0, 1.0),
+    374_022_658: ("AAPM CT", 256, 0.0, 1.0),
+    361_428_228: ("fastMRI knee", 320, 0.0, 1.0),
+}
+# Score-MRI's weights (320 pixels) and MCG's have the same names and shapes; the smaller size.
+NCSNPP_SIZE = 256
+
+
 class Prior(nn.Module):
     """A frozen diffusion network and its noise levels.
 
@@ -82,7 +100,7 @@ class Prior(nn.Module):
         low, high: range of the images that it was trained on, (0, 1) or (-1, 1); of complex ones
             (0, 1) is the magnitude's.
         facts: what config.json is to hold: name of the network, parameters, the file's name and
-            its SHA-256.
+            its SHA-256; of one of ours also the images that it learned from, `items`.
 
     Attributes:
         steps: number of noise levels.
@@ -106,6 +124,8 @@ class Prior(nn.Module):
         facts: dict[str, Any],
     ) -> None:
         super().__init__()
+        if sigma.shape != scale.shape or not bool((sigma.diff() > 0).all() and sigma[0] > 0):
+            raise ValueError("a prior's noise levels ascend from above 0, with a scale for each")
         self.net = net.requires_grad_(False).eval()
         # No buffers: they stay on the CPU in float64, and reading one never waits for a GPU.
         self.sigma, self.scale = sigma, scale
@@ -135,3 +155,139 @@ class Prior(nn.Module):
     def x0(self, x: Tensor, t: int) -> Tensor:
         """Predict the image, E[x_0 | x] = x - sigma[t] eps_hat. Arguments as in predict."""
         return x - self.sigma[t].item() * self.eps(x, t)
+
+    def description(self) -> str:
+        """Return a line that says what the network is."""
+        kind = "VE" if bool((self.scale == 1).all()) else "VP"
+        images = {1: "grey", 2: "complex", 3: "RGB"}.get(self.channels, f"{self.channels}-channel")
+        return (
+            f"{self.facts['file']}: {self.facts['network']}, {self.facts['n_params']:,} parameters, "
+            f"{images} images of {self.size}x{self.size} in [{self.low:g}, {self.high:g}], predicts "
+            f"{self.facts['predicts']}, {kind}, {self.steps} steps of sigma "
+            f"{self.sigma[0].item():.3g} to {self.sigma[-1].item():.3g}"
+        )
+
+
+def load_prior(path: Path) -> Prior:
+    """Read a diffusion network, whichever it is; nothing in the file is executed.
+
+    It is one of prior_train.py, or a public one that is told by the names and shapes of its
+    weights: ADM's of FFHQ (DPS), ImageNet (OpenAI), AAPM CT or fastMRI knee (DDS); NCSN++ of
+    Score-MRI or MCG, whose averaged weights are taken.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The prior, on the CPU in float32. `utils.precision.place` moves its `net` and makes it
+        quicker.
+
+    Raises:
+        InputError: the file is missing, damaged or unsafe, or another network.
+    """
+    require(path.exists(), f"{path}: no such file; give --prior the weights of a diffusion network")
+    require(path.is_file(), f"{path}: expected a file of weights, got a folder")
+    try:
+        saved = load_torch(path)
+        if not isinstance(saved, dict):
+            raise ValueError(f"expected a dict of weights, got {type(saved).__name__}")
+        if saved.get("kind") == KIND:
+            return _own(saved, _file_facts(path))
+        if "ema" in saved:
+            return _ncsnpp(saved, _file_facts(path))
+        return _public_adm(saved, _file_facts(path))
+    except InputError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"{path}: you may not read it; change its permissions") from error
+    except (*DAMAGED, MemoryError) as error:
+        raise InputError(
+            f"{path}: no diffusion network that is known here, damaged, or more than weights "
+            f"({reason(error)}); take one of docs/priors.md or of prior_train.py"
+        ) from error
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "sha256": file_hash(path)}
+
+
+def _adm(state: Mapping[str, Tensor]) -> ADM:
+    """Build the U-Net that a file's weights are of, with these weights."""
+    if "label_emb.weight" in state:
+        raise ValueError("a class-conditional network")
+    if "input_blocks.0.0.weight" not in state:
+        raise ValueError("it lacks `input_blocks.0.0.weight`")
+    settings = architecture(state)
+    with torch.device("meta"):  # no memory for weights that are replaced
+        net = ADM(**settings)
+    _fill(net, state)
+    return net
+
+
+def _fill(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a network all its weights, or raise ValueError."""
+    wanted = net.state_dict()
+    lacking, further = (sorted(a.keys() - b.keys()) for a, b in ((wanted, state), (state, wanted)))
+    if lacking or further:
+        what, names = ("lacks", lacking) if lacking else ("also has", further)
+        raise ValueError(f"it {what} {len(names)} weights, such as `{names[0]}`")
+    for name, weight in wanted.items():
+        if state[name].shape != weight.shape:
+            raise ValueError(
+                f"`{name}` is {tuple(state[name].shape)}, expected {tuple(weight.shape)}"
+            )
+    wide = (torch.float32, torch.float64)
+    state = {name: w if w.dtype in wide else w.float() for name, w in state.items()}
+    net.load_state_dict(state, assign=True)
+
+
+def _n_params(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _public_adm(state: dict[str, Any], facts: dict[str, Any]) -> Prior:
+    net = _adm(state)
+    n_params = _n_params(net)
+    if n_params not in PUBLIC:
+        raise ValueError(f"an ADM U-Net of {n_params:,} parameters, which no public file has")
+    name, size, low, high = PUBLIC[n_params]
+    facts |= {
+        "network": f"ADM, {name}", "n_params": n_params, "predicts": "noise and its variance",
+    }  # fmt: skip
+    return Prior(net, *vp_levels(), net.in_channels, size, net.multiple, low, high, facts)
+
+
+def _own(saved: dict[str, Any], facts: dict[str, Any]) -> Prior:
+    net = _adm(saved["state"])
+    sigma, scale = saved["sigma"], saved["scale"]
+    facts |= {
+        "network": f"small ADM of prior_train.py, {saved['task']}",
+        "n_params": _n_params(net),
+        "predicts": "noise",
+        "items": saved["items"],
+    }
+    return Prior(
+        Preconditioned(net, sigma, scale, saved["data_std"]), sigma, scale, net.in_channels,
+        saved["size"], net.multiple, saved["low"], saved["high"], facts,
+    )  # fmt: skip
+
+
+def _ncsnpp(saved: dict[str, Any], facts: dict[str, Any]) -> Prior:
+    """Build NCSN++: the weights by name, then their averages in the order of the parameters."""
+    state = {name.removeprefix("module."): weight for name, weight in saved["model"].items()}
+    sigmas, first = state["sigmas"].double(), state["all_modules.3.weight"]
+    with torch.device("meta"):
+        net = NCSNpp(channels=first.shape[1], width=first.shape[0], sigmas=sigmas)
+    trained = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+    averages = saved["ema"]["shadow_params"]
+    if len(averages) != len(trained):
+        raise ValueError(f"expected {len(trained)} averaged weights, got {len(averages)}")
+    _fill(net, state | {"sigmas": sigmas} | dict(zip(trained, averages)))
+    levels = sigmas.flip(0)
+    facts |= {
+        "network": "NCSN++, Score-MRI or MCG", "n_params": _n_params(net), "predicts": "noise",
+    }  # fmt: skip
+    return Prior(
+        net, levels, torch.ones_like(levels), net.in_channels, NCSNPP_SIZE, net.multiple,
+        0.0, 1.0, facts,
+    )  # fmt: skip
