@@ -223,7 +223,7 @@ class ADM(nn.Module):
             (B, out_channels, H, W) of x's dtype. What is between is computed in the dtype of the
             convolutions' weights.
         """
-        emb = self.time_embed(embedding(t, self.width))
+        emb = self.time_embed(embedding(t, self.width).to(self.time_embed[0].weight.dtype))
         h = x.to(self.out[-1].weight.dtype)
         skips = []
         for block in self.input_blocks:

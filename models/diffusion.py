@@ -203,7 +203,7 @@ def load_prior(path: Path) -> Prior:
     except (*DAMAGED, MemoryError) as error:
         raise InputError(
             f"{path}: no diffusion network that is known here, damaged, or more than weights "
-            f"({reason(error)}); take one of docs/priors.md or of prior_train.py"
+            f"({reason(error)}); docs/priors.md lists those that are"
         ) from error
 
 
