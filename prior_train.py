@@ -57,6 +57,7 @@ from utils.files import (
 )
 from utils.folder import git_state, versions
 from utils.loop import CHECKPOINT_SECONDS, duration, handled_signals
+from utils.optim import adam
 from utils.precision import Precision, place
 from utils.randomness import stream
 
@@ -69,7 +70,7 @@ class Args:
     out: Path = Path("prior.pt")  # the file that the prior is written to
     minutes: float = 30.0  # of training, in all
     size: int = 64  # side in pixels of the crops that are learned from
-    batch: int = 8  # crops in one update
+    batch: int = 4  # crops in one update
     width: int = 32  # channels of the network at full resolution, a multiple of 32
     lr: float = 1e-3  # Adam's learning rate; it falls to 0 along half a cosine
     ema_decay: float = 0.999  # memory of the average over weights
@@ -207,7 +208,7 @@ class Training:
         squares = sum(image.square().sum().item() for image in images)
         self.data_std = math.sqrt(squares / sum(image.numel() for image in images))
         self.net = self._new_net()
-        self.adam = torch.optim.Adam(self.net.parameters(), args.lr, betas=(0.9, 0.99))
+        self.adam = adam(self.net.parameters(), args.lr)
         self.ema = [p.detach().clone() for p in self.net.parameters()]
         self.rng = stream(args.seed, "crops and noise")
         self.step, self.seconds = 0, 0.0
@@ -306,7 +307,9 @@ class Training:
                     self.losses.append((self.step, self.seconds, loss))
                     total, count, logged = torch.zeros_like(total), 0, now
                     left = duration(max(whole - self.seconds, 0))
-                    bar.set_description_str(f"update {self.step}, loss {loss:.4f}, {left} left")
+                    bar.set_description_str(
+                        f"update {self.step}, loss {loss:.4f}, {left} left", refresh=False
+                    )
                     bar.n = min(math.floor(self.seconds), bar.total)
                     bar.refresh()
                 if now - saved > CHECKPOINT_SECONDS or stopped_by:
@@ -472,6 +475,14 @@ def train(args: Args) -> None:
         return
     held = InputError(f"{args.out}: another process is at work in its folder")
     release = lock(args.out.resolve().parent, held)
+    try:
+        fill(args)
+    finally:
+        release()
+
+
+def fill(args: Args) -> None:
+    """Train from the start or a checkpoint to the end; write the prior and its picture."""
     device = set_up_device(args)
     images, held_out, facts = read(args)
     training = Training(args, images, device)
@@ -521,7 +532,6 @@ def train(args: Args) -> None:
     }
     write_atomically(args.out, lambda file: torch.save(record, file))
     checkpoint.unlink(missing_ok=True)
-    release()
     print(f"{training.step} updates in {duration(training.seconds)}: {args.out}, {image}")
 
 
