@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import ROOT
 
-GROUND = {"utils.errors", "utils.randomness", "utils.tensors"}
+GROUND = {"utils.errors", "utils.files", "utils.randomness", "utils.tensors"}
 LAYERS = {"operators": 1, "models": 1, "utils": 2, "baselines": 3, "scripts": 5, "studies": 5}
 
 

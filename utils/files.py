@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pickle
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -23,8 +24,8 @@ except ImportError:  # Windows has none: there, two processes at one work are no
 
 PARTIAL = ".partial"
 DAMAGED = (  # what reading a damaged file of torch.save, and looking into it, can raise
-    OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+    AssertionError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -83,13 +84,16 @@ def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]
 def load_torch(path: Path) -> Any:
     """Read what torch.save wrote, on the CPU, after a look at its checksums; run nothing of it.
 
+    Files of before PyTorch 1.6 are no zip archives and have no checksums.
+
     Raises:
         One of DAMAGED: it is no such file, or damaged.
     """
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()  # torch.load does not look at checksums
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at checksums
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} does not fit its checksum")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

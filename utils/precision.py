@@ -19,7 +19,8 @@ class Bfloat16(nn.Module):
     statistics in float32.
 
     Args:
-        net: network from (B, net.in_channels, H, W) to (B, C, H, W), both real.
+        net: network from (B, net.in_channels, H, W) to (B, C, H, W), both real. What it takes
+            besides, such as the index of a noise level, reaches it as it is.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -29,14 +30,14 @@ class Bfloat16(nn.Module):
         self.rounded = [
             f"{name}.{parameter}"
             for name, module in net.named_modules()
-            if isinstance(module, nn.Conv2d)
+            if isinstance(module, (nn.Conv1d, nn.Conv2d))
             for parameter, _ in module.named_parameters()
         ]
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Compute f(z) in z's dtype."""
+    def forward(self, z: Tensor, *rest: Tensor) -> Tensor:
+        """Compute f(z, ...) in z's dtype."""
         weights = {name: self.net.get_parameter(name).to(torch.bfloat16) for name in self.rounded}
-        x = torch.func.functional_call(self.net, weights, z.to(torch.bfloat16))
+        x = torch.func.functional_call(self.net, weights, (z.to(torch.bfloat16), *rest))
         return x.to(z.dtype)
 
 
