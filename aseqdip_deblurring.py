@@ -163,7 +163,11 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
 
 def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """Name the other methods of this task, with what differs here from their own defaults."""
-    return {"self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}}
+    own = {"N": args.N, "lr": args.lr, "loss": args.loss, "lambda_ae": args.lambda_ae}  # aSeqDIP's
+    return {
+        "self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}, "udig_dip": own,
+        "dps": {}, "ddnm": {},
+    }  # fmt: skip
 
 
 def reconstruct(run: Run, problem: Problem) -> Tensor:

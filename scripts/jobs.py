@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 import tyro
 
-from baselines import chosen, find
+from baselines import NEEDS, chosen, find
 from scripts.executors import ROOT, LocalExecutor, RayExecutor, caught_signals, why_failed
 from utils import ct_data, image_data, mri_data
 from utils.cli import check_method, choose_files, parse_args
@@ -231,7 +231,7 @@ def command_of(
     What none of them takes is left out: the script would refuse it.
     """
     methods = [setting.methods[name] for name in names]
-    unused = {"--reference", "--encoder"} - {flag(m.needs) for m in methods if m.needs}
+    unused = {flag(needs) for needs in NEEDS} - {flag(m.needs) for m in methods if m.needs}
     if ASEQDIP.keys().isdisjoint(names):
         unused |= {flag(name) for name in setting.script.Args.only_aseqdip}
     if names == ["aseqdip_lambda0"]:

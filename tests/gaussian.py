@@ -1,0 +1,58 @@
+"""Priors whose network is exact: the noise that is expected in noisy Gaussian images."""
+
+import math
+
+import torch
+from torch import nn
+
+from models.diffusion import Prior
+
+
+class GaussianNet(nn.Module):
+    """Compute E[eps | x_t] for x_0 ~ N(mean, Q diag(variances) Q^T), the images flattened.
+
+        E[eps | x] = sigma Q (variances + sigma^2)^-1 Q^T (x - mean)
+
+    Args:
+        mean, variances: broadcast to (channels, H, W).
+        sigma, scale: (steps,) float64.
+        basis: Q, (n, n); None for the identity.
+        v: what it says of its variance in each pixel; None for nothing.
+    """
+
+    def __init__(self, mean, variances, sigma, scale, basis=None, v=None):
+        super().__init__()
+        self.mean, self.variances, self.basis, self.v = mean, variances, basis, v
+        self.sigma, self.scale = sigma, scale
+        self.weight = nn.Parameter(torch.ones(3))  # so that it counts some
+
+    def turned(self, x, basis):
+        return x if self.basis is None else (x.flatten(1) @ basis).view(x.shape)
+
+    def forward(self, x_t, t):
+        sigma, scale = (s[t.cpu()].to(x_t)[:, None, None, None] for s in (self.sigma, self.scale))
+        d = self.turned(x_t / scale - self.mean, self.basis)
+        eps = sigma * d / (self.variances + sigma**2)
+        eps = self.turned(eps, None if self.basis is None else self.basis.T)
+        return eps if self.v is None else torch.cat((eps, torch.full_like(eps, self.v)), dim=1)
+
+
+def schedule(kind, steps=1000):
+    """Return sigma and scale: DDPM's linear schedule, or a geometric one over the same range."""
+    betas = torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64)
+    abar = (1 - betas).cumprod(dim=0)[torch.linspace(0, 999, steps).long()]
+    sigma = ((1 - abar) / abar).sqrt()
+    if kind == "vp":
+        return sigma, abar.sqrt()
+    if kind == "rescaled":  # VP's levels, VE's coordinates
+        return sigma, torch.ones_like(sigma)
+    ends = (math.log(sigma[0]), math.log(sigma[-1]))
+    return torch.linspace(*ends, steps, dtype=torch.float64).exp(), torch.ones_like(sigma)
+
+
+def gaussian_prior(
+    mean, variances, kind="vp", steps=1000, channels=1, size=8, basis=None, v=None, **more
+):
+    sigma, scale = schedule(kind, steps)
+    net = GaussianNet(mean, variances, sigma, scale, basis, v)
+    return Prior(net, sigma, scale, channels=channels, size=size, **more)
