@@ -1,11 +1,13 @@
 """Priors whose network is exact: the noise that is expected in noisy Gaussian images."""
 
+import json
 import math
 
 import torch
 from torch import nn
 
 from models.diffusion import Prior
+from utils import priors, runs
 
 
 class GaussianNet(nn.Module):
@@ -56,3 +58,21 @@ def gaussian_prior(
     sigma, scale = schedule(kind, steps)
     net = GaussianNet(mean, variances, sigma, scale, basis, v)
     return Prior(net, sigma, scale, channels=channels, size=size, **more)
+
+
+def write_prior(path, channels=1, kind="vp"):
+    """Write a file that fake_priors reads as a prior."""
+    path.write_text(json.dumps({"channels": channels, "kind": kind}))
+    return path
+
+
+def fake_priors(monkeypatch):
+    """Let files of write_prior be read where a run reads its priors."""
+
+    def load(path):
+        facts = json.loads(path.read_text())
+        mean = 0.5 if facts["channels"] == 3 else 0.0
+        return gaussian_prior(mean, 0.1, size=64, multiple=16, facts=facts, **facts)
+
+    for module in (runs, priors):
+        monkeypatch.setattr(module, "load_prior", load)
