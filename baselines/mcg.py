@@ -11,7 +11,7 @@ from operators.radon import Radon
 from utils.callback import Callback
 from utils.consistency import proximal
 from utils.methods import Method
-from utils.optim import norm
+from utils.optim import norm, sqnorm
 from utils.randomness import stream
 from utils.sampling import Frame, draw, grid, langevin_step, levels
 
@@ -100,7 +100,8 @@ def mcg(
             eps = prior.eps(arrived, ts[step])
             u0 = arrived - s_next * eps
             x = frame.decode(u0)
-            residual = A.pinv(y - A(x))
+            projected = A(x)
+            residual = A.pinv(y - projected)
             error = frame.span / frame.peak * norm(residual, torch.zeros_like(residual))
             (gradient,) = torch.autograd.grad(error, arrived)
             with torch.no_grad():
@@ -108,12 +109,12 @@ def mcg(
                 seen = frame.crop(gradient)
                 seen.copy_(unmeasured(seen, A, cg_steps))
                 u.copy_(near_views(corrected, step) - alpha * frame.span * gradient)
-            x, error = x.detach(), error.detach()
+            x, projected = x.detach(), projected.detach()
         else:
             with torch.no_grad():
                 x = frame.decode(near_views(u - s * eps, step))
-                error = norm(A(x), y)
-        callback.record(step, x, {"loss": error})
+                projected = A(x)
+        callback.record(step, x, {"loss": sqnorm(projected, y)})
     return x
 
 
