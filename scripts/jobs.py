@@ -54,6 +54,7 @@ FOLDERS = {  # list of a command -> its folder below a --data that holds several
     "fastmri": ("fastmri", "mri"), "aapm": ("aapm", "ct"), "cbsd68": ("cbsd68",), "ffhq": ("ffhq",),
 }  # fmt: skip
 SUFFIXES = {"mri": mri_data.SUFFIXES, "ct": ct_data.SUFFIXES}  # of the others image_data.SUFFIXES
+REPEATED = {"--prior"}  # flags that are written once for each of their values
 NOT_FURTHER = {  # flags that do not go after the --
     "--data", "--out", "--method", "--seed", "--preset", "--quick", "--run", "--fresh", "--set",
     "--reference", "--bkse-weights", "--list", "--images",
@@ -126,7 +127,9 @@ def read_flags(words: list[str]) -> dict[str, list[str]]:
     for word in words:
         if word.startswith("--"):
             name, equals, value = word.partition("=")
-            values = flags[flag(name[2:])] = [value] if equals else []
+            name = flag(name[2:])
+            before = flags.get(name, []) if name in REPEATED else []
+            values = flags[name] = before + ([value] if equals else [])
         else:
             require(bool(flags), f"{word}: expected a flag of the task scripts")
             values.append(word)
@@ -135,7 +138,12 @@ def read_flags(words: list[str]) -> dict[str, list[str]]:
 
 def words_of(flags: dict[str, list[str]]) -> list[str]:
     """Write flags as the words of a command line."""
-    return [word for name, values in flags.items() for word in (name, *values)]
+    return [
+        word
+        for name, values in flags.items()
+        for group in (([v] for v in values) if name in REPEATED else (values,))
+        for word in (name, *group)
+    ]
 
 
 def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Setting:

@@ -1,6 +1,7 @@
 """--prior and --varnet-weights, as a user gives them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import running
@@ -13,8 +14,10 @@ import aseqdip_ct
 import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_mri
-from baselines import dds, find
+from baselines import chosen, dds, find
+from scripts import jobs
 from utils import priors, runs
+from utils.cli import parse_args
 from utils.errors import InputError
 from utils.files import file_hash
 from utils.precision import Autocast, place
@@ -128,9 +131,6 @@ def test_ddnm_is_left_out_of_a_blur_that_is_not_linear(tmp_path, monkeypatch, ks
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_without_a_file_all_leaves_these_methods_out(task, monkeypatch):
     script = SCRIPTS[task]
-    from baselines import chosen
-    from utils.cli import parse_args
-
     args = parse_args(script.Args, script.PRESETS, "", ["--method", "all"])
     needs = {method.needs for method in chosen(args, script.baselines(args))}
     assert needs == {None}
@@ -181,3 +181,13 @@ def test_a_prior_runs_in_bfloat16_as_autocast_has_it():
 def test_the_samplers_are_declared_as_such():
     assert dds.METHOD.needs == "prior" and not dds.METHOD.iterative
     assert find("udig_dip").iterative and find("varnet").package == "fastmri"
+
+
+def test_a_table_s_command_keeps_each_prior():
+    words = ["--prior", "a.pt", "--sigma", "3", "--prior=b.pt", "--set", "x=1", "y=2"]
+    flags = jobs.read_flags(words)
+    assert flags["--prior"] == ["a.pt", "b.pt"]
+    args = parse_args(
+        aseqdip_denoising.Args, {}, "", [*jobs.words_of(flags), "--method", "dps", "--sigma", "4"]
+    )
+    assert args.prior == (Path("a.pt"), Path("b.pt")) and args.set == ("x=1", "y=2")
