@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from baselines.dds import dds
 from models.diffusion import Prior
 from operators.base import Operator
+from operators.radon import Radon
 from utils.callback import Callback
 from utils.methods import Method
 from utils.optim import DISTANCES, Output, Update, adam
@@ -30,7 +31,7 @@ def udig_dip(
     order: Literal["alternate", "released"] = "alternate",
     noise_level: float = 0.1,
     denoise_steps: int = 5,
-    purify_every: int = 100,
+    purifications: int = 20,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -58,7 +59,7 @@ def udig_dip(
         noise_level: standard deviation of P's noise, where images go from 0 to 1. Not an index:
             that means another noise in each schedule.
         denoise_steps: passes through the diffusion network in each P.
-        purify_every: how many updates of z lie between two P; the others take f(z) as it is.
+        purifications: how many updates of z are by P, spread evenly; the others take f(z) as it is.
         seed: of P's noise, and of DDS.
         callback: is told each step and its image: f(z) after an update of z, else the network's
             output before that step.
@@ -67,16 +68,18 @@ def udig_dip(
         x_hat, (1, *A.in_shape): the image of the last step.
 
     Raises:
-        ValueError: N or purify_every is below 1, noise_level is not above 0, the prior has other
+        ValueError: N is below 1 or purifications below 0, noise_level is not above 0, the prior has other
             channels, or the order is `released` and A is not linear.
 
     Reference:
         Liang, Alkhouri et al., Sequential diffusion-guided deep image prior for medical image
         reconstruction, ICASSP 2025 (arXiv 2410.04482). The paper's noise level, steps of denoising
-        and interval were not at hand: these defaults are ours.
+        and number of purifications were not at hand: these defaults are ours.
     """
-    if N < 1 or purify_every < 1:
-        raise ValueError(f"expected N and purify_every of at least 1, got {N} and {purify_every}")
+    if N < 1 or purifications < 0:
+        raise ValueError(
+            f"expected N of at least 1 and purifications of at least 0, got {N} and {purifications}"
+        )
     callback = Callback() if callback is None else callback
     frame = Frame(prior, y, A)
     t = nearest_step(prior, frame.span * noise_level)
@@ -86,7 +89,8 @@ def udig_dip(
     z = (A.pinv(y) if z0 is None else z0).detach().clone()
     distance = DISTANCES[loss]
     # As in aSeqDIP for CT: the gradient of a norm is as large as ||A||.
-    weight = lambda_ae * (A.norm() if loss == "norms" and hasattr(A, "norm") else 1.0)
+    is_ct = isinstance(getattr(A, "A", A), Radon)
+    weight = lambda_ae * (A.norm() if loss == "norms" and is_ct else 1.0)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = net(z)
@@ -101,7 +105,7 @@ def udig_dip(
         x = update(z)
         if step % N == 0:
             x = net_output(z)
-            due = order == "alternate" and step % (N * purify_every) == 0
+            due = order == "alternate" and is_due(step // N, steps // N, purifications)
             with torch.no_grad():
                 z.copy_(purified(x, frame, prior, t, denoise_steps, noise) if due else x)
         callback.record(step, x, update.terms)
@@ -109,6 +113,11 @@ def udig_dip(
 
 
 METHOD = Method("udig_dip", "uDiG-DIP", udig_dip, net="unet", takes=("prior",), needs="prior")
+
+
+def is_due(k: int, K: int, n: int) -> bool:
+    """Tell whether update k of 1..K is one of n that lie evenly between the first and the last."""
+    return k < K and k * (n + 1) // K > (k - 1) * (n + 1) // K
 
 
 def purified(

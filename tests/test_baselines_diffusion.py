@@ -154,18 +154,23 @@ class Pairs(torch.nn.Module):
 def test_ddnm_plus_follows_its_recursion(eta, masked):
     """Mean and variance over pixels of one grey value, from the level of y's noise downwards."""
     n, sigma, mu, a = 20000, 0.3, 0.5, 0.02
-    prior = gaussian_prior(mu, a, channels=1)
+    # In the prior's units, from -1 to 1, all is twice as large.
+    prior = gaussian_prior(2 * mu - 1, 4 * a, channels=1, low=-1.0)
+    watch = Watch()
     shape = (1, n, 2)
     mask = torch.tensor([True, not masked]).expand(n, 2).contiguous()
     A = PixelMask(mask, 1) if masked else Identity(shape)
     y = A(torch.full((1, *shape), 0.9, dtype=F64))
-    x = ddnm(y, A, prior=prior, sigma=sigma, n_steps=60, eta=eta)
-    levels = prior.sigma[torch.linspace(999, 0, 60, dtype=F64).round().long()].tolist()
+    x = ddnm(y, A, prior=prior, sigma=sigma, n_steps=60, eta=eta, callback=watch)
+    levels = (prior.sigma[torch.linspace(999, 0, 60, dtype=F64).round().long()] / 2).tolist()
     d, v = 0.0, 0.0  # of u at a level: its distance from mu, its variance
-    for s, s_next in zip(levels, [*levels[1:], 0.0]):
+    for u, s, s_next in zip(watch.states, levels, [*levels[1:], 0.0], strict=True):
         share = a / (a + s**2)  # of a distance from mu, what the prior keeps
         if s_next >= sigma:
             d, v = 0.9 - mu, s_next**2 - sigma**2
+            known = (u[..., 0] + 1) / 2
+            assert known.mean().item() == pytest.approx(mu + d, abs=4 * math.sqrt(v / n))
+            assert known.var().item() == pytest.approx(v, rel=0.05)
             continue
         weight = s_next * math.sqrt(1 - eta**2) / sigma
         d = (1 - weight) * share * d + weight * (0.9 - mu)
@@ -184,7 +189,8 @@ def test_a_step_of_dps_is_that_of_its_paper(kind, v):
     kind = "rescaled" if kind == "ve" else kind
     if kind == "rescaled" and v is not None:
         pytest.skip("variance-exploding networks have no learned variance")
-    mu, a, zeta = 0.2, 0.3, 0.7
+    mu = torch.where(MASK.roll(1, 1), 0.2, 1.3).double()  # where it is 1.3, x_0 is clipped
+    a, zeta = 0.3, 0.7
     prior = gaussian_prior(mu, a, kind, channels=3, low=-1.0, v=v)
     A = PixelMask(MASK, 3)
     y = A(torch.rand(1, 3, 6, 8, dtype=F64, generator=rng()))
@@ -196,7 +202,7 @@ def test_a_step_of_dps_is_that_of_its_paper(kind, v):
     x_t = watch.first * abar[999].sqrt()
     for t, found in zip((999, 998), watch.states):
         beta = 1 - abar[t] / abar[t - 1]
-        # x0 is linear in x_t, and few pixels are clipped: those have no gradient.
+        # x0 is linear in x_t, but where it is clipped: there it has no gradient.
         slope = a / (a + prior.sigma[t] ** 2) / abar[t].sqrt()
         free = mu + a / (a + prior.sigma[t] ** 2) * (x_t / abar[t].sqrt() - mu)
         x0 = free.clamp(-1, 1)
@@ -236,7 +242,7 @@ def test_the_learned_variance_lies_between_its_bounds():
 
 
 def test_predictor_and_corrector_change_the_variance_as_computed_by_hand():
-    a, s, s_next, snr = 0.3, 2.0, 1.2, 0.16
+    a, s, s_next, snr = 0.3, 2.0, 1.2, 0.5
     prior = gaussian_prior(0.0, a, "ve")
     prior.sigma[500:502] = prior.net.sigma[500:502] = torch.tensor([s_next, s], dtype=F64)
     u = math.sqrt(a + s**2) * random(1, 1, 500, 500)
@@ -371,7 +377,7 @@ def test_non_linear_and_noisy_problems_are_refused_with_a_reason():
 # uDiG-DIP -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["mri", "ct", "deblurring"])
+@pytest.mark.parametrize("task", ["ct", "deblurring"])
 def test_with_the_identity_as_purifier_it_is_aseqdip_bit_for_bit(
     task, tmp_path, monkeypatch, kspace
 ):
@@ -380,12 +386,18 @@ def test_with_the_identity_as_purifier_it_is_aseqdip_bit_for_bit(
     monkeypatch.setattr(udig_dip, "purified", lambda x, *more: calls.append(1) or x)
     flags = flags_of(task, tmp_path, kspace, "--method", "aseqdip,udig_dip", "--lr", "1e-3")
     prior = write_prior(tmp_path / "prior.json", {"mri": 2, "ct": 1}.get(task, 3))
-    flags += ["--prior", prior, "--set", "purify_every=2"]
+    flags += ["--prior", prior, "--set", "purifications=3"]
     assert call(monkeypatch, SCRIPTS[task], *flags) == 0
     digests = [
         digest(run_folder(tmp_path / "out", task, "item", name)) for name in ("aseqdip", "udig_dip")
     ]
-    assert digests[0] == digests[1] and len(calls) == 4
+    assert digests[0] == digests[1] and len(calls) == 3
+
+
+def test_purifications_lie_evenly_and_none_comes_last():
+    for K, n, expected in ((8, 3, [2, 4, 6]), (2, 1, [1]), (3, 9, [1, 2]), (5, 0, [])):
+        assert [k for k in range(1, K + 1) if udig_dip.is_due(k, K, n)] == expected
+    assert sum(udig_dip.is_due(k, 2000, 20) for k in range(1, 2001)) == 20
 
 
 def test_the_purified_image_is_the_next_input(monkeypatch):
@@ -395,7 +407,7 @@ def test_the_purified_image_is_the_next_input(monkeypatch):
     inputs = []
     net.register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
     prior = gaussian_prior(0.5, 1e-12)  # all images are grey
-    x = udig_dip.udig_dip(y, A, net, prior=prior, steps=4, N=2, purify_every=1, noise_level=0.2)
+    x = udig_dip.udig_dip(y, A, net, prior=prior, steps=4, N=2, purifications=1, noise_level=0.2)
     assert torch.equal(inputs[0], y) and torch.equal(inputs[2], y)
     assert torch.allclose(inputs[3], torch.full_like(y, 0.5), atol=1e-4)
     assert torch.allclose(x, net(inputs[3]))
@@ -409,7 +421,7 @@ def test_in_the_released_order_it_starts_from_dds_and_purifies_nothing(monkeypat
     net = torch.nn.Conv2d(1, 1, 1)
     net.register_forward_pre_hook(lambda module, given: starts.append(given[0].clone()))
     prior = gaussian_prior(0.5, 0.1)
-    udig_dip.udig_dip(y, A, net, prior=prior, steps=2, order="released", purify_every=1, seed=3)
+    udig_dip.udig_dip(y, A, net, prior=prior, steps=2, order="released", seed=3)
     assert torch.equal(starts[0], dds(y, A, prior=prior, seed=3))
 
 

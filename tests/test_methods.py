@@ -128,7 +128,7 @@ def settings_for(method):
     if method == "sgld_dip":
         return ["--set", "thin=4"]
     if method == "udig_dip":
-        return ["--set", "purify_every=2"]
+        return ["--set", "purifications=3"]
     if any(method in names for names in SAMPLERS.values()):
         return ["--set", "n_steps=12"]
     if method == "ugodit":  # more than one input before the interruption
@@ -304,12 +304,13 @@ def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
         assert "psnr_final" not in metrics(again)
 
 
-@pytest.mark.parametrize("task", ["mri", "ct"])
-def test_no_method_with_a_prior_looks_at_the_truth(task, tmp_path, monkeypatch, kspace):
+@pytest.mark.parametrize(
+    "task, methods", [("mri", ["score_mri"]), ("ct", ["udig_dip", "dds", "mcg"])]
+)
+def test_no_method_with_a_prior_looks_at_the_truth(task, methods, tmp_path, monkeypatch, kspace):
     """With another truth each makes the same image."""
-    methods = ["udig_dip", *SAMPLERS[task]]
     flags = flags_of(task, tmp_path, kspace, "--method", ",".join(methods))
-    flags += ["--set", "n_steps=12", "purify_every=2"]
+    flags += ["--set", "n_steps=6", *(["purifications=3"] if task == "ct" else [])]
     assert call(monkeypatch, SCRIPTS[task], *flags) == 0
     build = SCRIPTS[task].build_problem
 

@@ -30,7 +30,7 @@ def correlated(n=4, seed=0):
 def test_samples_have_the_mean_and_the_covariance_of_the_images(kind, fresh):
     mean, variances, basis = correlated()
     prior = gaussian_prior(mean, variances, kind, basis=basis)
-    noise, n = rng(2), 20000
+    noise, n = rng(2), 10000
     ts = grid(prior, 200)
     sigma = levels(prior, ts)
     x = sigma[0] * draw(torch.empty(n, 1, 1, 4, dtype=torch.float64), noise)
@@ -42,7 +42,7 @@ def test_samples_have_the_mean_and_the_covariance_of_the_images(kind, fresh):
     covariance = (basis * variances) @ basis.T
     assert np.abs(x.mean(axis=0) - mean.flatten().numpy()).max() < 4 * math.sqrt(1.5 / n)
     # The levels are finite: what is sampled is a little narrower.
-    assert np.abs(np.cov(x.T) - covariance.numpy()).max() < 0.05
+    assert np.abs(np.cov(x.T) - covariance.numpy()).max() < 0.06
 
 
 @pytest.mark.parametrize("kind", ["vp", "ve"])

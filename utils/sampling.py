@@ -34,7 +34,7 @@ class Frame:
         shape: of u, (B, channels, H', W').
         span: high - low: what 1 of a picture is in u.
         peak: of an image that has no unit of its own (MRI, CT): the maximum of a least-squares
-            image. Such an image came within 1 to 18 % of the truth's maximum on the embedded
+            image. Such an image came within 1 to 17 % of the truth's maximum on the embedded
             samples, the direct reconstruction within 3 to 112 %. 1 for pictures.
 
     Raises:
