@@ -207,12 +207,13 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
     """
     lr = {"lr": args.lr}
+    own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
         "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},
-        "tv": {"lambda_tv": LAMBDA_TV[Radon]},
+        "tv": {"lambda_tv": LAMBDA_TV[Radon]}, "udig_dip": own, "dds": {}, "mcg": {},
     }  # fmt: skip
 
 

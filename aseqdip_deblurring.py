@@ -162,8 +162,17 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
 
 
 def baselines(args: Args) -> dict[str, dict[str, Any]]:
-    """Name the other methods of this task, with what differs here from their own defaults."""
-    return {"self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}}
+    """Name the other methods of this task, with what differs here from their own defaults.
+
+    ddnm is for linear blurs: `all` leaves it out for others, where by its name it says why.
+    """
+    given_kernel = args.kernel is not None and args.bkse_weights is None
+    linear = args.blur == "trajectory" or (args.blur is None and given_kernel)
+    own = {"N": args.N, "lr": args.lr, "loss": args.loss, "lambda_ae": args.lambda_ae}  # aSeqDIP's
+    return {
+        "self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}, "udig_dip": own,
+        "dps": {},
+    } | ({"ddnm": {}} if linear or "ddnm" in args.method.split(",") else {})  # fmt: skip
 
 
 def reconstruct(run: Run, problem: Problem) -> Tensor:

@@ -168,7 +168,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     return {
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
         "sgld_dip": noise, "rethinking_dip": {}, "split_dip": split,
-        "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {},
+        "tv": {}, "nlm": {}, "wavelet": {}, "bm3d": {}, "dps": {"zeta": 1.5}, "ddnm": {},
     }  # fmt: skip
 
 

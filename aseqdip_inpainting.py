@@ -181,6 +181,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
         "self_guided_dip": {}, "vanilla_dip": noise, "tv_dip": noise, "es_dip": noise,
         "sgld_dip": noise, "split_dip": {"parts": 32, "share": 0.3, "lr": 1e-3},
         "biharmonic": {}, "linear": {}, "tv": {"lambda_tv": LAMBDA_TV[PixelMask]},
+        "dps": {"zeta": 0.5}, "ddnm": {},
     }  # fmt: skip
 
 

@@ -56,6 +56,7 @@ class Args(RunArgs):
     measured: bool = False  # the scan really was undersampled: its non-zero points are the mask, there is no truth
     reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
+    varnet_weights: Path | None = None  # state of fastMRI's VarNet, trained on fully sampled scans, for varnet
     # Sampling (ignored with --measured)
     accel: float = 4.0  # acceleration: acquired columns per sampled column (section 4.1: 4 and 8)
     mask: Literal["random", "equispaced"] = "random"  # choice of the columns outside the centre
@@ -197,11 +198,13 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     quick = {"parts": 4, "start_iter": 60, "members": 1}
     split = quick if args.preset == "quick" else {"members": 3}
     split |= {"lr": args.lr} if "lr" in args.changed else {}
+    own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
         "ref_guided_dip": lr, "ugodit": ugodit, "split_dip": split, "zero_filled": {}, "cg_sense": {},
-        "l1_wavelet": {}, "tv": {"lambda_tv": LAMBDA_TV[MultiCoilMRI]},
+        "l1_wavelet": {}, "tv": {"lambda_tv": LAMBDA_TV[MultiCoilMRI]}, "udig_dip": own, "dds": {},
+        "score_mri": {}, "varnet": {},
     }  # fmt: skip
 
 

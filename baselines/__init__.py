@@ -4,10 +4,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from utils.errors import require
+from utils.errors import InputError, require
 from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method
 
 NOT_METHODS = ("__init__", "classical")  # files of this folder that hold none
+NEEDS = {"reference", "encoder", "prior", "varnet_weights"}  # what Method.needs can name
 NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_METHODS)
 
 
@@ -49,15 +50,15 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
     require(len(set(names)) == len(names), f"--method {args.method}: a method stands there twice")
     methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}
     for name, method in methods.items():
-        require(
-            _has_needs(args, method),
-            f"--method {name}: it needs prior data; name them with --{method.needs}",
-        )
-    for needs in {"reference", "encoder"}.intersection(args.changed):
+        if not _has_needs(args, method):
+            raise InputError(
+                f"--method {name}: it needs prior data; name them with {_flag(method.needs)}"
+            )
+    for needs in NEEDS.intersection(args.changed):
         takers = [name for name in known if find(name).needs == needs]
         require(
             not methods.keys().isdisjoint(takers),
-            f"--{needs}: of use to --method {', '.join(takers)} only",
+            f"{_flag(needs)}: of use to --method {', '.join(takers)} only",
         )
     for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():
         require(
@@ -99,4 +100,8 @@ def _set(text: str, methods: dict[str, Method]) -> None:
 
 
 def _has_needs(args: Any, method: Method) -> bool:
-    return method.needs is None or getattr(args, method.needs) is not None
+    return method.needs is None or bool(getattr(args, method.needs))
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")

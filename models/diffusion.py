@@ -156,9 +156,14 @@ class Prior(nn.Module):
         """Predict the image, E[x_0 | x] = x - sigma[t] eps_hat. Arguments as in predict."""
         return x - self.sigma[t].item() * self.eps(x, t)
 
+    @property
+    def exploding(self) -> bool:
+        """Whether the network takes noisy images as they are, not shrunk: VE."""
+        return bool((self.scale == 1).all())
+
     def description(self) -> str:
         """Return a line that says what the network is."""
-        kind = "VE" if bool((self.scale == 1).all()) else "VP"
+        kind = "VE" if self.exploding else "VP"
         images = {1: "grey", 2: "complex", 3: "RGB"}.get(self.channels, f"{self.channels}-channel")
         return (
             f"{self.facts['file']}: {self.facts['network']}, {self.facts['n_params']:,} parameters, "

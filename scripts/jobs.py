@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 import tyro
 
-from baselines import chosen, find
+from baselines import NEEDS, chosen, find
 from scripts.executors import ROOT, LocalExecutor, RayExecutor, caught_signals, why_failed
 from utils import ct_data, image_data, mri_data
 from utils.cli import check_method, choose_files, parse_args
@@ -54,6 +54,7 @@ FOLDERS = {  # list of a command -> its folder below a --data that holds several
     "fastmri": ("fastmri", "mri"), "aapm": ("aapm", "ct"), "cbsd68": ("cbsd68",), "ffhq": ("ffhq",),
 }  # fmt: skip
 SUFFIXES = {"mri": mri_data.SUFFIXES, "ct": ct_data.SUFFIXES}  # of the others image_data.SUFFIXES
+REPEATED = {"--prior"}  # flags that are written once for each of their values
 NOT_FURTHER = {  # flags that do not go after the --
     "--data", "--out", "--method", "--seed", "--preset", "--quick", "--run", "--fresh", "--set",
     "--reference", "--bkse-weights", "--list", "--images",
@@ -126,7 +127,9 @@ def read_flags(words: list[str]) -> dict[str, list[str]]:
     for word in words:
         if word.startswith("--"):
             name, equals, value = word.partition("=")
-            values = flags[flag(name[2:])] = [value] if equals else []
+            name = flag(name[2:])
+            before = flags.get(name, []) if name in REPEATED else []
+            values = flags[name] = before + ([value] if equals else [])
         else:
             require(bool(flags), f"{word}: expected a flag of the task scripts")
             values.append(word)
@@ -135,7 +138,12 @@ def read_flags(words: list[str]) -> dict[str, list[str]]:
 
 def words_of(flags: dict[str, list[str]]) -> list[str]:
     """Write flags as the words of a command line."""
-    return [word for name, values in flags.items() for word in (name, *values)]
+    return [
+        word
+        for name, values in flags.items()
+        for group in (([v] for v in values) if name in REPEATED else (values,))
+        for word in (name, *group)
+    ]
 
 
 def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Setting:
@@ -231,7 +239,7 @@ def command_of(
     What none of them takes is left out: the script would refuse it.
     """
     methods = [setting.methods[name] for name in names]
-    unused = {"--reference", "--encoder"} - {flag(m.needs) for m in methods if m.needs}
+    unused = {flag(needs) for needs in NEEDS} - {flag(m.needs) for m in methods if m.needs}
     if ASEQDIP.keys().isdisjoint(names):
         unused |= {flag(name) for name in setting.script.Args.only_aseqdip}
     if names == ["aseqdip_lambda0"]:

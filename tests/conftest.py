@@ -6,6 +6,7 @@ from pathlib import Path
 # Before torch starts its threads: where others use the cores too, spinning threads lose them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import gaussian
 import h5py
 import numpy as np
 import pytest
@@ -56,6 +57,12 @@ def write_fastmri(path, kspace, rss=None):
 @pytest.fixture(scope="session")
 def kspace():
     return small_kspace()
+
+
+@pytest.fixture
+def gaussian_priors(monkeypatch):
+    """Let files of gaussian.write_prior be read where a run reads its priors."""
+    gaussian.fake_priors(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 import running
 import skimage.data
 import torch
+from gaussian import write_prior
 from running import call, digest, log_of, metrics, run_folder
 from skimage.transform import resize
 
@@ -33,6 +34,7 @@ from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.methods import Method, converted
 
+pytestmark = pytest.mark.usefixtures("gaussian_priors")
 SCRIPTS = {
     "mri": aseqdip_mri,
     "ct": aseqdip_ct,
@@ -54,11 +56,11 @@ STEPS = 16  # of K 8 and N 2
 ITERATIVE = {
     "mri": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "ugodit", "split_dip",
+        "ugodit", "split_dip", "udig_dip",
     ],
     "ct": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "split_dip",
+        "split_dip", "udig_dip",
     ],
     "denoising": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip", "split_dip",
@@ -66,7 +68,7 @@ ITERATIVE = {
     "inpainting": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "split_dip",
     ],
-    "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip", "ugodit"],
+    "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip", "ugodit", "udig_dip"],
     "superresolution": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ugodit",
     ],
@@ -81,6 +83,15 @@ DIRECT = {
 }
 
 
+SAMPLERS = {  # with a learned prior, without a network to fit
+    "mri": ["dds", "score_mri"],
+    "ct": ["dds", "mcg"],
+    "denoising": ["dps", "ddnm"],
+    "inpainting": ["dps", "ddnm"],
+    "deblurring": ["dps"],
+    "superresolution": ["dps", "ddnm"],
+}
+CHANNELS = {"mri": 2, "ct": 1}  # of the images, as a prior counts them; pictures have 3
 WITH_ENCODER = ("mri", "deblurring", "superresolution")
 
 
@@ -107,6 +118,8 @@ def flags_of(task, folder, kspace, *more):
         net = script.make_net(script.Args(width=4, seed=5), "ugodit", torch.zeros(1, 3, 8, 8), None)
         encoders.save(folder / "encoder.pt", net, task, [], {})
         flags += ["--encoder", folder / "encoder.pt"]
+    if "--method all" in asked or any(m in asked for m in ("udig_dip", *SAMPLERS[task])):
+        flags += ["--prior", write_prior(folder / "prior.json", CHANNELS.get(task, 3))]
     return flags
 
 
@@ -114,6 +127,10 @@ def settings_for(method):
     """Return what lets a method do all of its work in 16 steps."""
     if method == "sgld_dip":
         return ["--set", "thin=4"]
+    if method == "udig_dip":
+        return ["--set", "purifications=3"]
+    if any(method in names for names in SAMPLERS.values()):
+        return ["--set", "n_steps=12"]
     if method == "ugodit":  # more than one input before the interruption
         return ["--set", "N=3"]
     if method == "split_dip":
@@ -129,7 +146,8 @@ def test_the_tables_of_the_scripts_name_what_this_file_tests():
         }
         iterative = {name for name, method in found.items() if method.iterative}
         assert iterative == set(ITERATIVE[task])
-        assert found.keys() - iterative == set(DIRECT[task])
+        direct = {*DIRECT[task], *SAMPLERS[task], *(["varnet"] if task == "mri" else [])}
+        assert found.keys() - iterative == direct
 
 
 @pytest.mark.parametrize(
@@ -191,8 +209,9 @@ def test_all_methods_are_compared_and_one_that_fails_stops_none(
 
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
-    flags = flags_of(task, tmp_path, kspace, "--method", "all", "--set", "thin=4")
-    methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task]]
+    short = ["--set", "thin=4", "dps.n_steps=12"][: 3 if SAMPLERS[task][0] == "dps" else 2]
+    flags = flags_of(task, tmp_path, kspace, "--method", "all", *short)
+    methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task], *SAMPLERS[task]]
     script = SCRIPTS[task]
     monkeypatch.setattr(sys, "argv", ["script", *map(str, flags)])
     args = parse_args(script.Args, script.PRESETS, "")
@@ -271,9 +290,9 @@ def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspac
 
 def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
     """From the measurements alone, without a truth, every method makes the same image."""
-    methods = [*ITERATIVE["denoising"], "tv", "nlm", "wavelet"]
+    methods = [*ITERATIVE["denoising"], "tv", "nlm", "wavelet", "dps", "ddnm"]
     flags = flags_of("denoising", tmp_path, kspace, "--method", ",".join(methods))
-    flags += ["--set", "thin=4"]
+    flags += ["--set", "thin=4", "n_steps=12"]
     assert call(monkeypatch, aseqdip_denoising, *flags, "--out", tmp_path / "known") == 0
     folders = {m: run_folder(tmp_path / "known", "denoising", "item", m) for m in methods}
     measurement = folders["tv"] / "measurement.npy"
@@ -283,6 +302,31 @@ def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
         again = run_folder(tmp_path / "out", "denoising", "measurement", method)
         assert digest(again) == digest(folders[method]), method
         assert "psnr_final" not in metrics(again)
+
+
+@pytest.mark.parametrize(
+    "task, methods", [("mri", ["score_mri"]), ("ct", ["udig_dip", "dds", "mcg"])]
+)
+def test_no_method_with_a_prior_looks_at_the_truth(task, methods, tmp_path, monkeypatch, kspace):
+    """With another truth each makes the same image."""
+    flags = flags_of(task, tmp_path, kspace, "--method", ",".join(methods))
+    flags += ["--set", "n_steps=6", *(["purifications=3"] if task == "ct" else [])]
+    assert call(monkeypatch, SCRIPTS[task], *flags) == 0
+    build = SCRIPTS[task].build_problem
+
+    def falsified(*arguments):
+        problem = build(*arguments)
+        score = problem.score
+        problem.x_true.add_(1)
+        problem.score = lambda x: {name: value / 2 for name, value in score(x).items()}
+        return problem
+
+    monkeypatch.setattr(SCRIPTS[task], "build_problem", falsified)
+    assert call(monkeypatch, SCRIPTS[task], *flags, "--out", tmp_path / "other") == 0
+    for method in methods:
+        one, other = (run_folder(tmp_path / out, task, "item", method) for out in ("out", "other"))
+        assert digest(one) == digest(other), method
+        assert metrics(one)["psnr_final"] != metrics(other)["psnr_final"]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from running import call, digest, log_of, metrics, run_folder, stop_half_way
-from test_methods import ITERATIVE, SCRIPTS, STEPS, flags_of, settings_for
+from test_methods import ITERATIVE, SAMPLERS, SCRIPTS, STEPS, flags_of, settings_for
 
 from baselines import split_dip
 
 # Each method is interrupted in the first task that has it, aSeqDIP in every task and with every
 # rule of --stop.
-METHODS = {name: task for task in reversed(ITERATIVE) for name in ITERATIVE[task]}
+METHODS = {
+    name: task for task in reversed(ITERATIVE) for name in (*ITERATIVE[task], *SAMPLERS[task])
+}
+pytestmark = pytest.mark.usefixtures("gaussian_priors")
 CASES = [
     *((task, "aseqdip", "fixed") for task in SCRIPTS),
     *((task, name, "fixed") for name, task in METHODS.items()),
@@ -31,7 +34,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     whole = run_folder(tmp_path / "whole", task, "item", method)
     found = metrics(whole)
     assert 0 < found["steps"] <= STEPS and np.isfinite(found["psnr_final"])
-    assert found["n_params"] > 0 and "psnr_oracle" in found
+    assert "psnr_oracle" in found
+    assert (found["n_params"] > 0) == (method not in SAMPLERS[task])
     k_stop = 3 if method == "aseqdip" else min(7, found["steps"] - 1)
     stop_half_way(monkeypatch, SCRIPTS[task], flags, k_stop)
     capsys.readouterr()

@@ -29,6 +29,7 @@ class RunArgs:
 
     method: str = "aseqdip"  # or one of docs/methods.md, several with commas between, or all
     set: tuple[str, ...] = ()  # settings of the other methods, as lambda_tv=0.1 or tv_dip.lr=0.001
+    prior: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()  # diffusion network that the methods with a learned prior take, may be given several times
     images: int | None = None  # how many files of a folder, by name; without it all of them
     list: Path | None = None  # names of the files of a folder that come first, one on each line
     stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best

@@ -52,7 +52,7 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
 
     if residual(x) <= noise_norm:
         return x
-    nearest = _solve(x, y, A, MU_RANGE[0] * scale)
+    nearest = proximal(x, y, A, MU_RANGE[0] * scale)
     if noise_norm == 0:
         return nearest
     if residual(nearest) >= noise_norm:
@@ -60,11 +60,11 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     low, high = map(math.log, MU_RANGE)
     for _ in range(10):  # to a hundredth of the range
         middle = (low + high) / 2
-        if residual(_solve(x, y, A, math.exp(middle) * scale)) <= noise_norm:
+        if residual(proximal(x, y, A, math.exp(middle) * scale)) <= noise_norm:
             low = middle
         else:
             high = middle
-    return _solve(x, y, A, math.exp(low) * scale)
+    return proximal(x, y, A, math.exp(low) * scale)
 
 
 def is_linear(A: Operator) -> bool:
@@ -72,21 +72,37 @@ def is_linear(A: Operator) -> bool:
     return hasattr(A, "adjoint")
 
 
-def _solve(x: Tensor, y: Tensor, A: Operator, mu: float) -> Tensor:
-    """Return argmin_u ||A u - y||^2 + mu ||u - x||^2 by conjugate gradients from x."""
+def proximal(x: Tensor, y: Tensor, A: Operator, mu: float, steps: int | None = None) -> Tensor:
+    """Solve a least-squares problem by conjugate gradients from x.
+
+        argmin_u ||A u - y||^2 + mu ||u - x||^2
+
+    With mu 0 it goes towards the solution that is nearest to x. Complex images take r^H r.
+
+    Args:
+        x: image, (1, *A.in_shape).
+        y: measurements, (1, *A.out_shape).
+        A: linear operator.
+        mu: weight, at least 0.
+        steps: how many are taken, without waiting for the device; None takes them until the
+            residual is a millionth of the first, at most CG_STEPS.
+
+    Returns:
+        (1, *A.in_shape).
+    """
     step = torch.zeros_like(x)  # u - x, of (A^H A + mu) step = A^H (y - A x)
     r = A.adjoint(y - A(x))
     p, rr = r, _dot(r, r)
     enough = 1e-12 * rr
-    for _ in range(CG_STEPS):
-        if rr <= enough:
+    for _ in range(CG_STEPS if steps is None else steps):
+        if steps is None and rr <= enough:
             break
         q = A.adjoint(A(p)) + mu * p
-        alpha = rr / _dot(p, q)
+        alpha = torch.where(rr > enough, rr / _dot(p, q), 0)
         step = step + alpha * p
         r = r - alpha * q
         before, rr = rr, _dot(r, r)
-        p = r + rr / before * p
+        p = torch.where(rr > enough, r + rr / before * p, 0)
     return x + step
 
 

@@ -48,6 +48,11 @@ class Slice(Item):
         """What tells this slice from others, the same on every machine."""
         return (self.values, f"hu {self.is_hu}, pixel {self.pixel_mm}")
 
+    @property
+    def channels(self) -> int:
+        """1: attenuation."""
+        return 1
+
 
 @dataclass
 class Units:
@@ -83,6 +88,11 @@ class Sinogram(Item):
     def own(self) -> tuple[np.ndarray, ...]:
         """What tells this sinogram from others."""
         return (self.y, self.angles)
+
+    @property
+    def channels(self) -> int:
+        """1: attenuation."""
+        return 1
 
 
 # Slices -------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ LIBRARIES = (
 # settings by hash.
 RUN_FLAGS = {
     "slice", "device", "deterministic", "run", "fresh", "quick", "preset", "method", "set",
-    "images",
+    "images", "prior",
 }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ class RunFolder:
                     if path.is_file():
                         path.unlink()
             if not (self.path / "checkpoint.pt").exists():
-                self.save_text("config.json", json.dumps(config, indent=2))
+                self.save_text("config.json", json.dumps(config, indent=2, default=str))
         except OSError as error:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another --out"

@@ -40,6 +40,11 @@ class Picture(Item):
         """What tells this picture from others, the same on every machine."""
         return (self.pixels,)
 
+    @property
+    def channels(self) -> int:
+        """3 (RGB) or 1 (grey)."""
+        return len(self.pixels)
+
 
 def load_picture(
     path: Path | None,

@@ -43,6 +43,11 @@ class Item:
         return stream(seed, f"{purpose} of {self.item}")
 
     @property
+    def channels(self) -> int:
+        """Of the image, as a diffusion prior counts them: 2 for a complex one."""
+        raise NotImplementedError
+
+    @property
     def content(self) -> tuple[np.ndarray | str | None, ...]:
         """All data that decide the result."""
         return (*self.own, *self.beside)

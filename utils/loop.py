@@ -266,7 +266,8 @@ class Loop(Callback):
 
     def _tell_long_run(self, steps: int) -> None:
         whole = (time.perf_counter() - self._begun) / steps * self.K
-        if self.device.type == "cpu" and whole > LONG_RUN_SECONDS:
+        fits = "net" in self.state  # --quick does nothing for a sampler
+        if self.device.type == "cpu" and whole > LONG_RUN_SECONDS and fits:
             if self.args.preset == "quick":
                 advice = "--quick takes two minutes for the sample; larger data take longer."
             else:

@@ -32,7 +32,9 @@ class Method:
         own_average: its x_hat is an average over its images, so --result is not for it.
         own_stop: it ends by a rule of its own, so --stop is not for it.
         needs: a field of args that names files which it cannot do without: `reference`, an image
-            for its input, or `encoder`, weights that its network keeps.
+            for its input, `encoder`, weights that its network keeps, `prior`, a diffusion network,
+            or `varnet_weights`.
+        exploding: where several of --prior fit, it takes a variance-exploding one.
         package: one that it needs and requirements.txt does not have.
         style: of its line in figures over the updates, for matplotlib, with a `color`; {} for any.
         settings: its hyperparameters; a script changes those that differ in its task.
@@ -47,6 +49,7 @@ class Method:
     own_average: bool = False
     own_stop: bool = False
     needs: str | None = None
+    exploding: bool = False
     package: str | None = None
     style: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(init=False)

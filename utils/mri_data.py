@@ -55,6 +55,11 @@ class Scan(Item):
         """What tells this scan from others, the same on every machine."""
         return self.recipe or (self.kspace,)
 
+    @property
+    def channels(self) -> int:
+        """2: real and imaginary part."""
+        return 2
+
 
 def fft2c(x: np.ndarray) -> np.ndarray:
     """Compute operators.mri.fft2c of an array."""

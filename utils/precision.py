@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.diffusion import Prior
+
 # fp32: 24 bits of mantissa; tf32: products of 11, on CUDA; bf16: 8 bits for all of the network
 # but its sums and its weights; auto: bf16 or fp32, as utils.cli.set_up_device finds.
 Precision = Literal["fp32", "tf32", "bf16", "auto"]
@@ -41,6 +43,23 @@ class Bfloat16(nn.Module):
         return x.to(z.dtype)
 
 
+class Autocast(nn.Module):
+    """Run a frozen network in bfloat16 where PyTorch's autocast finds it safe; its output is float32.
+
+    Args:
+        net: network of any layers, (x, t) -> (B, C, H, W).
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Compute net(x, t)."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.net(x, t).float()
+
+
 def place(net: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
     """Move a network to a device, in the memory layout that is quickest there.
 
@@ -48,7 +67,8 @@ def place(net: nn.Module, device: torch.device, precision: Precision) -> nn.Modu
 
     Args:
         net: network with `in_channels`. One that only wraps another, as its `net`, goes on
-            computing in float32: bf16 is for the innermost.
+            computing in float32: bf16 is for the innermost. Or a prior, whose network has layers
+            of other kinds and is not trained.
         device: where y is.
         precision: fp32, tf32 (on CUDA set_up_device has allowed it), bf16.
     """
@@ -56,6 +76,9 @@ def place(net: nn.Module, device: torch.device, precision: Precision) -> nn.Modu
     layout = torch.channels_last if last else torch.contiguous_format
     net = net.to(device, memory_format=layout)
     if precision != "bf16":
+        return net
+    if isinstance(net, Prior):
+        net.net = Autocast(net.net)
         return net
     if not hasattr(net, "net"):
         return Bfloat16(net)

@@ -147,7 +147,9 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
             )
     for doubt in metrics.get("doubts", ()):
         print(f"  warning: {doubt}")
-    work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
+    work = f"{metrics['steps']} steps in "  # of a sampler, which fits no weights
+    if metrics["n_params"]:
+        work = f"{metrics['steps']} updates of {metrics['n_params']:,} weights in "
     print(
         f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"
     )

@@ -6,13 +6,15 @@ import inspect
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.diffusion import Prior, load_prior
 from operators.base import Operator
-from utils import encoders
+from utils import encoders, priors
 from utils.callback import Callback
 from utils.consistency import consistent, is_linear
 from utils.errors import Busy, InputError, Interrupted, require
@@ -22,6 +24,8 @@ from utils.holdout import hold_out, without
 from utils.item import Item
 from utils.loop import Loop
 from utils.methods import Method
+from utils.precision import place
+from utils.priors import VARNET_SEEN
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.results import print_report, save_results
@@ -71,6 +75,7 @@ class Run:
         self._problem: Problem | None = None
         self._rule: Rule | None = None
         self._facts: dict[str, Any] = {}
+        self._prior: Path | None = None  # the file of --prior that fits
 
     def finished(self) -> bool:
         """Tell whether the run is complete; if so, print its figures and where they lie.
@@ -80,8 +85,10 @@ class Run:
         """
         method, hyperparameters = self.method, dict(self.method.settings)
         if method.needs is not None:
-            prior = getattr(self.args, method.needs)
-            hyperparameters[f"{method.needs}_sha256"] = tree_hash(prior)
+            given = getattr(self.args, method.needs)
+            if method.needs == "prior":
+                given = self._prior = priors.choose(given, method, self.item.channels)
+            hyperparameters[f"{method.needs}_sha256"] = tree_hash(given)
         self.folder = RunFolder(
             self.args, self.task, method.name, self.item.item, self.item.content,
             self.item.named | self._unused(), hyperparameters,
@@ -104,6 +111,8 @@ class Run:
             unused.add("result")
         if not self._finishes():
             unused.add("finish")
+        if self.method.needs == "prior":
+            return unused if self.method.iterative else unused | OF_STEPS - {"precision"}
         return unused if self.method.iterative else unused | OF_STEPS
 
     def _averages(self) -> bool:
@@ -168,12 +177,26 @@ class Run:
             content = self.folder.settings["data_sha256"][0]
             encoders.refuse_seen(encoder, content, self.item.source, self.item.path)
             self._facts |= encoders.facts(encoder, self.args.encoder)
+        if self.method.needs == "prior":
+            self.given["prior"] = self._read_prior(problem)
+        if self.method.needs == "varnet_weights":
+            self.given["weights"] = priors.read_varnet(self.args.varnet_weights)
+            self._facts |= {"varnet": str(self.args.varnet_weights), "varnet_seen": VARNET_SEEN}
+            print(f"{self.args.varnet_weights}: {VARNET_SEEN}")
         y, A, self._rule = self._stopping(problem)
         settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
         if settings:
             print(", ".join(settings))
         self._loop = Loop(self.folder, self.args, problem.score, y, A, self.inner)
         return y, A, self._loop if self._rule is None else Stopping(self._rule, self._loop)
+
+    def _read_prior(self, problem: Problem) -> Prior:
+        """Read the file of --prior that fits, and say what it is."""
+        prior = load_prior(self._prior)
+        print(f"{self.method.name}: prior {self._prior}: ", end="")
+        print(priors.described(prior, problem.A.in_shape[-2:]))
+        self._facts |= {"prior": str(self._prior), "prior_facts": prior.facts}
+        return place(prior, problem.y.device, self.args.precision)
 
     def _stopping(self, problem: Problem) -> tuple[Tensor, Operator, Rule | None]:
         """Make the rule of --stop, and what it leaves of the measurements."""
@@ -206,7 +229,7 @@ class Run:
         loop, problem, rule = self._loop, self._problem, self._rule
         loop.close()
         images = {"input": problem.A.pinv(problem.y), "final": x_hat}
-        if loop.k > 0:
+        if loop.k > 0 and self.method.iterative:
             if self._averages():
                 images |= {"final": loop.averaged(), "last": x_hat}
             else:

@@ -15,7 +15,12 @@ from utils.loop import duration
 from utils.paper import METHODS, Figure, figures_beside, methods_beside, why_absent
 from utils.tables import Summary, mean_over_images
 
-PRIOR = {"reference", "prior_measurements"}  # what runs record that used prior data
+PRIOR = {
+    "reference",
+    "prior_measurements",
+    "prior",
+    "varnet",
+}  # what runs record that used prior data
 
 
 class Measure(NamedTuple):
