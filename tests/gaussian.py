@@ -9,7 +9,6 @@ from torch import nn
 from models.diffusion import Prior
 from utils import priors, runs
 
-
 FACTS = {"file": "exact.pt", "network": "Gaussian", "n_params": 3, "predicts": "eps"}
 
 
@@ -76,7 +75,7 @@ def fake_priors(monkeypatch):
     def load(path):
         facts = json.loads(path.read_text())
         mean = 0.5 if facts["channels"] == 3 else 0.0
-        return gaussian_prior(mean, 0.1, size=64, multiple=16, facts=facts, **facts)
+        return gaussian_prior(mean, 0.1, size=64, multiple=16, facts=FACTS | facts, **facts)
 
     for module in (runs, priors):
         monkeypatch.setattr(module, "load_prior", load)
