@@ -150,7 +150,7 @@ def read(args: Args) -> tuple[list[Tensor], Tensor, list[dict[str, Any]]]:
     images = [reader(file) for file in found]
     facts = [
         {
-            "source": str(file or "MR_small"),
+            "source": str(file or "pydicom's MR_small.dcm"),
             "sha256": content_hash(image.numpy()),
             "file_sha256": file_hash(file) if isinstance(file, Path) else None,
         }
@@ -207,19 +207,20 @@ class Training:
         self.sigma, self.scale = vp_levels()
         squares = sum(image.square().sum().item() for image in images)
         self.data_std = math.sqrt(squares / sum(image.numel() for image in images))
-        self.net = self._new_net()
-        self.adam = adam(self.net.parameters(), args.lr)
+        self.adm, self.net = self._build()
+        self.optimizer = adam(self.net.parameters(), args.lr)
         self.ema = [p.detach().clone() for p in self.net.parameters()]
         self.rng = stream(args.seed, "crops and noise")
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[int, float, float]] = []  # step, seconds, mean loss since
 
-    def _new_net(self) -> Preconditioned:
+    def _build(self) -> tuple[ADM, nn.Module]:
+        """Return an untrained U-Net, and what predicts the noise with it."""
         channels = CHANNELS[self.args.task]
-        net = ADM(channels, channels, self.args.width, MULTS)
-        net.initialise(stream(self.args.seed, "network"))
-        net = Preconditioned(net, self.sigma, self.scale, self.data_std)
-        return place(net, self.device, self.args.precision)
+        adm = ADM(channels, channels, self.args.width, MULTS)
+        adm.initialise(stream(self.args.seed, "network"))
+        net = Preconditioned(adm, self.sigma, self.scale, self.data_std)
+        return adm, place(net, self.device, self.args.precision)
 
     def update(self, share: float) -> Tensor:
         """Make one update of Adam; return its loss.
@@ -239,12 +240,12 @@ class Training:
         x_t = (scale * (x0 + sigma * eps)).to(self.device)
         t, eps = t.to(self.device), eps.to(self.device)
         rate = min((self.step + 1) / WARM_UP, 1) * 0.5 * (1 + math.cos(math.pi * share))
-        for group in self.adam.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = args.lr * rate
         loss = ((self.net(x_t, t) - eps) * self.net.spread(t) / self.data_std).square().mean()
-        self.adam.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.adam.step()
+        self.optimizer.step()
         self.step += 1
         decay = min(args.ema_decay, self.step / (self.step + 10))
         torch._foreach_lerp_(self.ema, [p.detach() for p in self.net.parameters()], 1 - decay)
@@ -253,28 +254,28 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
         return {
-            "net": self.net.state_dict(), "adam": self.adam.state_dict(), "ema": self.ema,
+            "adm": self.adm.state_dict(), "optimizer": self.optimizer.state_dict(), "ema": self.ema,
             "rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds,
             "losses": self.losses,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a checkpoint."""
-        self.net.load_state_dict(state["net"])
-        self.adam.load_state_dict(state["adam"])
+        self.adm.load_state_dict(state["adm"])
+        self.optimizer.load_state_dict(state["optimizer"])
         for mean, saved in zip(self.ema, state["ema"], strict=True):
             mean.copy_(saved)
         self.rng.set_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses = state["losses"]
 
-    def averaged(self) -> nn.Module:
-        """Return a network of the averaged weights, as it is trained."""
-        net = self._new_net()
+    def averaged(self) -> tuple[ADM, nn.Module]:
+        """Return the U-Net of the averaged weights, and what predicts the noise with it."""
+        adm, net = self._build()
         with torch.no_grad():
             for parameter, mean in zip(net.parameters(), self.ema, strict=True):
                 parameter.copy_(mean)
-        return net
+        return adm, net
 
     def run(self, save: Callable[[], None]) -> None:
         """Train until the time is over, with a line of progress; save from time to time.
@@ -447,24 +448,26 @@ def check(args: Args) -> None:
     )
 
 
-def read_checkpoint(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Read where an interrupted run stopped.
+def resume(training: Training, path: Path, settings: dict[str, Any]) -> None:
+    """Take training back to where an interrupted run stopped.
 
     Raises:
         InputError: it is damaged, or of another training.
     """
     try:
         saved = load_torch(path)
-        there, state = saved["settings"], saved["state"]
+        other = [name for name in settings if saved["settings"][name] != settings[name]]
+        require(
+            not other,
+            f"{path}: of a training with other {', '.join(other)}; take its flags, another --out, "
+            "or --fresh",
+        )
+        training.restore(saved["state"])
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(f"{path}: damaged ({reason(error)}); start anew with --fresh") from error
-    other = [name for name in settings if there.get(name) != settings[name]]
-    require(
-        not other,
-        f"{path}: of a training with other {', '.join(other)}; take its flags, another --out, or "
-        "--fresh",
-    )
-    return state
+    print(f"resumed after update {training.step} from {path}")
 
 
 def train(args: Args) -> None:
@@ -490,15 +493,14 @@ def fill(args: Args) -> None:
     print(f"{n_params:,} parameters; the images' root mean square is {training.data_std:.3f}")
     checkpoint, settings = args.out.with_suffix(".checkpoint"), settings_of(args, facts)
     if checkpoint.exists() and not args.fresh:
-        training.restore(read_checkpoint(checkpoint, settings))
-        print(f"resumed after update {training.step} from {checkpoint}")
+        resume(training, checkpoint, settings)
 
     def save() -> None:
         record = {"settings": settings, "state": training.state()}
         write_atomically(checkpoint, lambda file: torch.save(record, file))
 
     training.run(save)
-    net = training.averaged()
+    adm, net = training.averaged()
     low, high = RANGES[args.task]
     prior = Prior(
         net, training.sigma, training.scale, CHANNELS[args.task], args.size,
@@ -512,7 +514,6 @@ def fill(args: Args) -> None:
     figure = picture(rows, shown, draw(prior, args, device), args.task)
     image = args.out.with_suffix(".png")
     write_atomically(image, lambda file: figure.savefig(file, format="png"))
-    inner = net.net.net if args.precision == "bf16" else net.net
     record = {
         "kind": KIND,
         "task": args.task,
@@ -522,7 +523,7 @@ def fill(args: Args) -> None:
         "data_std": training.data_std,
         "sigma": training.sigma,
         "scale": training.scale,
-        "state": {name: w.cpu().contiguous() for name, w in inner.state_dict().items()},
+        "state": {name: w.cpu().contiguous() for name, w in adm.state_dict().items()},
         "items": facts,
         "settings": settings,
         "denoising": rows,

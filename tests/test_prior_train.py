@@ -124,7 +124,14 @@ def test_interrupted_then_finished_then_left_alone(tmp_path, monkeypatch, capsys
     assert call(monkeypatch, prior_train, *other) == 2
     assert "other batch" in capsys.readouterr().err
 
-    assert call(monkeypatch, prior_train, *flags) == 0
+    checkpoint = tmp_path / "p.checkpoint"
+    kept = checkpoint.read_bytes()
+    checkpoint.write_bytes(kept[: len(kept) // 2])
+    assert call(monkeypatch, prior_train, *flags) == 2
+    assert "p.checkpoint: damaged" in capsys.readouterr().err
+    checkpoint.write_bytes(kept)
+
+    assert call(monkeypatch, prior_train, *flags[:-4], "--precision", "bf16") == 0
     said = capsys.readouterr().out
     assert "resumed after update 2" in said and "held out: " in said and "2.png" in said
     assert not (tmp_path / "p.checkpoint").exists()
@@ -159,7 +166,7 @@ def test_embedded_images_are_none_that_the_scripts_report(monkeypatch):
 def test_the_embedded_scan_is_the_training_scan_and_its_end_is_held_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images, held_out, facts = prior_train.read(small("mri"))
-    assert [f["source"] for f in facts] == ["MR_small"]
+    assert [f["source"] for f in facts] == ["pydicom's MR_small.dcm"]
     assert images[0].shape == (2, 85, 128) and held_out.shape == (2, 43, 128)
     whole = torch.cat((images[0], held_out), 1)
     modulus = whole.square().sum(0).sqrt()
