@@ -16,6 +16,8 @@ rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU
 aseqdip beside it runs this method.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

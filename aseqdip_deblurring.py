@@ -16,6 +16,8 @@ Under the paper's setting the image passes the blurred one after some 300 (traje
 (camera) of the 4000 updates. --quick shows the method in two minutes on two CPU cores.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

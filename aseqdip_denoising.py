@@ -16,6 +16,8 @@ peaks, and takes up noise again. --quick runs Split DIP instead (docs/best.md), 
 two CPU cores; --method aseqdip beside it runs this method.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import math
 import sys
 from dataclasses import dataclass

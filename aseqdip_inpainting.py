@@ -16,6 +16,8 @@ hole is filled smoothly and stays not far from the mean grey. --quick runs Split
 (docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -16,6 +16,8 @@ Under the paper's setting the image first falls below the zero-filled one; on th
 minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import math
 import sys
 from dataclasses import dataclass

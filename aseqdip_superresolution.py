@@ -15,6 +15,8 @@ steps for each argmin. The task is not one of the paper's five: it is UGoDIT's (
 --quick shows the method in two minutes on two CPU cores.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

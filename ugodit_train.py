@@ -20,6 +20,8 @@ only there to simulate it, and nothing else of them is used but the log. --quick
 two CPU cores.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import os
 import sys
 from dataclasses import dataclass, fields, replace

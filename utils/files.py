@@ -1,20 +1,26 @@
 """Reading foreign arrays and writing files that are whole or not there."""
 
+import errno
+import functools
 import hashlib
 import io
 import os
 import pickle
+import sys
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 
 from utils.errors import InputError, require
+
+if TYPE_CHECKING:
+    import h5py
 
 try:
     import fcntl
@@ -98,7 +104,7 @@ def content_hash(*parts: np.ndarray | str) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
-            digest.update(part.encode())
+            digest.update(part.encode(errors="surrogateescape"))
         else:
             digest.update(f"{part.shape} {part.dtype}".encode())
             digest.update(np.ascontiguousarray(part).data)
@@ -155,7 +161,36 @@ def lock(path: Path, held: InputError) -> Callable[[], object]:
     except BlockingIOError as error:
         os.close(descriptor)
         raise held from error
+    except OSError as error:  # such as Lustre and NFS, mounted without locks
+        _tell_no_locks(error.strerror)
     return lambda: os.close(descriptor)
+
+
+@functools.cache
+def _tell_no_locks(why: str) -> None:
+    print(
+        f"note: this file system has no locks ({why}); start no second process on the same run",
+        file=sys.stderr,
+    )
+
+
+def open_hdf5(path: Path) -> "h5py.File":
+    """Open an HDF5 file for reading; on a file system without locks, without one.
+
+    Raises:
+        InputError: another program is writing to it.
+        OSError: it cannot be read.
+    """
+    import h5py  # not at the top: most scripts do without
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        held = isinstance(error, BlockingIOError) or error.errno in (errno.EAGAIN, errno.EACCES)
+        if "unable to lock file" not in str(error):
+            raise
+        require(not held, f"{path}: another program has it open for writing; close it there first")
+        return h5py.File(path, "r", locking=False)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

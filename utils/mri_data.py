@@ -15,7 +15,7 @@ from skimage.transform import resize
 
 from operators import mri
 from utils.errors import InputError, require
-from utils.files import content_hash, load_numpy, write_atomically
+from utils.files import content_hash, load_numpy, open_hdf5, write_atomically
 from utils.item import Item
 
 SUFFIXES = (".h5", ".npy", ".npz")
@@ -193,7 +193,7 @@ def load_scan(path: Path | None, slice_index: int | None) -> Scan:
 
 def _load_fastmri(path: Path, slice_index: int | None) -> Scan:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             require(
                 isinstance(file.get("kspace"), h5py.Dataset),
                 f"{path}: no dataset `kspace` in it (found: {', '.join(file) or 'nothing'}); "
