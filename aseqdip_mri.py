@@ -45,6 +45,7 @@ from utils.precision import place
 from utils.problem import Problem
 from utils.reference import choose_reference
 from utils.runs import Run, unfinished
+from utils.summary import summarise
 
 
 # fmt: off
@@ -220,16 +221,19 @@ def main() -> int:
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, mri_data.SUFFIXES)
         device = set_up_device(args)
+        all_runs = []
         for path in paths:
-            with status.each():  # a file that fails does not stop the others
+            with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "mri", method, item) for method in methods]
+                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
+        summarise(status, all_runs)
     return status.code
 
 

@@ -31,7 +31,7 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             task from their own defaults.
 
     Returns:
-        The methods asked for, in their order.
+        The methods asked for, in their order; of all, also those that lack something.
 
     Raises:
         InputError: a method or a setting is not known.
@@ -39,7 +39,7 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
     known = (*ASEQDIP, *others)
     names = args.method.split(",")
     if args.method == "all":
-        names = [name for name in known if _has_needs(args, find(name))]
+        names = [*known]
     for name in names:
         require(
             name in known,
@@ -48,11 +48,9 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         )
     require(len(set(names)) == len(names), f"--method {args.method}: a method stands there twice")
     methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}
-    for name, method in methods.items():
-        require(
-            _has_needs(args, method),
-            f"--method {name}: it needs prior data; name them with --{method.needs}",
-        )
+    for name, method in methods.items() if args.method != "all" else ():
+        lacking = method.lacks(args)
+        require(lacking is None, f"--method {name}: {lacking}")
     for needs in {"reference", "encoder"}.intersection(args.changed):
         takers = [name for name in known if find(name).needs == needs]
         require(
@@ -96,7 +94,3 @@ def _set(text: str, methods: dict[str, Method]) -> None:
         )
     for method in takers:
         method.set(name, value)
-
-
-def _has_needs(args: Any, method: Method) -> bool:
-    return method.needs is None or getattr(args, method.needs) is not None

@@ -14,7 +14,7 @@ from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, Positive
 
 # Chosen by studies/tune.py, on the development half of data/split.txt, in CT without noise.
 LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001}
@@ -26,10 +26,10 @@ def tv(
     net: nn.Module | None = None,
     *,
     z0: Tensor | None = None,
-    lambda_tv: float | None = None,
-    lambda_per_sigma: float = 0.7,
+    lambda_tv: Positive | None = None,
+    lambda_per_sigma: Positive = 0.7,
     sigma: float | None = None,
-    max_iter: int = 1000,
+    max_iter: Count = 1000,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by total variation, with the primal-dual hybrid gradient method.

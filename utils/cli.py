@@ -78,6 +78,7 @@ def parse_args(
             config=(tyro.conf.FlagCreatePairsOff,),
         )  # fmt: skip
 
+    refuse_empty(sys.argv[1:] if argv is None else argv)
     default = args_type()
     args = read(default)
     if args.quick or args.preset != "paper":
@@ -109,6 +110,19 @@ def parse_args(
         if getattr(args, f.name) != getattr(default, f.name)
     )
     return args
+
+
+def refuse_empty(words: Sequence[str]) -> None:
+    """End with status 2 at a flag whose value is empty, such as that of an unset shell variable.
+
+    As a path, an empty value would be the current folder.
+    """
+    for before, word in zip(["", *words], words):
+        empty = word == "" or (word.startswith("--") and word.endswith("="))
+        if empty:
+            flag = word.removesuffix("=") or before
+            print(f"error: {flag}: got an empty value; give one, or omit the flag", file=sys.stderr)
+            raise SystemExit(2)
 
 
 def inputs(

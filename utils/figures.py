@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from utils.tables import Curve
+from utils.files import encoded
+from utils.tables import Curve, shown
 
 ERROR_SCALE = 5
 DPI = 110
@@ -25,9 +27,14 @@ TERMS = {  # columns of log.csv that are drawn, with their names
 }
 
 
-def caption(figures: dict[str, float]) -> str:
+def caption(figures: dict[str, float | None]) -> str:
     """Write an image's PSNR and SSIM as a line, empty without a truth."""
-    return f"{figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}" if figures else ""
+    return f"{shown(figures['psnr'], 2)} dB, SSIM {shown(figures['ssim'], 3)}" if figures else ""
+
+
+def readable(text: str) -> str:
+    """Return a text that can be drawn: the bytes of a file name that are not UTF-8 as \\xNN."""
+    return encoded(text).decode()
 
 
 def side_by_side(pictures: np.ndarray) -> np.ndarray:
@@ -82,7 +89,7 @@ def comparison(
         corner.imshow(extra[1], cmap="gray", interpolation="nearest", aspect="auto")
         corner.set_box_aspect(height / width)
         corner.set_title(extra[0], fontsize=9)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # titles hold file names
+    figure.suptitle(readable(title), fontsize=10, parse_math=False)  # titles hold file names
     figure.tight_layout(pad=0.4)
     return figure
 
@@ -109,7 +116,7 @@ def zoom_box(image: np.ndarray) -> tuple[int, int, int]:
 
 
 def methods_comparison(
-    images: dict[str, np.ndarray],
+    images: dict[str, np.ndarray | str],
     captions: dict[str, str],
     truth: np.ndarray | None,
     title: str,
@@ -120,8 +127,8 @@ def methods_comparison(
     """Show many methods' images, each with a detail enlarged and its error map below.
 
     Args:
-        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; None where a method
-            failed.
+        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; a line where there
+            is none, that says why.
         captions: name -> line under the name.
         truth: the image that the others are compared with, None if there is none; shown first.
         title: line above all.
@@ -129,16 +136,16 @@ def methods_comparison(
         error_scale: as for comparison.
         columns: most images in one row.
     """
-    shown = images if truth is None else {"truth": truth} | images
-    first = next(image for image in shown.values() if image is not None)
+    images = images if truth is None else {"truth": truth} | images
+    first = next(image for image in images.values() if not isinstance(image, str))
     row, column, side = zoom_box(first.clip(*limits))
     height, width = first.shape[:2]
     # The enlarged detail lies in the corner that is farthest from where it comes from.
     left = 0.58 if column + side / 2 < width / 2 else 0.0
     inset_height = 0.42 * width / height
     bottom = 0.0 if row + side / 2 < height / 2 else 1 - inset_height
-    columns = min(columns, len(shown))
-    bands = -(-len(shown) // columns)
+    columns = min(columns, len(images))
+    bands = -(-len(images) // columns)
     rows_each = 1 if truth is None else 2
     size = 2.6
     band = rows_each * size * height / width + 0.8
@@ -148,12 +155,14 @@ def methods_comparison(
     black, white = limits
     for axis in axes.flat:
         axis.set_axis_off()
-    for index, (name, image) in enumerate(shown.items()):
+    for index, (name, image) in enumerate(images.items()):
         number, place = divmod(index, columns)
         axis = axes[number * rows_each, place]
         axis.set_title("\n".join(filter(None, (name, captions.get(name)))), fontsize=8)
-        if image is None:
-            axis.text(0.5, 0.5, "failed", ha="center", va="center", transform=axis.transAxes)
+        if isinstance(image, str):
+            why = textwrap.fill(image, 28)
+            place = {"ha": "center", "va": "center", "transform": axis.transAxes}
+            axis.text(0.5, 0.5, why, fontsize=7, parse_math=False, **place)
             continue
         grey = {"cmap": "gray", "vmin": black, "vmax": white}
         axis.imshow(image, **grey)
@@ -172,7 +181,9 @@ def methods_comparison(
             below.imshow(error, cmap="gray", vmin=0, vmax=white - black)
             below.set_title(f"|error| x {error_scale}", fontsize=7)
     top = 1 - 0.3 / figure.get_figheight()
-    figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False)
+    figure.suptitle(
+        readable(title), fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False
+    )
     figure.tight_layout(pad=0.4, h_pad=1.0, rect=(0, 0, 1, top))
     return figure
 
@@ -219,8 +230,8 @@ def psnr_figure(
         others = itertools.cycle(OTHERS)
         for label, curve in curves.items():
             style = styles.get(label) or next(others)
-            shown = f"{label}, {curve.mean[-1]:.2f} dB"
-            axis.plot(curve.steps, curve.mean, label=shown, **style)
+            text = f"{label}, {curve.mean[-1]:.2f} dB"
+            axis.plot(curve.steps, curve.mean, label=text, **style)
             if curve.images > 1:
                 at = np.linspace(0, len(curve.steps) - 1, BAND_POINTS).astype(int)
                 at = np.unique(at)
@@ -242,7 +253,7 @@ def psnr_figure(
             fontsize=8, title_fontsize=8, loc="best",
             title="PSNR at the end; upright: highest (oracle)",
         )  # fmt: skip
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(readable(title), fontsize=10, parse_math=False)
     figure.tight_layout(pad=0.6)
     return figure
 
@@ -286,10 +297,11 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
             style = {"color": "black", "lw": 1, "ls": ":"} if name == "loss" else {}
             steps = [r["step"] for r in logged]
             axes[-1].plot(steps, [r[name] for r in logged], label=label, **style)
-    axes[-1].set(xlabel="step (weight updates)", ylabel="sum of squares", yscale="log")
+    scale = "log" if any(r["loss"] > 0 for r in logged) else "linear"
+    axes[-1].set(xlabel="step (weight updates)", ylabel="sum of squares", yscale=scale)
     axes[-1].legend()
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # titles hold file names
+    figure.suptitle(readable(title), fontsize=10, parse_math=False)  # titles hold file names
     figure.tight_layout(pad=0.6)
     return figure

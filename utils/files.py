@@ -99,6 +99,11 @@ def load_torch(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def encoded(text: str) -> bytes:
+    """Return a text as UTF-8; the bytes of a file name that are not UTF-8 are written as \\xNN."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace").encode()
+
+
 def content_hash(*parts: np.ndarray | str) -> str:
     """Return the SHA-256 of arrays (shape, dtype and bytes) and strings, in hexadecimal."""
     digest = hashlib.sha256()

@@ -48,7 +48,8 @@ class Loop(Callback):
 
     Attributes:
         rows: of log.csv.
-        oracle: `psnr` and `step` of the best iterate that was logged, {} without a truth.
+        oracle: `psnr` and `step` of the best iterate that was logged or that a rule chose, {} without
+            a truth.
 
     Raises:
         InputError: the folder cannot be written.
@@ -185,6 +186,16 @@ class Loop(Callback):
         if self._latest is not None and logged < self.k * self.inner:  # it ended in between
             self._log(self._latest)
 
+    def compare_with_oracle(self, x: Tensor, step: int) -> dict[str, float]:
+        """Take an image as the oracle's if the truth says that it is the best; return its figures.
+
+        Besides the iterates that are logged these are what a rule has chosen among all.
+        """
+        figures = self.score(x)
+        if figures and figures["psnr"] > self.oracle.get("psnr", -math.inf):
+            self.oracle = {"psnr": figures["psnr"], "step": step}
+        return figures
+
     def averaged(self) -> Tensor:
         """Return the exponential moving average of z_1..z_k, free of the bias of its start."""
         return self.ema / (1 - self.args.ema_decay**self.k)
@@ -238,10 +249,8 @@ class Loop(Callback):
         self._latest = dict(zip(names, table[-1].tolist()))
 
     def _log(self, terms: dict[str, float]) -> None:
-        figures = self.score(self.z)
         step = self.k * self.inner
-        if figures and figures["psnr"] > self.oracle.get("psnr", -math.inf):
-            self.oracle = {"psnr": figures["psnr"], "step": step}
+        figures = self.compare_with_oracle(self.z, step)
         columns = self._columns()
         self._add_row({"step": step} | terms, figures)
         if self._columns() != columns:
