@@ -197,7 +197,7 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
 
 
 def main() -> int:
-    args = parse_args(Args, PRESETS, description=__doc__)
+    args = parse_args(Args, PRESETS, description=__doc__, others=baselines)
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
         device = set_up_device(args)

@@ -58,6 +58,7 @@ from utils.tensors import pack, unpack
 class Training:
     """What training has beside or instead of the flags of the task's script."""
 
+    # Training
     data: Path | None = None  # folder of pictures or scans; without it embedded ones
     M: int = 4  # measurements to learn from: the first files of the folder, by name
     out: Path = Path("encoder.pt")  # the file that the encoder is written to

@@ -7,7 +7,7 @@ from typing import Any
 from utils.errors import require
 from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method
 
-NOT_METHODS = ("__init__", "classical")  # files of this folder that hold none
+NOT_METHODS = ("__init__", "classical", "primal_dual")  # files of this folder that hold none
 NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_METHODS)
 
 

@@ -42,8 +42,8 @@ from utils.cli import check_method, choose_files, parse_args, refuse_empty
 from utils.comparison import comparison_folder
 from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, require
 from utils.files import PARTIAL, lock, write_atomically
-from utils.loop import duration
 from utils.methods import ASEQDIP, Method
+from utils.progress import duration
 from utils.runs import Run
 
 POLL_SECONDS = 0.2  # between two looks at the processes

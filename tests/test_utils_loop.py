@@ -7,7 +7,8 @@ import aseqdip_denoising
 from operators.pixels import Identity
 from utils.errors import InputError
 from utils.folder import RunFolder
-from utils.loop import Loop, duration
+from utils.loop import Loop
+from utils.progress import duration
 
 
 @pytest.fixture

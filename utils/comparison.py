@@ -11,8 +11,8 @@ import numpy as np
 from utils.errors import Busy, require
 from utils.figures import caption, methods_comparison, psnr_figure
 from utils.files import content_hash, encoded, write_atomically
-from utils.loop import duration
 from utils.problem import Problem
+from utils.progress import duration
 from utils.results import grey_limits
 from utils.runs import Run
 from utils.tables import markdown_table, mean_curve, read_psnr, shown

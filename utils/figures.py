@@ -4,17 +4,16 @@ import io
 import itertools
 import re
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from utils.files import encoded
 from utils.tables import Curve, shown
+
+if TYPE_CHECKING:  # matplotlib is imported where it draws: it takes half a second
+    from matplotlib.figure import Figure
 
 ERROR_SCALE = 5
 DPI = 110
@@ -30,6 +29,16 @@ TERMS = {  # columns of log.csv that are drawn, with their names
 def caption(figures: dict[str, float | None]) -> str:
     """Write an image's PSNR and SSIM as a line, empty without a truth."""
     return f"{shown(figures['psnr'], 2)} dB, SSIM {shown(figures['ssim'], 3)}" if figures else ""
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Make an empty figure of so many inches that can be written to a file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def readable(text: str) -> str:
@@ -51,7 +60,7 @@ def comparison(
     title: str,
     limits: tuple[float, float],
     error_scale: float = ERROR_SCALE,
-) -> Figure:
+) -> "Figure":
     """Show images side by side, error maps against the truth below them.
 
     Args:
@@ -69,8 +78,7 @@ def comparison(
     rows = 1 if truth is None else 2
     columns = len(images) + (truth is None and extra is not None)
     size = 3.0
-    figure = Figure(figsize=(size * columns, rows * (size * height / width + 0.55) + 0.4), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(size * columns, rows * (size * height / width + 0.55) + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False)
     black, white = limits
     for axis in axes.flat:
@@ -123,7 +131,7 @@ def methods_comparison(
     limits: tuple[float, float],
     error_scale: float,
     columns: int = 5,
-) -> Figure:
+) -> "Figure":
     """Show many methods' images, each with a detail enlarged and its error map below.
 
     Args:
@@ -136,6 +144,8 @@ def methods_comparison(
         error_scale: as for comparison.
         columns: most images in one row.
     """
+    from matplotlib.patches import Rectangle
+
     images = images if truth is None else {"truth": truth} | images
     first = next(image for image in images.values() if not isinstance(image, str))
     row, column, side = zoom_box(first.clip(*limits))
@@ -149,8 +159,7 @@ def methods_comparison(
     rows_each = 1 if truth is None else 2
     size = 2.6
     band = rows_each * size * height / width + 0.8
-    figure = Figure(figsize=(size * columns, bands * band + 0.3), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(size * columns, bands * band + 0.3)
     axes = figure.subplots(bands * rows_each, columns, squeeze=False)
     black, white = limits
     for axis in axes.flat:
@@ -199,14 +208,13 @@ FLOOR = 20.0  # dB below the highest that are shown
 BAND_POINTS = 300  # of a band's outline, which matplotlib does not thin out
 
 
-@matplotlib.rc_context({"text.parse_math": False})  # labels hold file names
 def psnr_figure(
     panels: dict[str, dict[str, Curve]],
     styles: dict[str, dict[str, Any]],
     title: str = "",
     level: float | None = None,
     size: tuple[float, float] = (6.0, 4.2),
-) -> Figure:
+) -> "Figure":
     """Draw PSNR over the weight updates, as the paper's Figures 4 and 8 to 10.
 
     Each curve has a band of one standard deviation between images, and an upright line at its
@@ -219,10 +227,22 @@ def psnr_figure(
         level: PSNR of the direct reconstruction in dB, drawn as a line, None for none.
         size: inches of a panel.
     """
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):  # labels hold file names
+        return _psnr_figure(panels, styles, title, level, size)
+
+
+def _psnr_figure(
+    panels: dict[str, dict[str, Curve]],
+    styles: dict[str, dict[str, Any]],
+    title: str,
+    level: float | None,
+    size: tuple[float, float],
+) -> "Figure":
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows + (0.3 if title else 0)), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(size[0] * columns, size[1] * rows + (0.3 if title else 0))
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
@@ -258,13 +278,15 @@ def psnr_figure(
     return figure
 
 
-def as_svg(figure: Figure, name: str) -> str:
+def as_svg(figure: "Figure", name: str) -> str:
     """Return a figure as an <svg> element for a page, the same bytes each time.
 
     Args:
         figure: what is shown; its texts stay texts.
         name: of letters, digits and hyphens; opens every id, so that a page can hold several.
     """
+    import matplotlib
+
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -274,7 +296,7 @@ def as_svg(figure: Figure, name: str) -> str:
     return re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", svg)
 
 
-def curves(rows: list[dict[str, float]], title: str) -> Figure:
+def curves(rows: list[dict[str, float]], title: str) -> "Figure":
     """Draw PSNR (where there is a truth) and the terms of the loss over the steps.
 
     Args:
@@ -282,8 +304,7 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
         title: line above all.
     """
     has_truth = "psnr" in rows[-1]
-    figure = Figure(figsize=(10 if has_truth else 5.5, 3.6), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(10 if has_truth else 5.5, 3.6)
     axes = figure.subplots(1, 1 + has_truth, squeeze=False)[0]
     if has_truth:
         axes[0].plot([r["step"] for r in rows], [r["psnr"] for r in rows], label="iterate")

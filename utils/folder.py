@@ -18,16 +18,18 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from utils import processor
 from utils.errors import Busy, InputError, require
 from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, lock, reason, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -219,7 +221,7 @@ class RunFolder:
         image = Image.fromarray(levels)
         write_atomically(self.path / name, lambda file: image.save(file, format="PNG"))
 
-    def save_figure(self, name: str, figure: Figure) -> None:
+    def save_figure(self, name: str, figure: "Figure") -> None:
         """Write a figure as .png."""
         write_atomically(self.path / name, lambda file: figure.savefig(file, format="png"))
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pydicom
-import sigpy
-import sigpy.mri
 import torch
 from pydicom.data import get_testdata_file
 from skimage.transform import resize
@@ -126,6 +124,8 @@ def _simulate(
     item: str, source: str, image: np.ndarray, recipe: tuple[np.ndarray | str, ...]
 ) -> Scan:
     """Let birdcage coils see a square image of maximum 1, with a smooth phase."""
+    import sigpy.mri  # not at the top: it takes a second
+
     side = len(image)
     u, v = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
     phase = 0.8 * np.pi * (0.5 * u + 0.3 * v + 0.6 * u * v - 0.5 * u**2 + 0.4 * v**2)
@@ -532,6 +532,8 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
         f"ESPIRiT needs a fully sampled centre of at least {MIN_CALIBRATION_LINES} lines, got "
         f"{lines}; raise --center-fraction or bring maps with --maps",
     )
+    import sigpy.mri  # not at the top: it takes a second
+
     settings = {"calib_width": lines, "kernel_width": min(6, lines // 2), "crop": 0.8}
     calibration = center_crop(y, (lines, lines))
     key = content_hash(calibration, f"{y.shape} {sorted(settings.items())} {sigpy.__version__}")

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from utils.figures import caption, comparison, curves
 from utils.folder import RunFolder
-from utils.loop import Loop, duration
+from utils.loop import Loop
 from utils.methods import Method
 from utils.problem import Problem
+from utils.progress import duration
 from utils.tables import shown
 
 NAMES = {  # of an image in pictures and in what is printed

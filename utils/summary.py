@@ -1,7 +1,7 @@
 """What a script says at the end of a folder: how many items were done, which failed, their means."""
 
 from utils.errors import Status
-from utils.loop import duration
+from utils.progress import duration
 from utils.runs import Run
 from utils.tables import markdown_table, mean_over_images, shown
 
