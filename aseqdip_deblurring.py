@@ -35,7 +35,7 @@ from utils import blur_data, encoders, image_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
-from utils.errors import Status
+from utils.errors import Status, require
 from utils.figures import side_by_side
 from utils.files import file_hash
 from utils.methods import ASEQDIP
@@ -124,7 +124,13 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture, and look at the files that say how it is blurred."""
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured, crop=args.crop)
-    files = (args.kernel, args.bkse_weights)
+    weights = args.bkse_weights
+    require(
+        weights is None or weights.exists(),
+        f"--bkse-weights {weights}: no such file; download GOPRO_wVAE.pth from the model zoo of "
+        f"{blur_data.BKSE_SOURCE}",
+    )
+    files = (args.kernel, weights)
     picture.beside = tuple(None if file is None else file_hash(file) for file in files)
     picture.named = frozenset({"bkse_sha256"})
     return picture

@@ -81,6 +81,7 @@ class Training:
 
 @dataclass
 class MRI(Training, aseqdip_mri.Args):
+    # Training
     task: Positional[Literal["mri"]] = "mri"
     maps: Suppress[Fixed[None]] = None
     reference: Suppress[Fixed[None]] = None
@@ -90,6 +91,7 @@ class MRI(Training, aseqdip_mri.Args):
 
 @dataclass
 class Superresolution(Training, aseqdip_superresolution.Args):
+    # Training
     task: Positional[Literal["superresolution"]] = "superresolution"
     sample: Suppress[Fixed[None]] = None
     depth: Suppress[Fixed[int]] = 3  # this and the next are of aSeqDIP's U-Net
@@ -101,6 +103,7 @@ class Superresolution(Training, aseqdip_superresolution.Args):
 
 @dataclass
 class Deblurring(Training, aseqdip_deblurring.Args):
+    # Training
     task: Positional[Literal["deblurring"]] = "deblurring"
     sample: Suppress[Fixed[None]] = None
     depth: Suppress[Fixed[int]] = 3  # this and the next are of aSeqDIP's U-Net

@@ -243,7 +243,6 @@ def load_bkse_weights(path: Path, sha256: str | None) -> BlurNet:
     Raises:
         InputError: the file is missing, damaged or another one, or its weights do not fit.
     """
-    require(path.exists(), f"{path}: no such file; download GOPRO_wVAE.pth from {BKSE_SOURCE}")
     state = _load_torch(path, sha256)
     require(
         isinstance(state, dict) and all(isinstance(name, str) for name in state),
