@@ -290,6 +290,8 @@ class Loop(Callback):
             yield
         finally:
             self._watch.cancel()
+            self._watch.join()
+            del self._watch  # it holds the loop, and so the folder's lock
 
     def _tell_long_run(self, steps: int) -> None:
         """Estimate the time of a run from its first steps, and tell of a long one, once.
