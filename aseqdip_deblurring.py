@@ -16,6 +16,8 @@ Under the paper's setting the image passes the blurred one after some 300 (traje
 (camera) of the 4000 updates. --quick shows the method in two minutes on two CPU cores.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,7 @@ from utils import blur_data, encoders, image_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
-from utils.errors import Status
+from utils.errors import Status, require
 from utils.figures import side_by_side
 from utils.files import file_hash
 from utils.methods import ASEQDIP
@@ -42,6 +44,7 @@ from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
 from utils.runs import Run, unfinished
+from utils.summary import summarise
 
 
 # fmt: off
@@ -121,7 +124,13 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture, and look at the files that say how it is blurred."""
     picture = image_data.load_picture(path, args.sample, args.resize, args.measured, crop=args.crop)
-    files = (args.kernel, args.bkse_weights)
+    weights = args.bkse_weights
+    require(
+        weights is None or weights.exists(),
+        f"--bkse-weights {weights}: no such file; download GOPRO_wVAE.pth from the model zoo of "
+        f"{blur_data.BKSE_SOURCE}",
+    )
+    files = (args.kernel, weights)
     picture.beside = tuple(None if file is None else file_hash(file) for file in files)
     picture.named = frozenset({"bkse_sha256"})
     return picture
@@ -185,20 +194,23 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
 
 
 def main() -> int:
-    args = parse_args(Args, PRESETS, description=__doc__)
+    args = parse_args(Args, PRESETS, description=__doc__, others=baselines)
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
         device = set_up_device(args)
+        all_runs = []
         for path in paths:
-            with status.each():  # a file that fails does not stop the others
+            with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "deblurring", method, item) for method in methods]
+                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
+        summarise(status, all_runs)
     return status.code
 
 

@@ -16,14 +16,17 @@ peaks, and takes up noise again. --quick runs Split DIP instead (docs/best.md), 
 two CPU cores; --method aseqdip beside it runs this method.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import math
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from skimage.restoration import estimate_sigma
 from torch import Tensor, nn
 
 from baselines import chosen
@@ -41,6 +44,8 @@ from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
 from utils.runs import Run, unfinished
+from utils.summary import summarise
+from utils.tables import shown
 
 
 # fmt: off
@@ -129,7 +134,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         require("clip" not in args.changed, "--clip: a measured picture is taken as it is")
         y, x_true, sigma = pixels, None, args.sigma
         if sigma is None:
-            sigma = 255 * estimate_sigma(picture.pixels, channel_axis=0, average_sigmas=True)
+            sigma = 255 * estimated_sigma(picture.pixels)
         source = "estimated by skimage" if args.sigma is None else "given"
     else:
         sigma, source = 25.0 if args.sigma is None else args.sigma, "given"
@@ -137,7 +142,8 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         y, x_true = pixels + sigma / 255 * noise, pixels.to(device)
         y = y.clamp(0, 1) if args.clip else y
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
-    print(f"noise of standard deviation {sigma:.1f} of 255 ({source}); aSeqDIP does not use it")
+    told = shown(sigma, 1)
+    print(f"noise of standard deviation {told} of 255 ({source}); aSeqDIP does not use it")
 
     return Problem(
         y.to(device),
@@ -150,15 +156,24 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
             "sigma_source": source,
             "measured": args.measured,
         },
-        title=f"{picture.item}, sigma {sigma:.1f}",
+        title=f"{picture.item}, sigma {told}",
         array=image_data.as_array,
         picture=image_data.as_picture,
         names={"truth": "clean", "input": "noisy"},
         limits=(0, 1),
         arrays={"measurement.npy": image_data.as_array(y)},
         known={"sigma": sigma / 255},
-        noise_norm=sigma / 255 * math.sqrt(pixels.numel()),
+        noise_norm=sigma / 255 * math.sqrt(pixels.numel()) if math.isfinite(sigma) else 0.0,
     )
+
+
+def estimated_sigma(pixels: np.ndarray) -> float:
+    """Estimate the noise of a picture (C, H, W) in units of it; NaN where a channel is constant."""
+    from skimage.restoration import estimate_sigma  # not at the top: it takes half a second
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the mean of nothing
+        return float(estimate_sigma(pixels, channel_axis=0, average_sigmas=True))
 
 
 def baselines(args: Args) -> dict[str, dict[str, Any]]:
@@ -182,20 +197,23 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
 
 
 def main() -> int:
-    args = parse_args(Args, PRESETS, description=__doc__)
+    args = parse_args(Args, PRESETS, description=__doc__, others=baselines)
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
         device = set_up_device(args)
+        all_runs = []
         for path in paths:
-            with status.each():  # a file that fails does not stop the others
+            with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "denoising", method, item) for method in methods]
+                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
+        summarise(status, all_runs)
     return status.code
 
 

@@ -16,6 +16,8 @@ Under the paper's setting the image first falls below the zero-filled one; on th
 minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import math
 import sys
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ from utils.precision import place
 from utils.problem import Problem
 from utils.reference import choose_reference
 from utils.runs import Run, unfinished
+from utils.summary import summarise
 
 
 # fmt: off
@@ -218,20 +221,23 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
 
 
 def main() -> int:
-    args = parse_args(Args, PRESETS, description=__doc__)
+    args = parse_args(Args, PRESETS, description=__doc__, others=baselines)
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, mri_data.SUFFIXES)
         device = set_up_device(args)
+        all_runs = []
         for path in paths:
-            with status.each():  # a file that fails does not stop the others
+            with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "mri", method, item) for method in methods]
+                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
+        summarise(status, all_runs)
     return status.code
 
 

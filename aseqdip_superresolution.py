@@ -15,6 +15,8 @@ steps for each argmin. The task is not one of the paper's five: it is UGoDIT's (
 --quick shows the method in two minutes on two CPU cores.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
 from utils.runs import Run, unfinished
+from utils.summary import summarise
 
 
 # fmt: off
@@ -177,20 +180,23 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
 
 
 def main() -> int:
-    args = parse_args(Args, PRESETS, description=__doc__)
+    args = parse_args(Args, PRESETS, description=__doc__, others=baselines)
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
         device = set_up_device(args)
+        all_runs = []
         for path in paths:
-            with status.each():  # a file that fails does not stop the others
+            with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "superresolution", method, item) for method in methods]
+                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
+        summarise(status, all_runs)
     return status.code
 
 

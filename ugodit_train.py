@@ -20,6 +20,8 @@ only there to simulate it, and nothing else of them is used but the log. --quick
 two CPU cores.
 """
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import os
 import sys
 from dataclasses import dataclass, fields, replace
@@ -56,6 +58,7 @@ from utils.tensors import pack, unpack
 class Training:
     """What training has beside or instead of the flags of the task's script."""
 
+    # Training
     data: Path | None = None  # folder of pictures or scans; without it embedded ones
     M: int = 4  # measurements to learn from: the first files of the folder, by name
     out: Path = Path("encoder.pt")  # the file that the encoder is written to
@@ -78,6 +81,7 @@ class Training:
 
 @dataclass
 class MRI(Training, aseqdip_mri.Args):
+    # Training
     task: Positional[Literal["mri"]] = "mri"
     maps: Suppress[Fixed[None]] = None
     reference: Suppress[Fixed[None]] = None
@@ -87,6 +91,7 @@ class MRI(Training, aseqdip_mri.Args):
 
 @dataclass
 class Superresolution(Training, aseqdip_superresolution.Args):
+    # Training
     task: Positional[Literal["superresolution"]] = "superresolution"
     sample: Suppress[Fixed[None]] = None
     depth: Suppress[Fixed[int]] = 3  # this and the next are of aSeqDIP's U-Net
@@ -98,6 +103,7 @@ class Superresolution(Training, aseqdip_superresolution.Args):
 
 @dataclass
 class Deblurring(Training, aseqdip_deblurring.Args):
+    # Training
     task: Positional[Literal["deblurring"]] = "deblurring"
     sample: Suppress[Fixed[None]] = None
     depth: Suppress[Fixed[int]] = 3  # this and the next are of aSeqDIP's U-Net

@@ -4,10 +4,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from utils.errors import InputError, require
-from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method
+from utils.errors import require
+from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method, flag
 
-NOT_METHODS = ("__init__", "classical")  # files of this folder that hold none
+NOT_METHODS = ("__init__", "classical", "primal_dual")  # files of this folder that hold none
 NEEDS = {"reference", "encoder", "prior", "varnet_weights"}  # what Method.needs can name
 NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NOT_METHODS)
 
@@ -32,7 +32,7 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             task from their own defaults.
 
     Returns:
-        The methods asked for, in their order.
+        The methods asked for, in their order; of all, also those that lack something.
 
     Raises:
         InputError: a method or a setting is not known.
@@ -40,7 +40,7 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
     known = (*ASEQDIP, *others)
     names = args.method.split(",")
     if args.method == "all":
-        names = [name for name in known if _has_needs(args, find(name))]
+        names = [*known]
     for name in names:
         require(
             name in known,
@@ -49,16 +49,14 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         )
     require(len(set(names)) == len(names), f"--method {args.method}: a method stands there twice")
     methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}
-    for name, method in methods.items():
-        if not _has_needs(args, method):
-            raise InputError(
-                f"--method {name}: it needs prior data; name them with {_flag(method.needs)}"
-            )
+    for name, method in methods.items() if args.method != "all" else ():
+        lacking = method.lacks(args)
+        require(lacking is None, f"--method {name}: {lacking}")
     for needs in NEEDS.intersection(args.changed):
         takers = [name for name in known if find(name).needs == needs]
         require(
             not methods.keys().isdisjoint(takers),
-            f"{_flag(needs)}: of use to --method {', '.join(takers)} only",
+            f"{flag(needs)}: of use to --method {', '.join(takers)} only",
         )
     for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():
         require(
@@ -97,11 +95,3 @@ def _set(text: str, methods: dict[str, Method]) -> None:
         )
     for method in takers:
         method.set(name, value)
-
-
-def _has_needs(args: Any, method: Method) -> bool:
-    return method.needs is None or bool(getattr(args, method.needs))
-
-
-def _flag(field: str) -> str:
-    return "--" + field.replace("_", "-")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
-from utils.errors import InputError
+from utils.errors import CannotRun
 from utils.methods import Method
 
 
@@ -35,7 +35,7 @@ def bm3d(
         x_hat, (1, C, H, W), not clipped.
 
     Raises:
-        InputError: the package bm3d is not installed.
+        CannotRun: the package bm3d is not installed.
         ValueError: A is not Identity, y does not fit it, or it has other than 1 or 3 channels.
 
     Reference:
@@ -51,7 +51,7 @@ def bm3d(
     try:
         import bm3d as package  # not at the top: optional, and not free software
     except ImportError as error:
-        raise InputError(
+        raise CannotRun(
             "bm3d: the optional package bm3d is not installed; pip install bm3d, if its licence "
             "suits you: non-commercial use only (Tampere University)"
         ) from error

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative
 
 
 def cg_sense(
@@ -16,8 +16,8 @@ def cg_sense(
     net: nn.Module | None = None,
     *,
     z0: Tensor | None = None,
-    lambda_l2: float = 0.01,
-    max_iter: int = 100,
+    lambda_l2: NotNegative = 0.01,
+    max_iter: Count = 100,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by conjugate gradients from the image 0.

@@ -1,13 +1,13 @@
 """ES-DIP: the deep image prior, stopped by the variance of its images."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from baselines.vanilla_dip import vanilla_dip
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive, Range
 from utils.stopping import ExponentialVariance, Rule, RunningVariance, Stopping
 
 
@@ -18,14 +18,14 @@ def es_dip(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    lr: float = 0.01,
-    z_scale: float = 0.1,
-    input_noise: float = 0.0,
+    lr: Positive = 0.01,
+    z_scale: Positive = 0.1,
+    input_noise: NotNegative = 0.0,
     variant: Literal["wmv", "emv"] = "wmv",
-    window: int = 100,
-    patience: int = 1000,
-    alpha: float = 0.1,
-    skip: int = 100,
+    window: Annotated[int, Range(2)] = 100,
+    patience: Count = 1000,
+    alpha: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1,
+    skip: Annotated[int, Range(0)] = 100,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -1,13 +1,13 @@
 """Filtered back-projection with a window that fits few views."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
 from baselines.classical import check_problem
 from operators.radon import Radon, fourier_filter
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Method, Positive, Range
 
 
 def fbp(
@@ -17,8 +17,8 @@ def fbp(
     *,
     z0: Tensor | None = None,
     filter_name: Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"] = "hamming",
-    cutoff: float | None = None,
-    cutoff_per_view: float = 3.2,
+    cutoff: Annotated[float, Range(0, 1, above=True)] | None = None,
+    cutoff_per_view: Positive = 3.2,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by filtered back-projection.

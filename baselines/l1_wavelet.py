@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem, operator_norm
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative
 
 
 def l1_wavelet(
@@ -16,8 +16,8 @@ def l1_wavelet(
     net: nn.Module | None = None,
     *,
     z0: Tensor | None = None,
-    lambda_l1: float = 0.002,
-    max_iter: int = 100,
+    lambda_l1: NotNegative = 0.002,
+    max_iter: Count = 100,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by FISTA from the image 0.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, Positive
 
 
 def nlm(
@@ -17,9 +17,9 @@ def nlm(
     *,
     z0: Tensor | None = None,
     sigma: float,
-    h_per_sigma: float = 0.5,
-    patch_size: int = 5,
-    patch_distance: int = 11,
+    h_per_sigma: Positive = 0.5,
+    patch_size: Count = 5,
+    patch_distance: Count = 11,
     callback: Callback | None = None,
 ) -> Tensor:
     """Denoise by non-local means.

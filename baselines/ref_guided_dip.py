@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import vanilla_dip
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Method, Positive
 
 
 def ref_guided_dip(
@@ -15,7 +15,7 @@ def ref_guided_dip(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    lr: float = 1e-4,
+    lr: Positive = 1e-4,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by the deep image prior, with a similar image as the network's input.

@@ -1,12 +1,14 @@
 """Rethinking DIP: a network fed with the noisy image, fitted by an estimate of its true error."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from operators.base import Operator
 from operators.pixels import Identity
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive, Range
 from utils.optim import Update, sqnorm
 from utils.randomness import stream
 
@@ -19,11 +21,11 @@ def rethinking_dip(
     z0: Tensor | None = None,
     sigma: float,
     steps: int = 4000,
-    lr: float = 0.1,
-    lr_decay: float = 0.9,
-    lr_every: int = 300,
-    input_noise: float = 0.5,
-    ste_decay: float = 0.99,
+    lr: Positive = 0.1,
+    lr_decay: Annotated[float, Range(0, 1, above=True)] = 0.9,
+    lr_every: Count = 300,
+    input_noise: NotNegative = 0.5,
+    ste_decay: Annotated[float, Range(0, 1, below=True)] = 0.99,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.radon import Radon
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, Positive
 
 
 def sart(
@@ -17,8 +17,8 @@ def sart(
     net: nn.Module | None = None,
     *,
     z0: Tensor | None = None,
-    n_iter: int = 10,
-    relaxation: float = 0.3,
+    n_iter: Count = 10,
+    relaxation: Positive = 0.3,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by the simultaneous algebraic reconstruction technique, from the image 0.

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -17,11 +17,11 @@ def self_guided_dip(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    lr: float = 3e-4,
-    lr_z: float = 0.1,
-    alpha: float = 2.0,
-    n_draws: int = 3,
-    noise_share: float = 0.5,
+    lr: Positive = 3e-4,
+    lr_z: Positive = 0.1,
+    alpha: NotNegative = 2.0,
+    n_draws: Count = 3,
+    noise_share: NotNegative = 0.5,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

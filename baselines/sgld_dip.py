@@ -1,12 +1,14 @@
 """SGLD-DIP: the deep image prior, its weights sampled by Langevin dynamics, its images averaged."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive, Range
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -18,13 +20,13 @@ def sgld_dip(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    lr: float = 0.01,
-    temperature: float = 1.0,
-    weight_decay: float = 5e-8,
-    burn_in: float = 0.35,
-    thin: int = 50,
-    z_scale: float = 0.1,
-    input_noise: float = 1 / 30,
+    lr: Positive = 0.01,
+    temperature: NotNegative = 1.0,
+    weight_decay: NotNegative = 5e-8,
+    burn_in: Annotated[float, Range(0, 1)] = 0.35,
+    thin: Count = 50,
+    z_scale: Positive = 0.1,
+    input_noise: NotNegative = 1 / 30,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.holdout import choose_positions, hold_out, without
-from utils.methods import Method
+from utils.methods import Count, Method, Positive, Range
 from utils.optim import Update, adam, norm
 from utils.randomness import stream
 
@@ -32,13 +33,13 @@ def split_dip(
     *,
     z0: Tensor | None = None,
     sigma: float | None = None,
-    parts: int = 16,
-    share: float = 0.2,
-    alpha: float = 0.5,
-    start_iter: int = 100,
-    members: int = 1,
+    parts: Count = 16,
+    share: Annotated[float, Range(0, 0.5, above=True)] = 0.2,
+    alpha: Positive = 0.5,
+    start_iter: Count = 100,
+    members: Count = 1,
     steps: int = 1000,
-    lr: float = 5e-4,
+    lr: Positive = 5e-4,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -1,10 +1,7 @@
 """Total variation: the classical penalty that keeps edges, for MRI, CT, inpainting, denoising."""
 
 import math
-from collections.abc import Callable
 
-import numpy as np
-import sigpy
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +11,7 @@ from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, Positive
 
 # Chosen by studies/tune.py, on the development half of data/split.txt, in CT without noise.
 LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001}
@@ -26,10 +23,10 @@ def tv(
     net: nn.Module | None = None,
     *,
     z0: Tensor | None = None,
-    lambda_tv: float | None = None,
-    lambda_per_sigma: float = 0.7,
+    lambda_tv: Positive | None = None,
+    lambda_per_sigma: Positive = 0.7,
     sigma: float | None = None,
-    max_iter: int = 1000,
+    max_iter: Count = 1000,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by total variation, with the primal-dual hybrid gradient method.
@@ -66,6 +63,10 @@ def tv(
         1992; Chambolle and Pock, J. Math. Imaging Vis. 2011, Algorithm 1, of sigpy. Differs from
         sigpy.mri.app.TotalVariationRecon: isotropic, and no differences across the border.
     """
+    import sigpy  # not at the top: it takes a second, and the scripts import this file
+
+    from baselines.primal_dual import LengthSum, TorchLinop, differences
+
     check_problem("tv", y, A, *LAMBDA_TV, Identity)
     if lambda_tv is None and isinstance(A, Identity):
         if sigma is None:
@@ -82,10 +83,10 @@ def tv(
     # Both parts of the dual problem weigh the same once A and the gradient have norm 1.
     norm, gradient_norm = operator_norm(A), math.sqrt(8)
     array = y[0].cpu().numpy()
-    forward = _TorchLinop(
+    forward = TorchLinop(
         lambda x: A(x) / norm, lambda v: A.adjoint(v) / norm, A.in_shape, A.out_shape, y.device
     )
-    gradient = _gradient(A.in_shape, array.real.dtype)
+    gradient = differences(A.in_shape, array.real.dtype)
     # The smaller lambda_tv, the smaller the dual variable beside x, and its step beside x's. How
     # much smaller was fitted to what settles fastest, in all four tasks.
     balance = (10 * lambda_tv) ** (2 / 3)
@@ -94,7 +95,7 @@ def tv(
         array / norm,
         x=x[0].cpu().numpy().copy(),  # sigpy works in place
         G=(1 / gradient_norm) * gradient,
-        proxg=_LengthSum(gradient.oshape, lambda_tv * gradient_norm),
+        proxg=LengthSum(gradient.oshape, lambda_tv * gradient_norm),
         solver="PrimalDualHybridGradient",
         tau=1 / (math.sqrt(2) * balance),  # tau sigma ||K||^2 <= 1, ||K||^2 <= 2
         sigma=balance / math.sqrt(2),
@@ -105,47 +106,3 @@ def tv(
 
 
 METHOD = Method("tv", "TV", tv, takes=("sigma",))
-
-
-def _gradient(shape: tuple[int, ...], dtype: np.dtype) -> sigpy.linop.Linop:
-    """Return the differences to the pixels above and left, (2, C, H, W), 0 without one."""
-    differences = sigpy.linop.FiniteDifference(shape, axes=(-2, -1))  # across the border, too
-    inside = np.ones((2, 1, *shape[-2:]), dtype=dtype)
-    inside[0, :, 0, :] = inside[1, :, :, 0] = 0
-    return sigpy.linop.Multiply(differences.oshape, inside) * differences
-
-
-class _TorchLinop(sigpy.linop.Linop):
-    """A linear map of tensors (1, *shape) as sigpy has them: of arrays without the batch axis."""
-
-    def __init__(
-        self,
-        forward: Callable[[Tensor], Tensor],
-        adjoint: Callable[[Tensor], Tensor],
-        ishape: tuple[int, ...],
-        oshape: tuple[int, ...],
-        device: torch.device,
-    ) -> None:
-        super().__init__(oshape, ishape)
-        self.forward, self.backward, self.device = forward, adjoint, device
-
-    def _apply(self, input: np.ndarray) -> np.ndarray:
-        tensor = torch.from_numpy(input)[None].to(self.device)
-        return self.forward(tensor)[0].cpu().numpy()
-
-    def _adjoint_linop(self) -> "_TorchLinop":
-        return _TorchLinop(self.backward, self.forward, self.oshape, self.ishape, self.device)
-
-
-class _LengthSum(sigpy.prox.Prox):
-    """The proximal operator of lamda sum_i sqrt(|u_1i|^2 + |u_2i|^2), u of (2, ...)."""
-
-    def __init__(self, shape: tuple[int, ...], lamda: float) -> None:
-        super().__init__(shape)
-        self.lamda = lamda
-
-    def _prox(self, alpha: float, input: np.ndarray) -> np.ndarray:
-        length = np.sqrt((np.abs(input) ** 2).sum(axis=0))
-        threshold = alpha * self.lamda
-        removed = np.divide(threshold, length, out=np.ones_like(length), where=length > threshold)
-        return (1 - removed) * input

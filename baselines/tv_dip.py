@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Method, NotNegative, Positive
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -17,10 +17,10 @@ def tv_dip(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    lr: float = 0.01,
-    lambda_tv: float = 1.0,
-    z_scale: float = 0.1,
-    input_noise: float = 0.0,
+    lr: Positive = 0.01,
+    lambda_tv: NotNegative = 1.0,
+    z_scale: Positive = 0.1,
+    input_noise: NotNegative = 0.0,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

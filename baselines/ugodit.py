@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import Output, Update, adam, sqnorm
 
 
@@ -16,9 +16,9 @@ def ugodit(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    N: int = 10,
-    lr: float = 0.01,
-    lambda_ae: float = 2.0,
+    N: Count = 10,
+    lr: Positive = 0.01,
+    lambda_ae: NotNegative = 2.0,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by UGoDIT: aSeqDIP's two equations, with those weights alone that may change.

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Method, NotNegative, Positive
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -17,9 +17,9 @@ def vanilla_dip(
     *,
     z0: Tensor | None = None,
     steps: int = 4000,
-    lr: float = 0.01,
-    z_scale: float = 0.1,
-    input_noise: float = 0.0,
+    lr: Positive = 0.01,
+    z_scale: Positive = 0.1,
+    input_noise: NotNegative = 0.0,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

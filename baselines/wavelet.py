@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from operators.pixels import Identity
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method
 
 
 def wavelet(
@@ -21,7 +21,7 @@ def wavelet(
     z0: Tensor | None = None,
     sigma: float,
     wavelet_name: str = "sym8",
-    levels: int = 3,
+    levels: Count = 3,
     mode: Literal["soft", "hard"] = "soft",
     callback: Callback | None = None,
 ) -> Tensor:

@@ -38,12 +38,12 @@ import tyro
 from baselines import NEEDS, chosen, find
 from scripts.executors import ROOT, LocalExecutor, RayExecutor, caught_signals, why_failed
 from utils import ct_data, image_data, mri_data
-from utils.cli import check_method, choose_files, parse_args
+from utils.cli import check_method, choose_files, parse_args, refuse_empty
 from utils.comparison import comparison_folder
 from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, require
 from utils.files import PARTIAL, lock, write_atomically
-from utils.loop import duration
 from utils.methods import ASEQDIP, Method
+from utils.progress import duration
 from utils.runs import Run
 
 POLL_SECONDS = 0.2  # between two looks at the processes
@@ -199,10 +199,8 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     for m in methods.values():
         if lacking:
             why_not[m.name] = lacking
-        elif m.needs is not None and flag(m.needs) not in flags:
-            why_not[m.name] = f"needs prior data: {flag(m.needs)} names them"
-        elif m.package is not None and importlib.util.find_spec(m.package) is None:
-            why_not[m.name] = f"the package {m.package} is not installed"
+        elif (why := m.lacks(parsed())) is not None:
+            why_not[m.name] = why
     able = [method for method in names if method not in why_not]
     if able:  # refuses a wrong --set, and aSeqDIP's flags where it is not asked for
         chosen(parsed("--method", ",".join(able)), others)
@@ -572,6 +570,7 @@ def run_table(plan: Plan, status: Status) -> None:
 def read_arguments(words: list[str]) -> tuple[Args, dict[str, list[str]]]:
     """Read the command line: this script's Args, and the flags after a lone --."""
     split = words.index("--") if "--" in words else len(words)
+    refuse_empty(words)
     config = (tyro.conf.FlagCreatePairsOff,)
     args = tyro.cli(Args, args=words[:split], description=__doc__, config=config)
     check(args)

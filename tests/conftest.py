@@ -1,10 +1,9 @@
 """Small multi-coil scans and the path to real data that stay outside the repository."""
 
+import utils.environment  # noqa: F401 (before torch, whose threads it sets)
+
 import os
 from pathlib import Path
-
-# Before torch starts its threads: where others use the cores too, spinning threads lose them.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import gaussian
 import h5py

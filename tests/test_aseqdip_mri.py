@@ -547,7 +547,11 @@ def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeyp
     monkeypatch.setattr(loop, "LONG_RUN_SECONDS", 0.0)
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY) == 0
     said = capsys.readouterr().err
-    assert "the 24 updates take about" in said and "--quick" in said
+    assert "updates that are left take about" in said and "--quick takes" in said
+    flags = ["--preset", "quick", "--method", "aseqdip", "--z0", "adjoint", "--precision", "fp32"]
+    assert call(monkeypatch, "--data", scan, "--out", tmp_path, *flags, *TINY) == 0
+    said = capsys.readouterr().err
+    assert "updates that are left take about" in said and "--quick" not in said
 
 
 def test_a_file_name_is_never_a_formula(tmp_path, monkeypatch, kspace):

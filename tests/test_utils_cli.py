@@ -1,11 +1,20 @@
 """The command line: presets, and the files that it names."""
 
+import dataclasses
+import re
+import subprocess
+import sys
+
 import pytest
+from conftest import ROOT
 
 import aseqdip_denoising
+from baselines import NAMES
+from scripts.tasks import SCRIPTS
 from utils import cli
 from utils.errors import InputError
 from utils.files import files_of
+from utils.flags import grouped
 
 SCRIPT = aseqdip_denoising
 
@@ -61,3 +70,35 @@ def test_files_of_a_folder_are_chosen_by_name_and_by_list(tmp_path, capsys):
 def test_a_folder_without_such_files_is_said_so(tmp_path):
     with pytest.raises(InputError, match="a folder without .png"):
         files_of(tmp_path, (".png",), lambda path: False)
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_help_has_the_task_s_groups_first_and_every_flag_once(script, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit) as end:
+        cli.parse_args(script.Args, script.PRESETS, "", ["--help"], others=script.baselines)
+    text = capsys.readouterr().out
+    assert end.value.code == 0 and "None" not in text and "(default: False)" not in text
+    fields = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(script.Args)]
+    flags = re.findall(r"^[^\w\n-]*(--\w[\w-]*)", text, flags=re.MULTILINE)
+    assert sorted(flags) == sorted(fields)
+    assert flags[0] in ("--data", "--slice") and flags.index("--K") < flags.index("--method")
+    places = [text.index(f"{heading} options") for heading in grouped(script.Args)]
+    assert places == sorted(places) and len(places) >= 7
+    line = text[text.index("--method TEXT") : text.index("--set TEXT")]
+    offered = set(re.findall(r"\w+", line)) & set(NAMES)
+    assert offered == set(script.baselines(script.Args()))
+
+
+def test_defaults_of_the_command_line_are_those_of_the_args():
+    for script in SCRIPTS.values():
+        args = cli.parse_args(script.Args, script.PRESETS, "", [], others=script.baselines)
+        assert args == script.Args() and args.changed == ()
+
+
+def test_no_library_that_help_does_not_need_is_imported_with_a_script():
+    code = "import sys, {}; print({{'sigpy', 'matplotlib', 'scipy.stats', 'numba'}} & {{*sys.modules}})"
+    names = ", ".join(script.__name__ for script in SCRIPTS.values())
+    command = [sys.executable, "-c", code.format(names)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stdout + done.stderr

@@ -67,14 +67,14 @@ def test_the_detail_shown_is_where_the_texture_is():
 def test_methods_are_shown_with_details_and_error_maps(n, truth):
     rng = np.random.default_rng(0)
     images = {f"method {i}": rng.random((40, 32, 3)) for i in range(n)}
-    images["broken $method$"] = None
+    images["broken $method$"] = "not run: the package $x$ is not installed"
     right = rng.random((40, 32, 3)) if truth else None
     figure = methods_comparison(images, {"method 0": "20.00 dB"}, right, "a_b$c", (0, 1), 5)
     figure.savefig(io.BytesIO(), format="png")
     titles = [axis.get_title() for axis in figure.axes]
     assert "method 0\n20.00 dB" in titles
     assert sum("|error|" in title for title in titles) == (n if truth else 0)
-    assert sum("failed" in text.get_text() for axis in figure.axes for text in axis.texts) == 1
+    assert sum("not run" in text.get_text() for axis in figure.axes for text in axis.texts) == 1
     assert sum(len(axis.child_axes) for axis in figure.axes) == n + truth  # details
 
 

@@ -19,6 +19,7 @@ from utils.errors import InputError, require
 from utils.files import file_hash, load_numpy, reason
 from utils.image_data import Picture, read_grey
 
+BKSE_SOURCE = "https://github.com/VinAIResearch/blur-kernel-space-exploring"  # model zoo
 BKSE_KERNEL_STD = 1.2  # of the random kernels in BKSE's own blur generator
 EXTRACTOR = "kernel_extractor."  # the part of a BKSE checkpoint that blurring does not need
 
@@ -353,8 +354,8 @@ def make_blur(
         if kind == "bkse":
             require(
                 weights is not None,
-                "--blur bkse: give its weights, GOPRO_wVAE.pth, with --bkse-weights (the README "
-                "says where they are published), or take --blur camera",
+                f"--blur bkse: give its weights, GOPRO_wVAE.pth of {BKSE_SOURCE}, with "
+                "--bkse-weights, or take --blur camera",
             )
             require(
                 shape[0] == 3,

@@ -6,17 +6,18 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-import tyro
 
 from utils import processor
 from utils.errors import InputError, require
 from utils.files import files_of
+from utils.flags import read_flags
+from utils.methods import ASEQDIP
 from utils.precision import Precision
 
 ArgsT = TypeVar("ArgsT", bound="RunArgs")
@@ -27,26 +28,31 @@ ArgsT = TypeVar("ArgsT", bound="RunArgs")
 class RunArgs:
     """What every script can be told about a run; a script's Args add its data and its method."""
 
-    method: str = "aseqdip"  # or one of docs/methods.md, several with commas between, or all
+    # Choice of method
+    method: str = "aseqdip"  # one, several with commas between, or all of {methods}
     set: tuple[str, ...] = ()  # settings of the other methods, as lambda_tv=0.1 or tv_dip.lr=0.001
     prior: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()  # diffusion network that the methods with a learned prior take, may be given several times
+    preset: Literal["paper", "public", "best", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, best for the best image (docs/best.md), quick for best with less, in two minutes on a CPU
+    quick: bool = False  # short for --preset quick
+    # Folder of data
     images: int | None = None  # how many files of a folder, by name; without it all of them
     list: Path | None = None  # names of the files of a folder that come first, one on each line
+    # Stopping and result
     stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
     result: Literal["last", "average"] = "last"  # what an iterative method ends with: its last image, or the average over its images
     finish: Literal["none", "consistency"] = "none"  # a last step that brings the result as near to the measurements as their noise tells
+    # Seeds and machine
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels
     device: str = "auto"  # auto, cpu, cuda or cuda:INDEX
     precision: Precision = "fp32"  # of the network: fp32 exact; tf32 (on CUDA), bf16 quicker; auto: bf16 where it is quicker here
-    preset: Literal["paper", "public", "best", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, best for the best image (docs/best.md), quick for best with less, in two minutes on a CPU
-    quick: bool = False  # short for --preset quick
     deterministic: bool = False  # the same bits each time on CUDA too, slower
-    log_every: int = 10  # input updates between two rows of log.csv
+    # Output
     out: Path = Path("results")  # root of all results
     run: str | None = None  # name of the run's folder; without it a hash of the settings
     fresh: bool = False  # do the run again, throwing away what its folder holds
+    log_every: int = 10  # input updates between two rows of log.csv
 
     # No flags: the fields that differ from their defaults, and those that aSeqDIP alone uses.
     changed: ClassVar[tuple[str, ...]] = ()
@@ -59,6 +65,7 @@ def parse_args(
     presets: dict[str, dict[str, Any]],
     description: str,
     argv: Sequence[str] | None = None,
+    others: Callable[[ArgsT], Collection[str]] | None = None,
 ) -> ArgsT:
     """Read the command line into a script's Args.
 
@@ -68,18 +75,18 @@ def parse_args(
             win.
         description: what --help prints above the flags.
         argv: the flags; without it those of this process.
+        others: names the task's methods besides aSeqDIP, for --help.
 
     Returns:
         The filled dataclass. Exits with status 2 on an unknown flag or a value of a wrong type.
     """
 
     def read(default: ArgsT) -> ArgsT:
-        return tyro.cli(
-            args_type, args=argv, default=default, description=description,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )  # fmt: skip
+        return read_flags(default, argv, description, methods)
 
+    refuse_empty(sys.argv[1:] if argv is None else argv)
     default = args_type()
+    methods = () if others is None else (*ASEQDIP, *others(default))
     args = read(default)
     if args.quick or args.preset != "paper":
         if args.quick and args.preset not in ("paper", "quick"):
@@ -110,6 +117,19 @@ def parse_args(
         if getattr(args, f.name) != getattr(default, f.name)
     )
     return args
+
+
+def refuse_empty(words: Sequence[str]) -> None:
+    """End with status 2 at a flag whose value is empty, such as that of an unset shell variable.
+
+    As a path, an empty value would be the current folder.
+    """
+    for before, word in zip(["", *words], words):
+        empty = word == "" or (word.startswith("--") and word.endswith("="))
+        if empty:
+            flag = word.removesuffix("=") or before
+            print(f"error: {flag}: got an empty value; give one, or omit the flag", file=sys.stderr)
+            raise SystemExit(2)
 
 
 def inputs(

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,17 @@ import numpy as np
 
 from utils.errors import Busy, require
 from utils.figures import caption, methods_comparison, psnr_figure
-from utils.files import content_hash, write_atomically
-from utils.loop import duration
+from utils.files import content_hash, encoded, write_atomically
 from utils.problem import Problem
+from utils.progress import duration
 from utils.results import grey_limits
 from utils.runs import Run
-from utils.tables import markdown_table, mean_curve, read_psnr
+from utils.tables import markdown_table, mean_curve, read_psnr, shown
 
 COLUMNS = (
     "method", "psnr_final", "ssim_final", "step_final", "psnr_ema", "ssim_ema", "psnr_stopped",
     "ssim_stopped", "step_stopped", "psnr_oracle", "step_oracle", "seconds", "steps", "n_params",
-    "failure",
+    "failure", "not_run",
 )  # fmt: skip
 
 
@@ -30,7 +29,7 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
 
     Args:
         args: the script's Args.
-        runs: of several methods on one item, in their order, complete or failed.
+        runs: of several methods on one item, in their order, complete, failed or not run.
         problem: what all solved.
 
     Raises:
@@ -45,10 +44,14 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
         )
     folder = comparison_folder(args, runs)
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {run.method.name: _metrics(run) for run in runs}
+    metrics = {run.method.name: run.metrics or {} for run in runs}
     _save_pictures(folder, problem, runs, metrics)
     _save_curves(folder, problem, runs, metrics)
-    rows = [{"method": r.method.name, "failure": r.failure, **metrics[r.method.name]} for r in runs]
+    rows = [
+        {"method": r.method.name, "failure": r.failure, "not_run": r.why_not}
+        | metrics[r.method.name]
+        for r in runs
+    ]
     direct = next((m for m in metrics.values() if "psnr_input" in m), None)
     if direct is not None:
         rows.insert(
@@ -63,11 +66,12 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(folder / "table.csv", lambda file: file.write(text.getvalue().encode()))
+    write_atomically(folder / "table.csv", lambda file: file.write(encoded(text.getvalue())))
     table = markdown(rows)
-    write_atomically(folder / "table.md", lambda file: file.write(table.encode()))
+    write_atomically(folder / "table.md", lambda file: file.write(encoded(table)))
     print(table, end="")
     print(f"  comparison, curves and table: {folder}")
+    print(f"  images side by side: {folder / 'comparison.png'}")
     names = ", ".join(run.method.name for run in failed)
     require(not failed, f"{names} failed, as said above; the others are complete")
 
@@ -79,19 +83,12 @@ def comparison_folder(args: Any, runs: list[Run]) -> Path:
     return args.out / runs[0].task / "comparison" / runs[0].item.item / name
 
 
-def _metrics(run: Run) -> dict[str, Any]:
-    """Read metrics.json; of a method that failed there is none."""
-    if run.failure is not None:
-        return {}
-    return json.loads((run.folder.path / "metrics.json").read_text())
-
-
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Write the rows of table.csv for people, as a Markdown table and a line for each failure."""
+    """Write the rows of table.csv for people, as a Markdown table and a line for each that has no figures."""
     head = ("method", "final: PSNR / SSIM", "average", "stopped", "oracle", "time", "updates")
     lines = [
-        (row["method"], "failed", *[None] * 5)
-        if row.get("failure")
+        (row["method"], "failed" if row.get("failure") else "not run", *[None] * 5)
+        if row.get("failure") or row.get("not_run")
         else (
             row["method"],
             _figures(row, "final") + (f" at {row['step_final']}" if "step_final" in row else ""),
@@ -103,29 +100,31 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    reasons = [f"\n{r['method']} failed: {r['failure']}\n" for r in rows if r.get("failure")]
+    reasons = [
+        f"\n{row['method']} {what}: {row[key]}\n"
+        for row in rows
+        for key, what in (("failure", "failed"), ("not_run", "not run"))
+        if row.get(key)
+    ]
     return markdown_table(head, lines) + "".join(reasons)
 
 
 def _figures(row: dict[str, Any], image: str) -> str:
-    ssim = row.get(f"ssim_{image}")
-    return "" if ssim is None else f"{_db(row, f'psnr_{image}')} / {ssim:.3f}"
+    if f"psnr_{image}" not in row:
+        return ""
+    return f"{shown(row[f'psnr_{image}'], 2)} / {shown(row[f'ssim_{image}'], 3)}"
 
 
 def _at(row: dict[str, Any], image: str) -> str:
     if f"psnr_{image}" not in row:
         return ""
-    return f"{_db(row, f'psnr_{image}')} at {row[f'step_{image}']}"
-
-
-def _db(row: dict[str, Any], name: str) -> str:
-    return f"{math.inf if row[name] is None else row[name]:.2f}"
+    return f"{shown(row[f'psnr_{image}'], 2)} at {row[f'step_{image}']}"
 
 
 def _save_pictures(
     folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
 ) -> None:
-    pictures: dict[str, np.ndarray | None] = {
+    pictures: dict[str, np.ndarray | str] = {
         problem.names["input"]: problem.picture(problem.array(problem.A.pinv(problem.y)))
     }
     captions = {problem.names["input"]: caption(problem.score(problem.A.pinv(problem.y)))}
@@ -133,22 +132,18 @@ def _save_pictures(
         figures = metrics[run.method.name]
         stopped = "step_stopped" in figures
         file = "reconstruction_stopped.npy" if stopped else "reconstruction.npy"
-        pictures[run.method.label] = None
-        if run.failure is None:
+        pictures[run.method.label] = f"not run: {run.why_not}" if run.why_not else "failed"
+        if figures:
             pictures[run.method.label] = problem.picture(np.load(run.folder.path / file))
             image = "stopped" if stopped else "final"
             if f"psnr_{image}" in figures:
-                psnr = figures[f"psnr_{image}"]
                 captions[run.method.label] = caption(
-                    {
-                        "psnr": math.inf if psnr is None else psnr,
-                        "ssim": figures[f"ssim_{image}"],
-                    }
+                    {name: figures[f"{name}_{image}"] for name in ("psnr", "ssim")}
                 )
     truth = None if problem.x_true is None else problem.picture(problem.array(problem.x_true))
     limits = problem.limits
     if limits is None:
-        last = next((p for p in reversed(pictures.values()) if p is not None), None)
+        last = next(p for p in reversed(pictures.values()) if not isinstance(p, str))
         limits = grey_limits({"final": last} | ({} if truth is None else {"truth": truth}))
     figure = methods_comparison(
         pictures, captions, truth, problem.title, limits, problem.error_scale
@@ -162,12 +157,12 @@ def _save_curves(
     curves = {
         run.method.label: curve
         for run in runs
-        if run.failure is None
+        if run.metrics is not None
         and (curve := mean_curve([("", read_psnr(run.folder.path / "log.csv"))])) is not None
         and len(curve.steps) > 1
     }
     if curves:
-        level = next((m["psnr_input"] for m in metrics.values() if "psnr_input" in m), None)
+        level = next((m["psnr_input"] for m in metrics.values() if m.get("psnr_input")), None)
         styles = {run.method.label: run.method.style for run in runs}
         figure = psnr_figure({problem.title: curves}, styles, level=level)
         write_atomically(folder / "psnr.png", lambda file: figure.savefig(file, format="png"))

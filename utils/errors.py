@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,10 @@ class RunFailed(RuntimeError):
 
 class Interrupted(RuntimeError):
     """A run that was stopped by Ctrl-C or SIGTERM after saving its state."""
+
+
+class CannotRun(InputError):
+    """A method that is not for this problem, these data or this installation."""
 
 
 class Busy(InputError):
@@ -39,19 +44,24 @@ class Status:
 
         with Status() as status:
             for path in paths:
-                with status.each():  # what fails here does not stop the rest
+                with status.each(path):  # what fails here does not stop the rest
                     ...
         return status.code
 
     Attributes:
         code: 0; 2 after an InputError or a file system that refused; BUSY after a Busy; 1 after a
             RunFailed, a full disk or a device out of memory; INTERRUPTED (130) after a signal. The
-            first failure counts, and an interrupt over all. Any other exception is a defect and
-            passes through.
+            first failure counts, and an interrupt over all. Any other exception is a defect: in
+            one of several blocks its traceback is printed and the code is 1, else it passes
+            through.
+        blocks: how many blocks `each` has guarded.
+        failures: name of each block that failed, and why, in one line.
     """
 
     def __init__(self) -> None:
         self.code = 0
+        self.blocks = 0
+        self.failures: list[tuple[str, str]] = []
 
     def __enter__(self) -> "Status":
         return self
@@ -70,15 +80,18 @@ class Status:
         return True
 
     @contextmanager
-    def each(self) -> Iterator[None]:
+    def each(self, name: object = "") -> Iterator[None]:
         """Guard one of several blocks; an interrupt passes through to the outer one."""
+        self.blocks += 1
         try:
             yield
         except (Interrupted, KeyboardInterrupt):
             raise
         except Exception as error:
+            self.failures.append((str(name), first_line(error)))
             if not self._tell(error):
-                raise
+                traceback.print_exc()
+                self.code = self.code or 1
 
 
 def exit_status(action: Callable[[], object]) -> int:
@@ -86,6 +99,11 @@ def exit_status(action: Callable[[], object]) -> int:
     with Status() as status:
         action()
     return status.code
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def told_of(error: BaseException) -> tuple[int, str] | None:

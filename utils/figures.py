@@ -3,16 +3,17 @@
 import io
 import itertools
 import re
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from utils.tables import Curve
+from utils.files import encoded
+from utils.tables import Curve, shown
+
+if TYPE_CHECKING:  # matplotlib is imported where it draws: it takes half a second
+    from matplotlib.figure import Figure
 
 ERROR_SCALE = 5
 DPI = 110
@@ -25,9 +26,24 @@ TERMS = {  # columns of log.csv that are drawn, with their names
 }
 
 
-def caption(figures: dict[str, float]) -> str:
+def caption(figures: dict[str, float | None]) -> str:
     """Write an image's PSNR and SSIM as a line, empty without a truth."""
-    return f"{figures['psnr']:.2f} dB, SSIM {figures['ssim']:.3f}" if figures else ""
+    return f"{shown(figures['psnr'], 2)} dB, SSIM {shown(figures['ssim'], 3)}" if figures else ""
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Make an empty figure of so many inches that can be written to a file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def readable(text: str) -> str:
+    """Return a text that can be drawn: the bytes of a file name that are not UTF-8 as \\xNN."""
+    return encoded(text).decode()
 
 
 def side_by_side(pictures: np.ndarray) -> np.ndarray:
@@ -44,7 +60,7 @@ def comparison(
     title: str,
     limits: tuple[float, float],
     error_scale: float = ERROR_SCALE,
-) -> Figure:
+) -> "Figure":
     """Show images side by side, error maps against the truth below them.
 
     Args:
@@ -62,8 +78,7 @@ def comparison(
     rows = 1 if truth is None else 2
     columns = len(images) + (truth is None and extra is not None)
     size = 3.0
-    figure = Figure(figsize=(size * columns, rows * (size * height / width + 0.55) + 0.4), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(size * columns, rows * (size * height / width + 0.55) + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False)
     black, white = limits
     for axis in axes.flat:
@@ -82,7 +97,7 @@ def comparison(
         corner.imshow(extra[1], cmap="gray", interpolation="nearest", aspect="auto")
         corner.set_box_aspect(height / width)
         corner.set_title(extra[0], fontsize=9)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # titles hold file names
+    figure.suptitle(readable(title), fontsize=10, parse_math=False)  # titles hold file names
     figure.tight_layout(pad=0.4)
     return figure
 
@@ -109,19 +124,19 @@ def zoom_box(image: np.ndarray) -> tuple[int, int, int]:
 
 
 def methods_comparison(
-    images: dict[str, np.ndarray],
+    images: dict[str, np.ndarray | str],
     captions: dict[str, str],
     truth: np.ndarray | None,
     title: str,
     limits: tuple[float, float],
     error_scale: float,
     columns: int = 5,
-) -> Figure:
+) -> "Figure":
     """Show many methods' images, each with a detail enlarged and its error map below.
 
     Args:
-        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; None where a method
-            failed.
+        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; a line where there
+            is none, that says why.
         captions: name -> line under the name.
         truth: the image that the others are compared with, None if there is none; shown first.
         title: line above all.
@@ -129,31 +144,34 @@ def methods_comparison(
         error_scale: as for comparison.
         columns: most images in one row.
     """
-    shown = images if truth is None else {"truth": truth} | images
-    first = next(image for image in shown.values() if image is not None)
+    from matplotlib.patches import Rectangle
+
+    images = images if truth is None else {"truth": truth} | images
+    first = next(image for image in images.values() if not isinstance(image, str))
     row, column, side = zoom_box(first.clip(*limits))
     height, width = first.shape[:2]
     # The enlarged detail lies in the corner that is farthest from where it comes from.
     left = 0.58 if column + side / 2 < width / 2 else 0.0
     inset_height = 0.42 * width / height
     bottom = 0.0 if row + side / 2 < height / 2 else 1 - inset_height
-    columns = min(columns, len(shown))
-    bands = -(-len(shown) // columns)
+    columns = min(columns, len(images))
+    bands = -(-len(images) // columns)
     rows_each = 1 if truth is None else 2
     size = 2.6
     band = rows_each * size * height / width + 0.8
-    figure = Figure(figsize=(size * columns, bands * band + 0.3), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(size * columns, bands * band + 0.3)
     axes = figure.subplots(bands * rows_each, columns, squeeze=False)
     black, white = limits
     for axis in axes.flat:
         axis.set_axis_off()
-    for index, (name, image) in enumerate(shown.items()):
+    for index, (name, image) in enumerate(images.items()):
         number, place = divmod(index, columns)
         axis = axes[number * rows_each, place]
         axis.set_title("\n".join(filter(None, (name, captions.get(name)))), fontsize=8)
-        if image is None:
-            axis.text(0.5, 0.5, "failed", ha="center", va="center", transform=axis.transAxes)
+        if isinstance(image, str):
+            why = textwrap.fill(image, 28)
+            place = {"ha": "center", "va": "center", "transform": axis.transAxes}
+            axis.text(0.5, 0.5, why, fontsize=7, parse_math=False, **place)
             continue
         grey = {"cmap": "gray", "vmin": black, "vmax": white}
         axis.imshow(image, **grey)
@@ -172,7 +190,9 @@ def methods_comparison(
             below.imshow(error, cmap="gray", vmin=0, vmax=white - black)
             below.set_title(f"|error| x {error_scale}", fontsize=7)
     top = 1 - 0.3 / figure.get_figheight()
-    figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False)
+    figure.suptitle(
+        readable(title), fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False
+    )
     figure.tight_layout(pad=0.4, h_pad=1.0, rect=(0, 0, 1, top))
     return figure
 
@@ -188,14 +208,13 @@ FLOOR = 20.0  # dB below the highest that are shown
 BAND_POINTS = 300  # of a band's outline, which matplotlib does not thin out
 
 
-@matplotlib.rc_context({"text.parse_math": False})  # labels hold file names
 def psnr_figure(
     panels: dict[str, dict[str, Curve]],
     styles: dict[str, dict[str, Any]],
     title: str = "",
     level: float | None = None,
     size: tuple[float, float] = (6.0, 4.2),
-) -> Figure:
+) -> "Figure":
     """Draw PSNR over the weight updates, as the paper's Figures 4 and 8 to 10.
 
     Each curve has a band of one standard deviation between images, and an upright line at its
@@ -208,10 +227,22 @@ def psnr_figure(
         level: PSNR of the direct reconstruction in dB, drawn as a line, None for none.
         size: inches of a panel.
     """
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):  # labels hold file names
+        return _psnr_figure(panels, styles, title, level, size)
+
+
+def _psnr_figure(
+    panels: dict[str, dict[str, Curve]],
+    styles: dict[str, dict[str, Any]],
+    title: str,
+    level: float | None,
+    size: tuple[float, float],
+) -> "Figure":
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows + (0.3 if title else 0)), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(size[0] * columns, size[1] * rows + (0.3 if title else 0))
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
@@ -219,8 +250,8 @@ def psnr_figure(
         others = itertools.cycle(OTHERS)
         for label, curve in curves.items():
             style = styles.get(label) or next(others)
-            shown = f"{label}, {curve.mean[-1]:.2f} dB"
-            axis.plot(curve.steps, curve.mean, label=shown, **style)
+            text = f"{label}, {curve.mean[-1]:.2f} dB"
+            axis.plot(curve.steps, curve.mean, label=text, **style)
             if curve.images > 1:
                 at = np.linspace(0, len(curve.steps) - 1, BAND_POINTS).astype(int)
                 at = np.unique(at)
@@ -242,18 +273,20 @@ def psnr_figure(
             fontsize=8, title_fontsize=8, loc="best",
             title="PSNR at the end; upright: highest (oracle)",
         )  # fmt: skip
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(readable(title), fontsize=10, parse_math=False)
     figure.tight_layout(pad=0.6)
     return figure
 
 
-def as_svg(figure: Figure, name: str) -> str:
+def as_svg(figure: "Figure", name: str) -> str:
     """Return a figure as an <svg> element for a page, the same bytes each time.
 
     Args:
         figure: what is shown; its texts stay texts.
         name: of letters, digits and hyphens; opens every id, so that a page can hold several.
     """
+    import matplotlib
+
     file = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -263,7 +296,7 @@ def as_svg(figure: Figure, name: str) -> str:
     return re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", svg)
 
 
-def curves(rows: list[dict[str, float]], title: str) -> Figure:
+def curves(rows: list[dict[str, float]], title: str) -> "Figure":
     """Draw PSNR (where there is a truth) and the terms of the loss over the steps.
 
     Args:
@@ -271,8 +304,7 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
         title: line above all.
     """
     has_truth = "psnr" in rows[-1]
-    figure = Figure(figsize=(10 if has_truth else 5.5, 3.6), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = _figure(10 if has_truth else 5.5, 3.6)
     axes = figure.subplots(1, 1 + has_truth, squeeze=False)[0]
     if has_truth:
         axes[0].plot([r["step"] for r in rows], [r["psnr"] for r in rows], label="iterate")
@@ -286,10 +318,11 @@ def curves(rows: list[dict[str, float]], title: str) -> Figure:
             style = {"color": "black", "lw": 1, "ls": ":"} if name == "loss" else {}
             steps = [r["step"] for r in logged]
             axes[-1].plot(steps, [r[name] for r in logged], label=label, **style)
-    axes[-1].set(xlabel="step (weight updates)", ylabel="sum of squares", yscale="log")
+    scale = "log" if any(r["loss"] > 0 for r in logged) else "linear"
+    axes[-1].set(xlabel="step (weight updates)", ylabel="sum of squares", yscale=scale)
     axes[-1].legend()
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10, parse_math=False)  # titles hold file names
+    figure.suptitle(readable(title), fontsize=10, parse_math=False)  # titles hold file names
     figure.tight_layout(pad=0.6)
     return figure

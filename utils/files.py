@@ -1,21 +1,27 @@
 """Reading foreign arrays and writing files that are whole or not there."""
 
+import errno
+import functools
 import hashlib
 import io
 import os
 import pickle
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 
 from utils.errors import InputError, require
+
+if TYPE_CHECKING:
+    import h5py
 
 try:
     import fcntl
@@ -97,12 +103,17 @@ def load_torch(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def encoded(text: str) -> bytes:
+    """Return a text as UTF-8; the bytes of a file name that are not UTF-8 are written as \\xNN."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace").encode()
+
+
 def content_hash(*parts: np.ndarray | str) -> str:
     """Return the SHA-256 of arrays (shape, dtype and bytes) and strings, in hexadecimal."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
-            digest.update(part.encode())
+            digest.update(part.encode(errors="surrogateescape"))
         else:
             digest.update(f"{part.shape} {part.dtype}".encode())
             digest.update(np.ascontiguousarray(part).data)
@@ -159,7 +170,36 @@ def lock(path: Path, held: InputError) -> Callable[[], object]:
     except BlockingIOError as error:
         os.close(descriptor)
         raise held from error
+    except OSError as error:  # such as Lustre and NFS, mounted without locks
+        _tell_no_locks(error.strerror)
     return lambda: os.close(descriptor)
+
+
+@functools.cache
+def _tell_no_locks(why: str) -> None:
+    print(
+        f"note: this file system has no locks ({why}); start no second process on the same run",
+        file=sys.stderr,
+    )
+
+
+def open_hdf5(path: Path) -> "h5py.File":
+    """Open an HDF5 file for reading; on a file system without locks, without one.
+
+    Raises:
+        InputError: another program is writing to it.
+        OSError: it cannot be read.
+    """
+    import h5py  # not at the top: most scripts do without
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        held = isinstance(error, BlockingIOError) or error.errno in (errno.EAGAIN, errno.EACCES)
+        if "unable to lock file" not in str(error):
+            raise
+        require(not held, f"{path}: another program has it open for writing; close it there first")
+        return h5py.File(path, "r", locking=False)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

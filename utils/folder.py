@@ -18,16 +18,18 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from utils import processor
 from utils.errors import Busy, InputError, require
 from utils.files import DAMAGED, PARTIAL, content_hash, load_torch, lock, reason, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
@@ -148,7 +150,7 @@ class RunFolder:
         config = {
             **self.identity,
             "settings": self.settings,
-            "flags": self.flags,
+            "flags": finite(self.flags),
             "command": shlex.join(["python", *sys.argv]),
             "device": processor.device_name(device),
             "threads": torch.get_num_threads(),
@@ -219,15 +221,17 @@ class RunFolder:
         image = Image.fromarray(levels)
         write_atomically(self.path / name, lambda file: image.save(file, format="PNG"))
 
-    def save_figure(self, name: str, figure: Figure) -> None:
+    def save_figure(self, name: str, figure: "Figure") -> None:
         """Write a figure as .png."""
         write_atomically(self.path / name, lambda file: figure.savefig(file, format="png"))
 
     def complete(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """Write metrics.json, which makes the run complete; return what it holds."""
+        """Write metrics.json, which makes the run complete; return what it holds.
+
+        A figure that is not finite becomes null, such as the PSNR of an image without any error.
+        """
         record = {**self.identity, "run": self.name, **metrics}
-        # JSON has no infinity, the PSNR of an image without any error.
-        record = {k: None if v == math.inf else v for k, v in record.items()}
+        record = finite(record)
         self.save_text("metrics.json", json.dumps(record, indent=2, allow_nan=False))
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
         for path in self.path.glob(f".*{PARTIAL}"):
@@ -246,6 +250,15 @@ class RunFolder:
             if any(folder.iterdir()):
                 return
             folder.rmdir()
+
+
+def finite(value: Any) -> Any:
+    """Return what JSON can hold of a figure, or of a list or dict of them: not NaN or Inf."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from utils import processor
 from utils.callback import Callback
 from utils.errors import InputError, Interrupted, RunFailed, require
 from utils.files import DAMAGED, content_hash
 from utils.folder import RunFolder, git_state
+from utils.progress import duration, progress
 
 CHECKPOINT_SECONDS = 5.0  # at least so long between two checkpoints,
 CHECKPOINT_SHARE = 0.005  # and at most this share of the time goes into them
-LONG_RUN_SECONDS = 300.0  # on a CPU, a longer run is told of --quick
+LONG_RUN_SECONDS = 300.0  # on a CPU, a longer run is told of
+WARM_UP_SECONDS = 5.0  # in a longer first step, what the libraries prepare in it does not count
+HOURS_AHEAD = 7200.0  # that a run will take so long is told before its first step ends
 
 
 class Loop(Callback):
@@ -48,7 +50,8 @@ class Loop(Callback):
 
     Attributes:
         rows: of log.csv.
-        oracle: `psnr` and `step` of the best iterate that was logged, {} without a truth.
+        oracle: `psnr` and `step` of the best iterate that was logged or that a rule chose, {} without
+            a truth.
 
     Raises:
         InputError: the folder cannot be written.
@@ -78,6 +81,7 @@ class Loop(Callback):
         self._seconds_before = 0.0
         self._checkpoint_cost = 0.0
         self._stopped_by: int | None = None
+        self._told_long_run = False
         folder.open(self.device)
         problem = (y, *A.parameters(), *A.buffers())
         self._conditions = {  # what else decides the bits of the result
@@ -110,7 +114,7 @@ class Loop(Callback):
         return self.z
 
     def outer(self, n: int) -> Iterator[int]:
-        """Yield the outer steps that are left of 1..n, with a progress bar.
+        """Yield the outer steps that are left of 1..n, with their progress.
 
         Ctrl-C and SIGTERM let the outer step in hand end, save a checkpoint and raise
         Interrupted; a second one stops at once.
@@ -119,15 +123,14 @@ class Loop(Callback):
         self._begun = self._last_checkpoint = time.perf_counter()
         first = self.k + 1
         with (
-            tqdm(total=n, initial=self.k, unit="step", dynamic_ncols=True,
-                 mininterval=0.5 if sys.stderr.isatty() else 10.0) as self._bar,
+            progress(n, self.k) as self._bar,
             handled_signals(self._on_signal, (signal.SIGINT, signal.SIGTERM)),
-        ):  # fmt: skip
+            self._watched_first_step(n - self.k),
+        ):
             for k in range(first, n + 1):
                 yield k
                 self._bar.update()
-                if k == first + 4:
-                    self._tell_long_run(5)
+                self._tell_long_run(k - first + 1)
             if self._stopped_by is not None:  # during the last record, after it had looked
                 raise self._interrupted(self._stopped_by)
 
@@ -185,6 +188,16 @@ class Loop(Callback):
         if self._latest is not None and logged < self.k * self.inner:  # it ended in between
             self._log(self._latest)
 
+    def compare_with_oracle(self, x: Tensor, step: int) -> dict[str, float]:
+        """Take an image as the oracle's if the truth says that it is the best; return its figures.
+
+        Besides the iterates that are logged these are what a rule has chosen among all.
+        """
+        figures = self.score(x)
+        if figures and figures["psnr"] > self.oracle.get("psnr", -math.inf):
+            self.oracle = {"psnr": figures["psnr"], "step": step}
+        return figures
+
     def averaged(self) -> Tensor:
         """Return the exponential moving average of z_1..z_k, free of the bias of its start."""
         return self.ema / (1 - self.args.ema_decay**self.k)
@@ -238,10 +251,8 @@ class Loop(Callback):
         self._latest = dict(zip(names, table[-1].tolist()))
 
     def _log(self, terms: dict[str, float]) -> None:
-        figures = self.score(self.z)
         step = self.k * self.inner
-        if figures and figures["psnr"] > self.oracle.get("psnr", -math.inf):
-            self.oracle = {"psnr": figures["psnr"], "step": step}
+        figures = self.compare_with_oracle(self.z, step)
         columns = self._columns()
         self._add_row({"step": step} | terms, figures)
         if self._columns() != columns:
@@ -264,22 +275,53 @@ class Loop(Callback):
         shown = ["psnr", "ssim", "seconds"]
         return ["step", *(name for name in terms if name not in ("step", *shown)), *shown]
 
+    @contextmanager
+    def _watched_first_step(self, left: int) -> Iterator[None]:
+        """Say so while the first step is still at work, if its time so far makes hours of all."""
+        seconds = max(HOURS_AHEAD / max(left, 1), WARM_UP_SECONDS)
+
+        def tell() -> None:
+            self._tell_time(f"more than {duration(seconds * left)}", left)
+
+        self._watch = threading.Timer(seconds, tell)
+        self._watch.daemon = True
+        self._watch.start()
+        try:
+            yield
+        finally:
+            self._watch.cancel()
+            self._watch.join()
+            del self._watch  # it holds the loop, and so the folder's lock
+
     def _tell_long_run(self, steps: int) -> None:
-        whole = (time.perf_counter() - self._begun) / steps * self.K
-        fits = "net" in self.state  # --quick does nothing for a sampler
-        if self.device.type == "cpu" and whole > LONG_RUN_SECONDS and fits:
-            if self.args.preset == "quick":
-                advice = "--quick takes two minutes for the sample; larger data take longer."
-            else:
-                advice = (
-                    "--quick shows a result within two minutes, with a smaller network and fewer "
-                    "updates; a GPU runs the full setting."
-                )
-            self._bar.write(
-                f"On this CPU the {self.K * self.inner} updates take about {duration(whole)}. "
-                f"{advice}",
-                file=sys.stderr,
+        """Estimate the time of a run from its first steps, and tell of a long one, once.
+
+        Args:
+            steps: how many were taken. The first counts by itself where it took so long that
+                its warm-up does not matter; else five are awaited.
+        """
+        self._watch.cancel()
+        seconds, left = time.perf_counter() - self._begun, self.K - self.k
+        if steps == 1:
+            self._first_step = seconds
+        due = seconds > WARM_UP_SECONDS if steps == 1 else steps == 5
+        if not due or self._told_long_run:
+            return
+        self._told_long_run = True
+        each = seconds if steps == 1 else (seconds - self._first_step) / (steps - 1)
+        if each * left > LONG_RUN_SECONDS:
+            self._tell_time(f"about {duration(each * left)}", left)
+
+    def _tell_time(self, whole: str, left: int) -> None:
+        if self.device.type != "cpu":
+            return
+        advice = "A smaller image or a GPU takes less."
+        if self.args.preset != "quick" and "net" in self.state:  # it does nothing for a sampler
+            advice = (
+                "--quick takes a smaller network and fewer updates; a GPU runs the full setting."
             )
+        updates = f"{left * self.inner} updates that are left take {whole}"
+        self._bar.write(f"On this CPU the {updates}. {advice}", file=sys.stderr)
 
     # Signals and checkpoints ----------------------------------------------------------------
 
@@ -370,10 +412,3 @@ def handled_signals(handler: Callable[[int], object], numbers: Iterable[int]) ->
     finally:
         for number, handled_before in before.items():
             signal.signal(number, handled_before)
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people: 4.5 s, 45 s, 12 min, 3.4 h."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,20 +1,53 @@
 """A method as a task runs it: aSeqDIP, or one of baselines/, with its settings."""
 
+import importlib.util
 import inspect
 import math
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.errors import InputError, require
+from utils.errors import CannotRun, InputError, require
 
 SET_BY_THE_SCRIPT = ("seed", "steps")  # not by --set: they are --seed, and --K times --N
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting can be; stands in its annotation, as Annotated[float, Range(0)].
+
+    Args:
+        low, high: the bounds; they belong to it, unless `above` or `below` is set.
+        above: the setting is above `low`.
+        below: the setting is below `high`.
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.low if self.above else value >= self.low
+        high = value < self.high if self.below else value <= self.high
+        return low and high and math.isfinite(value)
+
+    def __str__(self) -> str:
+        text = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
+        if self.high == math.inf:
+            return text
+        return f"{text} and {'below' if self.below else 'at most'} {self.high:g}"
+
+
+Count = Annotated[int, Range(1)]
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +99,18 @@ class Method:
         output = self.output or ("last iterate" if self.iterative else self.label)
         object.__setattr__(self, "output", output)
 
+    def lacks(self, args: Any) -> str | None:
+        """Say what the method cannot do without and has not got, None if it lacks nothing.
+
+        Args:
+            args: of a script, with the fields that `needs` may name.
+        """
+        if self.needs is not None and not getattr(args, self.needs):
+            return f"needs prior data: {flag(self.needs)} names them"
+        if self.package is not None and importlib.util.find_spec(self.package) is None:
+            return f"the package {self.package} is not installed; pip install {self.package}"
+        return None
+
     @property
     def iterative(self) -> bool:
         """Tell whether it fits a network in steps."""
@@ -92,7 +137,7 @@ class Method:
             f"--set {name}={text}: {self.name} has no such setting, only "
             + (", ".join(free) or "none"),
         )
-        hint = typing.get_type_hints(self.function)[name]
+        hint = typing.get_type_hints(self.function, include_extras=True)[name]
         self.settings[name] = converted(text, hint, f"--set {name}={text}")
 
     def __call__(
@@ -105,7 +150,7 @@ class Method:
             given: what Run.given holds.
 
         Raises:
-            InputError: a setting is out of range, or the method is not for this problem.
+            CannotRun: the method is not for this problem.
         """
         try:
             return self.function(y, A, net, **self.settings, **given, callback=callback)
@@ -113,7 +158,7 @@ class Method:
             if isinstance(error, InputError):
                 raise
             head = f"{self.name}: "
-            raise InputError(head + str(error).removeprefix(head)) from error
+            raise CannotRun(head + str(error).removeprefix(head)) from error
 
 
 ASEQDIP = {
@@ -128,21 +173,32 @@ ASEQDIP = {
 }  # fmt: skip
 
 
+def flag(field: str) -> str:
+    """Name the flag of a field of Args."""
+    return "--" + field.replace("_", "-")
+
+
 def converted(text: str, hint: Any, what: str) -> Any:
     """Read a value of an annotated type from text.
 
     Args:
         text: what the user wrote.
-        hint: int, float, str, bool, a Literal of strings, or one of these or None.
+        hint: int, float, str, bool, a Literal of strings, or one of these or None; of a number
+            with its Range.
         what: opens the error message.
 
     Raises:
-        InputError: the text is not of that type.
+        InputError: the text is not of that type, or the number out of its range.
     """
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if text == "None":
             return None
         (hint,) = (h for h in typing.get_args(hint) if h is not type(None))
+    if typing.get_origin(hint) is Annotated:
+        hint, bounds = typing.get_args(hint)
+        value = converted(text, hint, what)
+        require(value in bounds, f"{what}: expected a number {bounds}")
+        return value
     choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
     if hint is bool:
         choices = ("True", "False")

@@ -18,10 +18,17 @@ def psnr(x: Tensor, x_true: Tensor, support: Tensor, data_range: float) -> float
         x, x_true: (..., H, W) real.
         support: (H, W) bool.
         data_range: largest value that the images are meant to have, their smallest being 0.
+
+    Returns:
+        Infinity for an image without any error; NaN where it is not defined, as for a data_range
+        of 0.
     """
     difference = (x - x_true)[..., support]
     mse = difference.square().mean().item()
-    return math.inf if mse == 0 else 10 * math.log10(data_range**2 / mse)
+    if mse == 0:
+        return math.inf
+    ratio = data_range**2 / mse
+    return 10 * math.log10(ratio) if ratio > 0 else math.nan
 
 
 def nmse(x: Tensor, x_true: Tensor, support: Tensor) -> float:

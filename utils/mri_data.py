@@ -7,15 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pydicom
-import sigpy
-import sigpy.mri
 import torch
 from pydicom.data import get_testdata_file
 from skimage.transform import resize
 
 from operators import mri
 from utils.errors import InputError, require
-from utils.files import content_hash, load_numpy, write_atomically
+from utils.files import content_hash, load_numpy, open_hdf5, write_atomically
 from utils.item import Item
 
 SUFFIXES = (".h5", ".npy", ".npz")
@@ -131,6 +129,8 @@ def _simulate(
     item: str, source: str, image: np.ndarray, recipe: tuple[np.ndarray | str, ...]
 ) -> Scan:
     """Let birdcage coils see a square image of maximum 1, with a smooth phase."""
+    import sigpy.mri  # not at the top: it takes a second
+
     side = len(image)
     u, v = np.meshgrid(*[np.linspace(-1, 1, side)] * 2, indexing="ij")
     phase = 0.8 * np.pi * (0.5 * u + 0.3 * v + 0.6 * u * v - 0.5 * u**2 + 0.4 * v**2)
@@ -198,7 +198,7 @@ def load_scan(path: Path | None, slice_index: int | None) -> Scan:
 
 def _load_fastmri(path: Path, slice_index: int | None) -> Scan:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             require(
                 isinstance(file.get("kspace"), h5py.Dataset),
                 f"{path}: no dataset `kspace` in it (found: {', '.join(file) or 'nothing'}); "
@@ -537,6 +537,8 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
         f"ESPIRiT needs a fully sampled centre of at least {MIN_CALIBRATION_LINES} lines, got "
         f"{lines}; raise --center-fraction or bring maps with --maps",
     )
+    import sigpy.mri  # not at the top: it takes a second
+
     settings = {"calib_width": lines, "kernel_width": min(6, lines // 2), "crop": 0.8}
     calibration = center_crop(y, (lines, lines))
     key = content_hash(calibration, f"{y.shape} {sorted(settings.items())} {sigpy.__version__}")

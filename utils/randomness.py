@@ -17,5 +17,5 @@ def stream(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch
         purpose: what is drawn, such as "z0".
         device: where it is drawn; CPU and CUDA draw different numbers.
     """
-    sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
+    sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode(errors="surrogateescape"))])
     return torch.Generator(device).manual_seed(int(sequence.generate_state(1)[0]))

@@ -1,6 +1,5 @@
 """What a finished run leaves and says: arrays, pictures, figures of merit."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,11 @@ from torch import Tensor
 
 from utils.figures import caption, comparison, curves
 from utils.folder import RunFolder
-from utils.loop import Loop, duration
+from utils.loop import Loop
 from utils.methods import Method
 from utils.problem import Problem
+from utils.progress import duration
+from utils.tables import shown
 
 NAMES = {  # of an image in pictures and in what is printed
     "ema": "average (EMA)", "last": "last iterate", "unfinished": "before the last step",
@@ -32,7 +33,7 @@ def save_results(
     problem: Problem,
     method: Method,
     facts: dict[str, Any],
-) -> None:
+) -> dict[str, Any]:
     """Write the reconstructions as arrays and pictures, and complete the run.
 
     Args:
@@ -44,6 +45,9 @@ def save_results(
         problem: what was solved.
         method: what solved it.
         facts: what else metrics.json is to hold.
+
+    Returns:
+        What metrics.json holds.
     """
     images = images | {name: make(images["final"]) for name, make in problem.derived.items()}
     figures = {name: problem.score(x) for name, x in images.items()}
@@ -71,7 +75,7 @@ def save_results(
     folder.save_figure(
         "comparison.png",
         comparison(
-            {names[name]: shown for name, shown in pictures.items()},
+            {names[name]: picture for name, picture in pictures.items()},
             {names[name]: caption(f) for name, f in figures.items()},
             truth=None if problem.x_true is None else names["truth"],
             extra=problem.extra,
@@ -91,7 +95,9 @@ def save_results(
     record["doubts"] = doubts(
         loop.rows, figures["stopped" if "stopped" in figures else "final"], figures["input"]
     )
-    print_report(folder.complete(record), folder.path)
+    metrics = folder.complete(record)
+    print_report(metrics, folder.path)
+    return metrics
 
 
 def doubts(
@@ -119,30 +125,31 @@ def doubts(
 def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
     """Return 0 and the truth's maximum, or without a truth a high value of the last image."""
     if "truth" in pictures:
-        return 0.0, float(pictures["truth"].max())
-    return 0.0, max(float(np.percentile(pictures["final"], 99.9)), 1e-30)  # all may be negative
+        white = pictures["truth"].max()
+    else:
+        white = np.percentile(pictures["final"], 99.9)
+    return 0.0, max(float(white), 1e-30)  # all may be black, or negative
 
 
 def print_report(metrics: dict[str, Any], folder: Path) -> None:
     """Print a complete run's figures and where its files lie."""
     if "psnr_final" in metrics:
         for name in metrics["images"]:
-            psnr = metrics[f"psnr_{name}"]
             step = metrics.get(f"step_{name}")  # of an image that is not the last one's
             more = [] if step is None else [f"   step {step}"]
             more += [
-                f"   {label} {metrics[f'{key}_{name}']:.2f} {unit}"
+                f"   {label} {shown(metrics[f'{key}_{name}'], 2)} {unit}"
                 for key, (label, unit) in MORE_FIGURES.items()
-                if metrics.get(f"{key}_{name}") is not None
+                if f"{key}_{name}" in metrics
             ]
             print(
-                f"  {NAMES.get(name, name):<14} PSNR {math.inf if psnr is None else psnr:6.2f} dB"
-                f"   SSIM {metrics[f'ssim_{name}']:.4f}   NMSE {metrics[f'nmse_{name}']:.5f}"
-                + "".join(more)
+                f"  {NAMES.get(name, name):<14} PSNR {shown(metrics[f'psnr_{name}'], 2):>6} dB"
+                f"   SSIM {shown(metrics[f'ssim_{name}'], 4)}"
+                f"   NMSE {shown(metrics[f'nmse_{name}'], 5)}" + "".join(more)
             )
         if "psnr_oracle" in metrics:
             print(
-                f"  {'oracle':<14} PSNR {metrics['psnr_oracle']:6.2f} dB   the best iterate by "
+                f"  {'oracle':<14} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate by "
                 f"the truth, step {metrics['step_oracle']}: not a result"
             )
     for doubt in metrics.get("doubts", ()):
@@ -154,3 +161,4 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
         f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"
     )
     print(f"  pictures, reconstruction and figures: {folder}")
+    print(f"  images side by side: {folder / 'comparison.png'}")

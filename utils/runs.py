@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import inspect
+import math
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,7 +18,15 @@ from operators.base import Operator
 from utils import encoders, priors
 from utils.callback import Callback
 from utils.consistency import consistent, is_linear
-from utils.errors import Busy, InputError, Interrupted, require
+from utils.errors import (
+    Busy,
+    CannotRun,
+    InputError,
+    Interrupted,
+    RunFailed,
+    first_line,
+    require,
+)  # fmt: skip
 from utils.files import tree_hash
 from utils.folder import RunFolder
 from utils.holdout import hold_out, without
@@ -56,6 +65,8 @@ class Run:
         lone: whether the user asked for this method alone: its failure is then the script's.
         folder: its run folder; None until `finished` has looked at it.
         failure: why it failed, None if it did not.
+        why_not: why it cannot run, None if it can; among all methods that is no failure.
+        metrics: what metrics.json holds, once the run is complete.
         busy: it failed because another process is at work on it.
         given: what the method is given beside y, A, its network and the callback, after `open`.
     """
@@ -69,6 +80,8 @@ class Run:
         self.inner = 1 if method.function else args.N  # weight updates in a step of the callback
         self.folder: RunFolder | None = None
         self.failure: str | None = None
+        self.why_not: str | None = None
+        self.metrics: dict[str, Any] | None = None
         self.busy = False
         self.given: dict[str, Any] = {}
         self._loop: Loop | None = None
@@ -93,11 +106,11 @@ class Run:
             self.args, self.task, method.name, self.item.item, self.item.content,
             self.item.named | self._unused(), hyperparameters,
         )  # fmt: skip
-        metrics = self.folder.finished()
-        if metrics is None:
+        self.metrics = self.folder.finished()
+        if self.metrics is None:
             return False
         print("this run is finished already (--fresh repeats it)")
-        print_report(metrics, self.folder.path)
+        print_report(self.metrics, self.folder.path)
         return True
 
     def _unused(self) -> set[str]:
@@ -139,6 +152,9 @@ class Run:
             return False
         if isinstance(error, Interrupted):
             return False
+        if isinstance(error, CannotRun) and self.args.method == "all":
+            self.leave_out(str(error).removeprefix(f"{self.method.name}: "))
+            return True
         self.fail(error)
         if not isinstance(error, (RuntimeError, ValueError)):
             traceback.print_exc()
@@ -146,9 +162,14 @@ class Run:
 
     def fail(self, error: Exception) -> None:
         """Take note of a failure and print it."""
-        self.failure = str(error).splitlines()[0] if str(error) else type(error).__name__
+        self.failure = first_line(error).removeprefix(f"{self.method.name}: ")
         self.busy = isinstance(error, Busy)
         print(f"{self.method.name} failed: {self.failure}", file=sys.stderr)
+
+    def leave_out(self, why: str) -> None:
+        """Take note that the method cannot run, and print why."""
+        self.why_not = why
+        print(f"not run: {why}")
 
     def open(self, problem: Problem) -> tuple[Tensor, Operator, Callback]:
         """Take the run's folder for a method that is about to work on a problem.
@@ -169,6 +190,12 @@ class Run:
             f"{type(problem.A).__name__} is not",
         )
         self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
+        for name, value in self.given.items():
+            if not math.isfinite(value):
+                raise CannotRun(
+                    f"{self.method.name}: {name} could not be estimated from these data; give it "
+                    f"with --{name}"
+                )
         if self.method.needs == "reference":
             self.given["z0"], facts = problem.reference()
             self._facts |= facts
@@ -228,6 +255,8 @@ class Run:
         """
         loop, problem, rule = self._loop, self._problem, self._rule
         loop.close()
+        if not bool(torch.isfinite(x_hat).all()):
+            raise RunFailed(f"{self.method.name}: its image holds NaN or Inf")
         images = {"input": problem.A.pinv(problem.y), "final": x_hat}
         if loop.k > 0 and self.method.iterative:
             if self._averages():
@@ -237,11 +266,14 @@ class Run:
         if rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
+            loop.compare_with_oracle(rule.best, rule.best_step * self.inner)
+        if loop.chosen_step is not None:
+            loop.compare_with_oracle(x_hat, loop.chosen_step)
         if self._finishes():
             result = "final" if rule is None else "stopped"
             images["unfinished"] = images[result]
             images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)
-        save_results(self.folder, loop, images, problem, self.method, self._facts)
+        self.metrics = save_results(self.folder, loop, images, problem, self.method, self._facts)
 
 
 def unfinished(runs: list[Run]) -> Iterator[Run]:
@@ -253,6 +285,10 @@ def unfinished(runs: list[Run]) -> Iterator[Run]:
     for run in runs:
         if not run.lone:
             print(f"-- {run.method.name}")
+        lacking = run.method.lacks(run.args)
+        if lacking is not None:
+            run.leave_out(lacking)
+            continue
         try:
             if run.finished():
                 continue

@@ -108,6 +108,11 @@ def read_psnr(path: Path) -> dict[int, float]:
     return {step: psnr for step, psnr in log.items() if step > 0 and math.isfinite(psnr)}
 
 
+def shown(value: float | None, digits: int) -> str:
+    """Write a figure for people; a dash where there is none, or none that is finite."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Write a Markdown table whose columns line up on a console.
 
@@ -119,10 +124,10 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
         Its lines, each with its line feed. A `|` in a cell is escaped, a line feed becomes a space.
     """
 
-    def shown(cell: object) -> str:
+    def text(cell: object) -> str:
         return "" if cell is None else str(cell).replace("|", "\\|").replace("\n", " ")
 
-    lines = [[shown(cell) for cell in line] for line in (head, *rows)]
+    lines = [[text(cell) for cell in line] for line in (head, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "".join(

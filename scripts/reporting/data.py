@@ -53,11 +53,10 @@ class Run:
         return "stopped" if "step_stopped" in self.metrics else "final"
 
     def figure(self, name: str) -> float | None:
-        """Return a figure such as psnr_final, infinite where it is recorded as null; else None."""
-        if name not in self.metrics:
-            return None
-        value = self.metrics[name]
-        return math.inf if value is None else value
+        """Return a figure such as psnr_final, None without one; a PSNR of null is infinite."""
+        value = self.metrics.get(name)
+        perfect = value is None and name in self.metrics and name.startswith("psnr")
+        return math.inf if perfect else value
 
     def result(self, name: str) -> float | None:
         """Return `psnr` or `ssim` of the run's result, None without a truth."""

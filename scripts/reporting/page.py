@@ -18,7 +18,7 @@ from baselines import styles
 from scripts.reporting.data import Material, Run, Table, panels
 from scripts.reporting.tables import Words, reason
 from utils.figures import as_svg, psnr_figure
-from utils.loop import duration
+from utils.progress import duration
 from utils.tables import markdown_table, mean_curve
 
 ITEMS_SHOWN = 6  # images of a setting that the page has room for

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from scripts.reporting.data import STATES, Cell, Table
 from scripts.reporting.differences import differences
-from utils.loop import duration
 from utils.paper import METHODS, Figure, figures_beside, methods_beside, why_absent
+from utils.progress import duration
 from utils.tables import Summary, mean_over_images
 
 PRIOR = {
