@@ -50,10 +50,14 @@ from utils.summary import summarise
 @dataclass
 class Args(RunArgs):
     # Data
-    data: Path | None = None  # CT slice as DICOM, .npy in HU, .png, or a folder of them; without it the sample
+    data: Path | None = None  # CT slice as DICOM, .npy, .npz, .mat or .nii in HU, .png, or a folder of them; without it the sample
+    variable: str | None = None  # name of the array in a file of several; without it the usual name, or the only one that fits
+    axes: str | None = None  # order of the array's axes: H rows, W columns, S slices, as HWS; without it HW, or what the file says
+    slice: int | None = None  # slice of a volume, from 0; without it the middle one
+    unit: Literal["hu", "relative"] | None = None  # of an array: Hounsfield units, or attenuation in any unit; without it told from the values
     sample: Literal["skull", "small"] = "skull"  # pydicom's slice: 512x512 or 128x128 pixels
     resize: int | None = None  # side in pixels that the slice is resampled to
-    sinogram: Path | None = None  # measured line integrals (angles, detector bins) as .npy/.npz, in place of --data
+    sinogram: Path | None = None  # measured line integrals (angles, detector bins) as .npy, .npz or .mat, in place of --data
     angles: str | None = None  # of --sinogram: number of views over 180 degrees, or a file of angles in degrees
     size: int | None = None  # side of the image of --sinogram, in detector bins; without it all of them
     measured: bool = False  # there is no truth: said by --sinogram already
@@ -136,7 +140,17 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
     """Read a CT slice, or the measured line integrals."""
     scan = ct_data.load(
-        path, args.sample, args.resize, args.sinogram, args.angles, args.size, args.measured
+        path,
+        args.sample,
+        args.resize,
+        args.sinogram,
+        args.angles,
+        args.size,
+        args.measured,
+        args.variable,
+        args.axes,
+        args.slice,
+        args.unit,
     )
     scan.named = frozenset({"angles", "measured"})
     return scan

@@ -52,10 +52,12 @@ from utils.summary import summarise
 @dataclass
 class Args(RunArgs):
     # Data
-    data: Path | None = None  # fastMRI .h5, complex .npy/.npz (coils, H, W), or a folder of .h5; without it the embedded sample
-    slice: int | None = None  # slice of an .h5 volume, from 0; without it the middle one
+    data: Path | None = None  # fastMRI .h5, complex k-space (coils, H, W) as .npy, .npz, .mat, .nii or .cfl, or a folder of them; without it the embedded sample
+    variable: str | None = None  # name of the array in a file of several; without it the usual name, or the only one that fits
+    axes: str | None = None  # order of the array's axes: C coils, H readout, W phase encoding, S slices, as HWC; without it CHW, SCHW, or what the file says
+    slice: int | None = None  # slice of a volume, from 0; without it the middle one
     crop: int | None = None  # crop coil images to this side, 0 for none; without it 320 for fastMRI files (section 4.1)
-    maps: Path | None = None  # .npy/.npz with complex sensitivity maps (coils, H, W); without it ESPIRiT on the calibration lines
+    maps: Path | None = None  # file with complex sensitivity maps (coils, H, W); without it ESPIRiT on the calibration lines
     measured: bool = False  # the scan really was undersampled: its non-zero points are the mask, there is no truth
     reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
@@ -134,7 +136,7 @@ def load(args: Args, path: Path | None) -> mri_data.Scan:
         args.maps is None or path == args.data,
         "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
     )
-    scan = mri_data.load_scan(path, args.slice)
+    scan = mri_data.load_scan(path, args.slice, args.variable, args.axes)
     scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps),)
     return scan
 
@@ -184,7 +186,9 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         reference=lambda: choose_reference(
             args.reference,
             mri_data.SUFFIXES,
-            lambda file: mri_data.load_magnitude(file, args.slice, args.crop),
+            lambda file: mri_data.load_magnitude(
+                file, args.slice, args.crop, args.variable, args.axes
+            ),
             scan.path,
             y,
             A,

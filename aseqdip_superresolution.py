@@ -48,7 +48,9 @@ from utils.summary import summarise
 @dataclass
 class Args(RunArgs):
     # Data
-    data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, .npy, or a folder of them; without it the sample
+    data: Path | None = None  # picture of 8 or 16 bit, RGB or grey, array as .npy, .npz or .mat, or a folder of them; without it the sample
+    variable: str | None = None  # name of the array in a file of several; without it the usual name, or the only one that fits
+    unit: float | None = None  # number that is white, such as 1, 255 or 4095; without it that of the file's type
     sample: Literal["astronaut", "coffee", "chelsea", "face"] = "astronaut"  # scikit-image's photograph; face is 192x192 pixels of the first
     crop: int | None = None  # side in pixels of a central square that is taken of the picture, at its own resolution
     resize: int | None = None  # side in pixels of the square that the picture is made
@@ -117,7 +119,14 @@ def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture."""
     min_side = image_data.MIN_SIDE // (args.factor if args.measured else 1)
     return image_data.load_picture(
-        path, args.sample, args.resize, args.measured, min_side, args.crop
+        path,
+        args.sample,
+        args.resize,
+        args.measured,
+        min_side,
+        args.crop,
+        args.variable,
+        args.unit,
     )
 
 

@@ -50,8 +50,8 @@ def split_dip(
 
     z_j is a direct image of some measurements, H_j picks those that it has not seen, and z is
     that of all. So, from one scan, the network learns to make of such an image one that predicts
-    unseen measurements. Each step takes one j by chance. `members` networks learn in turns, on
-    the same parts and from other weights; the image is the mean of theirs.
+    unseen measurements. Each step takes one j by chance. Several networks learn at once, on the
+    same parts and from other initial weights; the image is the mean of theirs.
 
     MRI: columns outside the centre are unseen; CT: whole views; z_j is by total variation.
     Inpainting: pixels are unseen as they are missing. Where most are known, the pattern of the

@@ -242,8 +242,8 @@ def test_maps_are_cached_by_content_and_never_mixed_up(tmp_path, monkeypatch):
     np.testing.assert_array_equal(mri_data.espirit_maps(first, mask, tmp_path), maps)
     assert calls == []
     assert (mri_data.espirit_maps(second, mask, tmp_path) != maps).any()
-    assert len(calls) == 1 and len(list(tmp_path.glob("espirit_*.npy"))) == 2
-    for path in tmp_path.glob("espirit_*.npy"):  # a damaged entry is made again
+    assert len(calls) == 1 and len(list(tmp_path.glob("espirit_*.npz"))) == 2
+    for path in tmp_path.glob("espirit_*.npz"):  # a damaged entry is made again
         path.write_bytes(path.read_bytes()[:200])
     np.testing.assert_array_equal(mri_data.espirit_maps(first, mask, tmp_path), maps)
 

@@ -1,10 +1,7 @@
 """Blurs and their files: drawn motion kernels, kernels of the user, BKSE's kernel and weights."""
 
 import math
-import pickle
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,9 @@ from torch import Tensor
 
 from operators.bkse import KERNEL_CHANNELS, BlurNet, kernel_shape
 from operators.blur import BKSEBlur, CameraBlur, LinearBlur
+from utils import arrays
 from utils.errors import InputError, require
-from utils.files import file_hash, load_numpy, reason
+from utils.files import check_file, file_hash, foreign
 from utils.image_data import Picture, read_grey
 
 BKSE_SOURCE = "https://github.com/VinAIResearch/blur-kernel-space-exploring"  # model zoo
@@ -160,7 +158,7 @@ def load_kernel(path: Path) -> Tensor:
     """Read a user's linear blur kernel and divide it by its sum.
 
     Args:
-        path: .npy or .npz with one array (kh, kw), in an .npz of several arrays the one named
+        path: .npy, .npz or .mat with one array (kh, kw), of several arrays the one named
             `kernel`; or a picture whose grey values are the kernel, without a gamma curve. The
             kernel is convolved with the image: a bright point is blurred into its picture.
 
@@ -170,8 +168,9 @@ def load_kernel(path: Path) -> Tensor:
     Raises:
         InputError: the file is missing or damaged, or what it holds is not a kernel.
     """
-    is_array = path.suffix.lower() in (".npy", ".npz")
-    kernel = load_numpy(path, key="kernel") if is_array else read_grey(path)
+    check_file(path)
+    is_array = arrays.is_array(path)
+    kernel = arrays.load_array(path, key="kernel") if is_array else read_grey(path)
     require(
         kernel.dtype.kind in "buif",
         f"{path}: expected a kernel of real numbers, got {kernel.dtype}",
@@ -205,8 +204,8 @@ def load_bkse_kernel(path: Path) -> Tensor:
     Raises:
         InputError: the file is missing or damaged, or holds something else.
     """
-    if path.suffix.lower() in (".npy", ".npz"):
-        array = load_numpy(path, key="kernel")
+    if path.suffix.lower() in (".npy", ".npz", ".mat"):
+        array = arrays.load_array(path, key="kernel")
         require(
             array.dtype.kind == "f",
             f"{path}: expected an encoded kernel of floating-point numbers, got {array.dtype}",
@@ -278,31 +277,19 @@ def _load_torch(path: Path, sha256: str | None = None) -> Any:
     """Read what torch.save wrote, without unpickling anything but tensors and containers."""
     require(path.exists(), f"{path}: no such file")
     require(path.is_file(), f"{path}: expected a .pth file, got a folder")
-    try:
-        if sha256 is not None:
-            digest = file_hash(path)
-            require(
-                digest == sha256.lower(),
-                f"{path}: expected the SHA-256 {sha256.lower()}, got {digest}; the download was "
-                "cut short, or it is another file",
-            )
+    if sha256 is not None:
+        digest = file_hash(path)
+        require(
+            digest == sha256.lower(),
+            f"{path}: expected the SHA-256 {sha256.lower()}, got {digest}; the download was "
+            "cut short, or it is another file",
+        )
+    with foreign(path, ".pth file"):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()  # torch.load does not look at checksums
             require(damaged is None, f"{path}: damaged, {damaged} does not fit its checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except PermissionError as error:
-        raise InputError(f"{path}: you may not read it; change its permissions") from error
-    except (
-        OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError,
-        IndexError, AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
-        zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        raise InputError(
-            f"{path}: not a readable .pth file, damaged or cut short ({reason(error)})"
-        ) from error
 
 
 def _describe(value: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
+import tyro
 
 from utils import processor
 from utils.errors import InputError, require
@@ -109,6 +110,8 @@ def parse_args(
         value = getattr(args, f.name)
         if f.type in (float, float | None) and value is not None:
             setattr(args, f.name, float(value))
+        if isinstance(value, Path) and value.parts[:1] and value.parts[0].startswith("~"):
+            setattr(args, f.name, value.expanduser())  # of --data=~/x, which no shell expands
         if f.type in (tuple[float, float], tuple[float, float] | None) and value is not None:
             setattr(args, f.name, tuple(float(v) for v in value))
     args.changed = tuple(
@@ -184,7 +187,7 @@ def choose_files(
     require(
         number is None or number >= 1, f"--images {number}: expected a whole number of at least 1"
     )
-    files = [f for f in files_of(folder, suffixes, also) if not f.name.startswith(".")]
+    files = files_of(folder, suffixes, also)
     if list_file is None:
         return files[:number]
     require(list_file.is_file(), f"--list {list_file}: no such file")

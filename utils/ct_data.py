@@ -16,15 +16,21 @@ from skimage.transform import resize
 from torch import Tensor
 
 from operators.radon import Radon, equispaced_angles
-from utils import image_data
+from utils import arrays, image_data
 from utils.errors import InputError, require
-from utils.files import load_numpy, reason
+from utils.files import reason
 from utils.item import Item
 
 MIN_SIDE = image_data.MIN_SIDE
-SUFFIXES = (".dcm", ".ima", ".npy", ".png")
+DICOM = (".dcm", ".ima")
+SUFFIXES = (*DICOM, ".png", *arrays.SUFFIXES)
 SAMPLES = {"skull": "J2K_pixelrep_mismatch.dcm", "small": "CT_small.dcm"}  # inside pydicom
 AIR_HU = -1024.0  # the lowest value of 12-bit CT; what lies below it is padding
+RELATIVE_ROUNDING = 0.01  # what relative attenuation may lie beyond 0 and 1
+MIN_HU_RANGE = 100.0  # from the lowest to the highest value of a slice in HU
+# Words of ImageType for pictures beside the slices, and the class of pictures of a screen.
+NO_SLICES = ("LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "DOSE_INFO", "PROT")
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 VACUUM_HU = -1000.0  # no attenuation
 MU_WATER = 0.0193  # attenuation of water per mm at 70 keV (NIST XCOM: 0.193 cm^2/g)
 
@@ -98,21 +104,40 @@ class Sinogram(Item):
 # Slices -------------------------------------------------------------------------------------
 
 
-def load_slice(path: Path | None, sample: str, side: int | None) -> Slice:
+def load_slice(
+    path: Path | None,
+    sample: str,
+    side: int | None,
+    variable: str | None = None,
+    axes: str | None = None,
+    index: int | None = None,
+    unit: str | None = None,
+) -> Slice:
     """Read a CT slice from a file, or take an embedded one.
+
+    The reader is chosen by what the file holds.
 
     Args:
         path: None for the sample; DICOM (any transfer syntax that pydicom decodes, rescaled to
-            Hounsfield units), .npy (H, W) in Hounsfield units, or .png / .npy in [0, 1] of
-            relative attenuation. Hounsfield units below AIR_HU, which pad what lies outside a
-            scanner's field of view, become AIR_HU.
+            Hounsfield units), a picture of relative attenuation, or an array in any file of
+            utils/arrays.py: (H, W), or a volume. Hounsfield units below AIR_HU, which pad what
+            lies outside a scanner's field of view, become AIR_HU.
         sample: key of SAMPLES.
         side: resample to side x side pixels; None leaves the size.
+        variable: name of the array, where the file has several.
+        axes: a letter for each axis of a volume: S slices, H rows, W columns; None takes HW, or
+            what the file says.
+        index: slice of a volume; None takes the middle one.
+        unit: of an array: `hu`, or `relative` for attenuation in any unit; None tells it from the
+            values.
 
     Raises:
         InputError: the file is missing, damaged or not a CT slice.
     """
+    described = [("variable", variable), ("axes", axes), ("slice", index), ("unit", unit)]
+    given = ", ".join(f"--{name}" for name, value in described if value is not None)
     if path is None:
+        require(not given, f"{given}: they describe a file; give --data")
         name = SAMPLES[sample]
         file = get_testdata_file(name, download=False)
         require(
@@ -124,14 +149,16 @@ def load_slice(path: Path | None, sample: str, side: int | None) -> Slice:
     else:
         require(path.exists(), f"{path}: no such file; give --data a DICOM, .npy or .png file")
         require(path.is_file(), f"{path}: expected a file, got a folder")
-        suffix = path.suffix.lower()
-        if suffix == ".npy":
-            scan = _load_array(path)
-        elif suffix == ".png":
-            pixels = image_data.read_grey(path)
-            scan = Slice(path.stem, str(path), pixels, is_hu=False, pixel_mm=None)
+        if not is_dicom(path) and arrays.is_array(path):
+            scan = _load_array(path, variable, axes, index, unit)
         else:
-            scan = _load_dicom(path, path.stem if suffix in SUFFIXES else path.name, str(path))
+            require(not given, f"{given}: they describe an array, {path} is none")
+            if path.suffix.lower() not in DICOM and image_data.is_picture(path):
+                pixels = image_data.read_grey(path)
+                scan = Slice(path.stem, str(path), pixels, is_hu=False, pixel_mm=None)
+            else:
+                known = path.suffix.lower() in SUFFIXES
+                scan = _load_dicom(path, path.stem if known else path.name, str(path))
     values = scan.values
     require(
         min(values.shape) >= MIN_SIDE,
@@ -161,16 +188,64 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _load_array(path: Path) -> Slice:
-    values = load_numpy(path, key="slice")
+def _load_array(
+    path: Path, variable: str | None, axes: str | None, index: int | None, unit: str | None
+) -> Slice:
+    with arrays.opened(path) as found:
+        name = found.choose("slice", variable, lambda v: len(v.shape) in (2, 3))
+        stored = found.of[name]
+        letters = (axes or stored.axes or "HW").upper()
+        require(
+            sorted(letters) in (["H", "W"], ["H", "S", "W"]) and len(letters) == len(stored.shape),
+            f"{path}: expected a real CT slice (H, W), got {stored.dtype} {stored.shape}"
+            + (f" and --axes {axes}" if axes else "; of a volume give --axes, such as SHW or HWS"),
+        )
+        item, source, chosen = arrays.stem(path), str(path), arrays.WHOLE
+        if "S" in letters:
+            at, n_slices = letters.index("S"), stored.shape[letters.index("S")]
+            number = n_slices // 2 if index is None else index
+            require(
+                0 <= number < n_slices,
+                f"{path}: --slice {number} is out of range; it has slices 0 to {n_slices - 1}",
+            )
+            chosen = (*[slice(None)] * at, number)
+            letters = letters.replace("S", "")
+            item, source = f"{item}_slice{number:02d}", f"{path}, slice {number} of {n_slices}"
+        else:
+            require(index is None, f"{path}: --slice chooses a slice of a volume; it holds one")
+        values = found.read(name, chosen)
     require(
-        values.ndim == 2 and (np.isrealobj(values) and values.dtype.kind in "iuf"),
+        values.dtype.kind in "iuf" or (found.kind == "mat" and np.isrealobj(values)),
         f"{path}: expected a real CT slice (H, W), got {values.dtype} {values.shape}",
     )
-    values = values.astype(np.float64)
+    values = np.transpose(values, [letters.index(a) for a in "HW"]).astype(np.float64)
     require(bool(np.isfinite(values).all()), f"{path}: the slice holds NaN or Inf; repair it")
-    is_hu = values.min() < 0 or values.max() > 1
-    return Slice(path.stem, str(path), values, is_hu=bool(is_hu), pixel_mm=None)
+    is_hu = unit == "hu" if unit else _is_hu(path, values)
+    return Slice(item, source, values, is_hu=is_hu, pixel_mm=stored.pixel_mm if is_hu else None)
+
+
+def _is_hu(path: Path, values: np.ndarray) -> bool:
+    """Tell Hounsfield units from relative attenuation, and say what is guessed.
+
+    A slice of a body spans hundreds of Hounsfield units, with air below 0.
+
+    Raises:
+        InputError: the values are neither.
+    """
+    low, high = values.min(), values.max()
+    if low >= -RELATIVE_ROUNDING and high <= 1 + RELATIVE_ROUNDING:
+        return False
+    require(
+        high - low >= MIN_HU_RANGE or high == low,
+        f"{path}: {low:.4g} to {high:.4g} are no Hounsfield units, and relative attenuation is 0 "
+        "to 1; say --unit hu or --unit relative",
+    )
+    if low >= 0:
+        print(
+            f"note: {path}: {low:.4g} to {high:.4g} are taken for Hounsfield units, though no air "
+            "lies below 0; say --unit hu or --unit relative"
+        )
+    return True
 
 
 def _load_dicom(path: Path, item: str, source: str) -> Slice:
@@ -178,44 +253,100 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             dataset = pydicom.dcmread(path)
-        for warning in said:
-            message = str(warning.message)
-            require("End of file" not in message, f"{path}: cut short ({message[:80]})")
-            print(f"note: {path}: {message}")
-        modality = dataset.get("Modality", "none")
-        require(modality == "CT", f"{path}: expected a CT slice, got modality {modality}")
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        require(frames == 1, f"{path}: expected a single slice, got {frames} frames")
-        require("PixelData" in dataset, f"{path}: a DICOM file without an image")
-        require(
-            "RescaleSlope" in dataset and "RescaleIntercept" in dataset,
-            f"{path}: no RescaleSlope and RescaleIntercept in it, so its Hounsfield units are not "
-            "known; save the slice in HU as .npy",
-        )
-        values = np.asarray(apply_rescale(dataset.pixel_array, dataset), dtype=np.float64)
+    except InvalidDicomError as error:
+        raise InputError(
+            f"{path}: not a DICOM file; give --data a CT slice as DICOM, an array or .png"
+        ) from error
+    except PermissionError as error:
+        raise InputError(f"{path}: you may not read it; change its permissions") from error
+    except Exception as error:  # of any kind, from bytes that are no DICOM
+        raise _undecodable(path, error) from error
+    for warning in said:
+        message = str(warning.message)
+        require("End of file" not in message, f"{path}: cut short ({message[:80]})")
+        print(f"note: {path}: {' '.join(message.split())[:200]}")
+    try:
+        _refuse_other_than_slices(path, dataset)
+        raw = dataset.pixel_array
+        values = np.asarray(apply_rescale(raw, dataset), dtype=np.float64)
+        padding = _padding(dataset, raw)
         spacing = dataset.get("PixelSpacing")
         pixel_mm = None if not spacing else float(spacing[0])
     except InputError:
         raise
-    except PermissionError as error:
-        raise InputError(f"{path}: you may not read it; change its permissions") from error
-    except InvalidDicomError as error:
-        raise InputError(
-            f"{path}: not a DICOM file; give --data a CT slice as DICOM, .npy or .png"
-        ) from error
     except RuntimeError as error:
         require("Unable to decompress" in str(error), f"{path}: damaged ({reason(error)})")
         raise InputError(
             f"{path}: no decoder for its compression, {dataset.file_meta.TransferSyntaxUID.name}; "
             "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress it"
         ) from error
-    except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError,
-            NotImplementedError) as error:  # fmt: skip
-        raise InputError(
-            f"{path}: this DICOM file cannot be decoded, damaged or cut short ({reason(error)})"
-        ) from error
+    except Exception as error:
+        raise _undecodable(path, error) from error
     require(values.ndim == 2, f"{path}: expected a grey slice (H, W), got pixels of {values.shape}")
+    require(
+        bool(np.isfinite(values).all()), f"{path}: damaged, its Hounsfield units are not finite"
+    )
+    if padding.any() and values[padding].max() > AIR_HU:
+        print(
+            f"note: {path}: {padding.mean():.1%} of the pixels are padding "
+            f"({values[padding].max():g} HU by the file's own tag), which becomes air"
+        )
+    values[padding] = AIR_HU
     return Slice(item, source, values, is_hu=True, pixel_mm=pixel_mm)
+
+
+def _undecodable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: this DICOM file cannot be decoded, damaged or cut short ({reason(error)})"
+    )
+
+
+def _refuse_other_than_slices(path: Path, dataset: pydicom.Dataset) -> None:
+    """Raise InputError unless a DICOM file holds one slice in Hounsfield units."""
+    modality = dataset.get("Modality", "none")
+    require(modality == "CT", f"{path}: expected a CT slice, got modality {modality}")
+    kind = [str(word).upper() for word in dataset.get("ImageType") or ()]
+    other = next((word for word in kind if word in NO_SLICES), None)
+    require(other is None, f"{path}: a {other} of CT (ImageType), no slice; leave it out")
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    require(
+        not sop_class.startswith(SECONDARY_CAPTURE),
+        f"{path}: a secondary capture, a picture of a screen; leave it out",
+    )
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    require(frames == 1, f"{path}: expected a single slice, got {frames} frames")
+    require("PixelData" in dataset, f"{path}: a DICOM file without an image")
+    require(
+        dataset.get("RescaleSlope") is not None and dataset.get("RescaleIntercept") is not None,
+        f"{path}: no RescaleSlope and RescaleIntercept in it, so its Hounsfield units are not "
+        "known; save the slice in HU as .npy",
+    )
+    # Of a CT image without it, the standard says HU (PS3.3 C.8.2.1).
+    rescaled = str(dataset.get("RescaleType") or "HU").strip().upper()
+    require(
+        rescaled in ("HU", "HU_MOD"),
+        f"{path}: its values are {rescaled} (RescaleType), not Hounsfield units; leave it out",
+    )
+    size = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)
+    require(size <= image_data.MAX_PIXELS, f"{path}: damaged, it declares {size} pixels")
+
+
+def _padding(dataset: pydicom.Dataset, raw: np.ndarray) -> np.ndarray:
+    """Return (H, W) bool: pixels outside the scanner's field of view, by the file's own tag.
+
+    The tag may be written signed where the pixels are not, or the other way round.
+    """
+    if dataset.get("PixelPaddingValue") is None:
+        return np.zeros(raw.shape, dtype=bool)
+    first = int(dataset.PixelPaddingValue)
+    last = dataset.get("PixelPaddingRangeLimit")
+    last = first if last is None else int(last)
+    around = 2 ** int(dataset.BitsAllocated)
+    stored = raw.astype(np.int64)
+    low, high = min(first, last), max(first, last)
+    return np.any(
+        [(low + n <= stored) & (stored <= high + n) for n in (-around, 0, around)], axis=0
+    )
 
 
 def physical(
@@ -330,12 +461,16 @@ def load(
     angles: str | None,
     size: int | None,
     measured: bool,
+    variable: str | None = None,
+    axes: str | None = None,
+    index: int | None = None,
+    unit: str | None = None,
 ) -> Slice | Sinogram:
     """Read a slice, or measured line integrals, and refuse flags that are for the other.
 
     Args:
-        path, sample, side: as for load_slice.
-        sinogram, angles: as for load_sinogram; without a sinogram a slice is read.
+        path, sample, side, variable, axes, index, unit: as for load_slice.
+        sinogram, angles: as for load_sinogram, with variable; without a sinogram a slice is read.
         size, measured: flags of a sinogram.
 
     Raises:
@@ -343,28 +478,34 @@ def load(
     """
     if sinogram is not None:
         require(path is None, "--sinogram: it takes the place of --data; give one of them")
-        return load_sinogram(sinogram, angles)
+        require(
+            axes is None and index is None and unit is None,
+            "--axes, --slice, --unit: they describe a slice, not a --sinogram",
+        )
+        return load_sinogram(sinogram, angles, variable)
     require(not measured, "--measured: give the measured line integrals with --sinogram")
     require(
         angles is None and size is None,
         "--angles, --size: they describe a --sinogram; the views of a simulated one are --views",
     )
-    return load_slice(path, sample, side)
+    return load_slice(path, sample, side, variable, axes, index, unit)
 
 
-def load_sinogram(path: Path, angles: str | None) -> Sinogram:
+def load_sinogram(path: Path, angles: str | None, variable: str | None = None) -> Sinogram:
     """Read measured line integrals and their angles.
 
     Args:
-        path: .npy/.npz, (n_angles, n_det) real; the rotation axis projects onto detector bin
+        path: (n_angles, n_det) real, in any file of utils/arrays.py; the rotation axis projects onto detector bin
             n_det // 2.
-        angles: a number of views, equispaced over 180 degrees, or a .npy or text file of
-            angles in degrees.
+        angles: a number of views, equispaced over 180 degrees, or a text file or array of
+            angles in degrees. What can only be radians is taken so, and told.
+        variable: name of the sinogram, where the file has several arrays.
 
     Raises:
         InputError: a file is missing or damaged, or the two do not fit.
     """
-    y = load_numpy(path, key="sinogram")
+    y = arrays.load_array(path, "sinogram", variable)
+    y = y.real if y.dtype.kind == "c" and not y.imag.any() else y
     require(
         y.ndim == 2 and y.dtype.kind in "iuf",
         f"{path}: expected a real sinogram (angles, detector bins), got {y.dtype} {y.shape}",
@@ -379,7 +520,7 @@ def load_sinogram(path: Path, angles: str | None) -> Sinogram:
     if angles.isdecimal():
         count, degrees = int(angles), np.arange(len(y)) * 180 / len(y)
     else:
-        degrees = _load_degrees(Path(angles))
+        degrees = _load_degrees(Path(angles).expanduser())
         count = len(degrees)
     require(
         count == len(y),
@@ -391,10 +532,11 @@ def load_sinogram(path: Path, angles: str | None) -> Sinogram:
 
 
 def _load_degrees(path: Path) -> np.ndarray:
-    if path.suffix.lower() == ".npy":
-        degrees = load_numpy(path, key="angles")
+    require(path.is_file(), f"--angles {path}: expected a number of views or a file")
+    if arrays.is_array(path):
+        degrees = arrays.load_array(path, "angles", fits=lambda v: max(v.shape, default=0) > 1)
+        degrees = degrees.reshape(-1) if max(degrees.shape, default=0) == degrees.size else degrees
     else:
-        require(path.is_file(), f"--angles {path}: expected a number of views or a file")
         try:
             degrees = np.loadtxt(path, ndmin=1)
         except (ValueError, UnicodeDecodeError, OSError) as error:
@@ -406,7 +548,15 @@ def _load_degrees(path: Path) -> np.ndarray:
         f"{path}: expected a list of angles in degrees, got {degrees.dtype} {degrees.shape}",
     )
     require(bool(np.isfinite(degrees).all()), f"{path}: the angles hold NaN or Inf")
-    return degrees.astype(np.float64)
+    degrees = degrees.astype(np.float64)
+    whole = bool((degrees == np.rint(degrees)).all())
+    if not whole and np.abs(degrees).max() <= 2.01 * np.pi and np.ptp(degrees) > 1:
+        print(
+            f"note: {path}: angles from {degrees.min():.3g} to {degrees.max():.3g} are taken for "
+            "radians; if they are degrees, add 360 to each"
+        )
+        return np.rad2deg(degrees)
+    return degrees
 
 
 # Measuring ----------------------------------------------------------------------------------

@@ -8,17 +8,17 @@ import os
 import pickle
 import struct
 import sys
-import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 
-from utils.errors import InputError, require
+from utils.errors import InputError, Interrupted, require
 
 if TYPE_CHECKING:
     import h5py
@@ -35,42 +35,36 @@ DAMAGED = (  # what reading a damaged file of torch.save, and looking into it, c
 )  # fmt: skip
 
 
-def load_numpy(path: Path, key: str) -> np.ndarray:
-    """Read one array from a .npy or .npz file, without unpickling anything.
+def check_file(path: Path) -> None:
+    """Raise InputError unless a path is a file."""
+    require(path.exists(), f"{path}: no such file")
+    require(path.is_file(), f"{path}: expected a file, got a folder")
+
+
+@contextmanager
+def foreign(path: Path, what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever a library raises on a foreign file into one line.
+
+    Libraries raise errors of all kinds on bytes that somebody else wrote, so only calls of them
+    belong in such a block.
 
     Args:
         path: the file.
-        key: the array's name in an .npz that holds several.
+        what: what it should have been, such as "picture".
+        advice: what the user can do.
 
     Raises:
-        InputError: the file is missing, damaged, or holds no such array.
+        InputError: the block raised, and not for Ctrl-C.
     """
-    require(path.exists(), f"{path}: no such file")
-    require(path.is_file(), f"{path}: expected a .npy or .npz file, got a folder")
     try:
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            names = loaded.files
-            name = names[0] if len(names) == 1 else key
-            require(
-                name in names,
-                f"{path}: expected one array or one named `{key}`, got {', '.join(names)}",
-            )
-            array = loaded[name]
-            require(isinstance(array, np.ndarray), f"{path}: `{name}` in it is not an array")
-            return array
-    except InputError:
+        yield
+    except (InputError, Interrupted):
         raise
     except PermissionError as error:
         raise InputError(f"{path}: you may not read it; change its permissions") from error
-    except (
-        OSError, EOFError, ValueError, NotImplementedError, MemoryError, SyntaxError,
-        tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+    except Exception as error:
         raise InputError(
-            f"{path}: not a readable .npy or .npz file, damaged or pickled ({reason(error)})"
+            f"{path}: not a readable {what}, damaged or cut short ({reason(error)}){advice}"
         ) from error
 
 
@@ -82,7 +76,9 @@ def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]
     """
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes or also(p))
+    # Hidden files are no work, such as the ._x that macOS writes beside x; DICOMDIR is a list.
+    seen = [p for p in path.iterdir() if not p.name.startswith(".") and p.name != "DICOMDIR"]
+    found = sorted(p for p in seen if p.name.lower().endswith(suffixes) or also(p))
     require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
     return found
 
@@ -131,8 +127,7 @@ def file_hash(path: Path) -> str:
     Raises:
         InputError: it is not a file.
     """
-    require(path.exists(), f"{path}: no such file")
-    require(path.is_file(), f"{path}: expected a file, got a folder")
+    check_file(path)
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         for block in iter(lambda: file.read(2**20), b""):

@@ -39,8 +39,8 @@ LIBRARIES = (
 # Flags that do not decide the result, as do those that are paths: what files bring is in the
 # settings by hash.
 RUN_FLAGS = {
-    "slice", "device", "deterministic", "run", "fresh", "quick", "preset", "method", "set",
-    "images", "prior",
+    "slice", "variable", "axes", "unit", "device", "deterministic", "run", "fresh", "quick", "preset",
+    "method", "set", "images", "prior",
 }  # fmt: skip
 
 

@@ -1,5 +1,9 @@
 """Pictures: the embedded photographs, files, masks."""
 
+import io
+import math
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,19 +12,23 @@ import png
 import skimage.data
 import tifffile
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from skimage.transform import resize
 from torch import Tensor
 
+from utils import arrays
 from utils.errors import InputError, require
-from utils.files import load_numpy, reason
+from utils.files import check_file, foreign
 from utils.item import Item
 
 MIN_SIDE = 32  # pixels; three poolings leave 4
 FACE = (slice(0, 192), slice(128, 320))  # of scikit-image's astronaut
 # scikit-image's photographs that UGoDIT learns from; the samples of the scripts are for the test.
 TRAINING = ("chelsea", "coffee", "rocket", "immunohistochemistry")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (*PICTURES, ".npy", ".npz", ".mat")
+ROUNDING = 1e-4  # what float pixels may lie beyond black and white
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS * 2  # where Pillow refuses a picture as an attack
 
 
 @dataclass
@@ -53,18 +61,22 @@ def load_picture(
     measured: bool = False,
     min_side: int = MIN_SIDE,
     crop: int | None = None,
+    variable: str | None = None,
+    unit: float | None = None,
 ) -> Picture:
     """Read a picture from a file, or take an embedded photograph.
 
     Args:
-        path: None for the sample; .png, .jpg, .tif, .bmp of 8 or 16 bit, RGB or grey, or .npy of
-            shape (H, W) or (H, W, 3), uint8, uint16 or float in [0, 1].
+        path: None for the sample; .png, .jpg, .tif, .bmp of 8 or 16 bit, RGB or grey, or an array
+            (H, W) or (H, W, 3) in .npy, .npz or .mat, uint8, uint16 or float in [0, 1].
         sample: photograph inside scikit-image, or `face`: a part of its astronaut.
         side: make it side x side pixels (bicubic, anti-aliased, whatever its aspect ratio);
             None leaves its size.
         measured: the picture is the measurement; noise may then reach beyond [0, 1] in a .npy.
         min_side: fewest pixels along a side.
         crop: take the central crop x crop pixels first; None takes all.
+        variable: name of the array, where the file has several.
+        unit: the number that is white, as for read_pixels.
 
     Raises:
         InputError: the file is missing, damaged or not such a picture, or smaller than crop.
@@ -75,9 +87,13 @@ def load_picture(
         pixels = _to_float(getattr(skimage.data, name)(), source)
         pixels = pixels[FACE] if sample == "face" else pixels
         require(not measured, "--measured: give the measured picture with --data")
+        require(
+            variable is None and unit is None,
+            "--variable, --unit: they describe a file; give --data",
+        )
     else:
         item, source = path.stem, str(path)
-        pixels = read_pixels(path, (-5.0, 6.0) if measured else (0.0, 1.0))
+        pixels = read_pixels(path, (-5.0, 6.0) if measured else (0.0, 1.0), variable, unit)
     if crop is not None:
         require(
             1 <= crop <= min(pixels.shape[:2]),
@@ -100,12 +116,21 @@ def load_picture(
     return Picture(item, source, np.ascontiguousarray(pixels, dtype=np.float32), path=path)
 
 
-def read_pixels(path: Path, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """Read a picture file.
+def read_pixels(
+    path: Path,
+    limits: tuple[float, float] = (0.0, 1.0),
+    variable: str | None = None,
+    white: float | None = None,
+) -> np.ndarray:
+    """Read a picture file, by what it holds and not by its suffix.
 
     Args:
         path: the file.
         limits: lowest and highest value of float pixels.
+        variable: name of the array, where the file has several.
+        white: value that is white, with black at 0: numbers beyond both are clipped, and it is
+            told. None takes the largest number of unsigned pixels and 1 of float ones, of which
+            no more than ROUNDING may lie beyond.
 
     Returns:
         (H, W) or (H, W, 3) float64; integers are brought to [0, 1].
@@ -113,36 +138,35 @@ def read_pixels(path: Path, limits: tuple[float, float] = (0.0, 1.0)) -> np.ndar
     Raises:
         InputError: the file is missing, damaged or not such a picture.
     """
-    require(path.exists(), f"{path}: no such file")
-    require(path.is_file(), f"{path}: expected a picture file, got a folder")
-    suffix = path.suffix.lower()
-    require(
-        suffix in SUFFIXES,
-        f"{path}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}",
-    )
-    if suffix == ".npy":
-        return _to_float(load_numpy(path, key="image"), str(path), limits)
-    try:
-        if suffix in (".tif", ".tiff") and not _is_8_bit_tiff(path):
-            return _to_float(tifffile.imread(path), str(path), limits)
-        with Image.open(path) as image:
-            if image.format == "PNG" and _png_bit_depth(path) == 16:
-                return _to_float(_read_png16(path), str(path))
-            image = ImageOps.exif_transpose(image)
-            if image.mode != "L":
-                transparent = "A" in image.getbands() or "transparency" in image.info
-                image = image.convert("RGBA" if transparent else "RGB")
-            return _to_float(np.asarray(image), str(path))
-    except InputError:
-        raise
-    except PermissionError as error:
-        raise InputError(f"{path}: you may not read it; change its permissions") from error
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, png.Error,
-            UnidentifiedImageError, tifffile.TiffFileError, Image.DecompressionBombError,
-    ) as error:  # fmt: skip
-        raise InputError(
-            f"{path}: not a readable picture, damaged or cut short ({reason(error)})"
-        ) from error
+    check_file(path)
+    reader = _reader_of(path)
+    if reader is not None:
+        with foreign(path, "picture"):
+            values = reader(path)
+        require(variable is None, f"--variable {variable}: {path} is a picture, without variables")
+    elif arrays.is_array(path):
+        values = arrays.load_array(path, "image", variable)
+    else:
+        suffix = path.suffix.lower()
+        require(
+            suffix in SUFFIXES,
+            f"{path}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}",
+        )
+        raise InputError(f"{path}: not a readable picture, damaged or cut short")
+    return _to_float(values, str(path), limits, white)
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is a PNG, JPEG, TIFF or BMP, by how it begins or by its name."""
+    return _reader_of(path) is not None or path.suffix.lower() in PICTURES
+
+
+def _reader_of(path: Path) -> Callable[[Path], np.ndarray] | None:
+    with foreign(path, "picture"), open(path, "rb") as file:
+        start = file.read(132)
+    if start.endswith(b"DICM"):  # what stands before this mark may look like a TIFF
+        return None
+    return next((read for mark, read in MARKS.items() if start.startswith(mark)), None)
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -211,10 +235,8 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     Raises:
         InputError: it is damaged, of another size, or holds other values.
     """
-    if path.suffix.lower() == ".npy" and path.is_file():
-        mask = load_numpy(path, key="mask")
-    else:
-        mask = read_grey(path)
+    check_file(path)
+    mask = arrays.load_array(path, key="mask") if arrays.is_array(path) else read_grey(path)
     require(
         mask.ndim == 2 and mask.dtype.kind in "buif",
         f"{path}: expected a mask of shape (H, W), got {mask.dtype} {mask.shape}",
@@ -269,7 +291,7 @@ def make_mask(
     elif kind == "random":
         mask = random_mask(shape, missing, generator)
     else:
-        mask = load_mask(Path(kind), shape)
+        mask = load_mask(Path(kind).expanduser(), shape)
     require(bool(mask.any()), f"--mask {kind}: no pixel is known; nothing can be filled in")
     require(not mask.all(), f"--mask {kind}: no pixel is missing; there is nothing to fill in")
     return mask
@@ -286,59 +308,170 @@ def as_picture(array: np.ndarray) -> np.ndarray:
     return array.clip(0, 1)
 
 
-def _is_8_bit_tiff(path: Path) -> bool:
-    """Tell whether Pillow, which knows palettes and orientations, reads this TIFF whole."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        kind = page.photometric.name
-        require(
-            page.bitspersample <= 8 or kind in ("MINISBLACK", "RGB"),
-            f"{path}: expected a TIFF of grey or RGB pixels, got {kind} of "
-            f"{page.bitspersample} bits; save it as PNG",
-        )
-        return page.bitspersample <= 8
+def _read_pillow(path: Path) -> np.ndarray:
+    # From memory: Pillow scrambles turned pictures that it maps from the disk.
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        image = ImageOps.exif_transpose(image)
+        if "transparency" in image.info or image.mode in ("LA", "La"):
+            image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        elif image.mode != "L":
+            image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+        return np.asarray(image)
 
 
-def _read_png16(path: Path) -> np.ndarray:
-    """Return (H, W) or (H, W, 3 or 4) uint16; Pillow would cut colours to 8 bits without a word."""
+def _read_png(path: Path) -> np.ndarray:
+    """Return (H, W) or (H, W, 2 to 4) uint8 or uint16; Pillow would cut 16-bit colours to 8."""
     with open(path, "rb") as file:
-        width, height, rows, info = png.Reader(file=file).asDirect()
+        if file.read(25)[24] != 16:  # 8 bytes of signature, then IHDR: length, name, width, height
+            return _read_pillow(path)
+        file.seek(0)
+        reader = png.Reader(file=file)
+        # As stored: asDirect would shift the numbers by what an sBIT chunk calls significant.
+        width, height, rows, info = reader.read()
+        _check_size(path, width, height)
         values = np.array([np.asarray(row, dtype=np.uint16) for row in rows])
     values = values.reshape(height, width, info["planes"])
-    return values[..., 0] if info["planes"] == 1 else values
+    if reader.transparent is not None:  # one grey value or colour
+        opaque = (values != np.array(reader.transparent)).any(axis=-1, keepdims=True)
+        values = np.concatenate((values, np.uint16(65535) * opaque), axis=-1, dtype=np.uint16)
+    return values[..., 0] if values.shape[-1] == 1 else values
 
 
-def _png_bit_depth(path: Path) -> int:
-    with open(path, "rb") as file:
-        return file.read(25)[24]  # 8 bytes of signature, then IHDR: length, name, width, height
+def _read_tiff(path: Path) -> np.ndarray:
+    """Return (H, W) or (H, W, channels) as stored, upright."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        kind, bits = page.photometric.name, page.bitspersample
+        pages = [p for p in file.pages if not p.is_reduced]
+        require(
+            len(pages) < 2,
+            f"{path}: expected one picture, got {len(pages)} pages; save one of them",
+        )
+        if bits <= 8:
+            return _read_pillow(path)  # it knows palettes and photographs' compressions
+        require(
+            kind in ("MINISBLACK", "RGB"),
+            f"{path}: expected a TIFF of grey or RGB pixels, got {kind} of {bits} bits; save it "
+            "as PNG",
+        )
+        _check_size(path, page.imagewidth, page.imagelength)
+        values = _decode_lzw(page) if page.compression == 5 else page.asarray()
+        if values.ndim == 3 and page.planarconfig == 2:  # a plane for each channel
+            values = np.moveaxis(values, 0, -1)
+        return turned(values, int(page.tags.valueof(274, default=1)))
+
+
+def _decode_lzw(page: tifffile.TiffPage) -> np.ndarray:
+    """Decode LZW, which tifffile leaves to a package of its own and Pillow cuts to 8 bits.
+
+    Each strip goes through Pillow as a picture of one row of bytes.
+    """
+    width, height, channels = page.imagewidth, page.imagelength, page.samplesperpixel
+    planes, in_pixel = (channels, 1) if page.planarconfig == 2 else (1, channels)
+    row = width * in_pixel * page.bitspersample // 8  # bytes
+    rows = min(page.rowsperstrip, height)
+    strips = [min(rows, height - top) for top in range(0, height, rows)] * planes
+    if page.is_tiled or page.bitspersample % 8 or len(strips) != len(page.dataoffsets):
+        raise ValueError("LZW in tiles; save it uncompressed")
+    file, decoded = page.parent.filehandle, []
+    for n, offset, size in zip(strips, page.dataoffsets, page.databytecounts):
+        file.seek(offset)
+        decoded.append(_lzw(file.read(size), n * row))
+    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    values = np.frombuffer(b"".join(decoded), dtype).astype(page.dtype)
+    values = values.reshape(planes, height, width, in_pixel)
+    if page.predictor == 2:  # differences along a row
+        values = np.cumsum(values, axis=2, dtype=values.dtype)
+    elif page.predictor != 1:
+        raise ValueError("LZW of floating-point differences; save it uncompressed")
+    return values[..., 0] if planes > 1 else values[0, ..., 0] if channels == 1 else values[0]
+
+
+def _lzw(data: bytes, size: int) -> bytes:
+    """Decode one strip of `size` bytes."""
+    entries = {
+        256: size, 257: 1, 258: 8, 259: 5, 262: 1, 273: 122, 277: 1, 278: 1, 279: len(data),
+    }  # fmt: skip  # width, height, bits, LZW, black is 0, where, channels, rows, bytes
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    head += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    with Image.open(io.BytesIO(head.ljust(122, b"\0") + data)) as image:
+        return image.tobytes()
+
+
+def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn (H, W, ...) as the orientation tag of TIFF and EXIF says, 1 to 8.
+
+    Others leave it as it is.
+    """
+    if orientation in (5, 6, 7, 8):
+        values = np.swapaxes(values, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return values
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    require(
+        width * height <= MAX_PIXELS,
+        f"{path}: damaged, or too large: it declares {height}x{width} pixels",
+    )
+
+
+MARKS = {  # how files of each kind begin
+    b"\x89PNG\r\n\x1a\n": _read_png,
+    b"\xff\xd8\xff": _read_pillow,
+    b"BM": _read_pillow,
+    b"II*\0": _read_tiff, b"MM\0*": _read_tiff, b"II+\0": _read_tiff, b"MM\0+": _read_tiff,
+}  # fmt: skip
 
 
 def _to_float(
-    values: np.ndarray, source: str, limits: tuple[float, float] = (0.0, 1.0)
+    values: np.ndarray,
+    source: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+    white: float | None = None,
 ) -> np.ndarray:
     require(
-        values.ndim == 2 or (values.ndim == 3 and values.shape[-1] in (3, 4)),
+        values.ndim == 2 or (values.ndim == 3 and values.shape[-1] in (1, 2, 3, 4)),
         f"{source}: expected one picture (H, W) or (H, W, 3), got shape {values.shape}",
     )
-    if values.dtype == bool:
+    low, high = limits
+    if white is not None:
+        require(0 < white < math.inf, f"--unit {white:g}: expected the number that is white")
+        require(values.dtype.kind in "buif", f"{source}: expected real pixels, got {values.dtype}")
+        values = values / white
+        require(bool(np.isfinite(values).all()), f"{source}: the picture holds NaN or Inf")
+        beyond = np.count_nonzero((values < low) | (values > high))
+        if beyond:
+            print(f"note: {source}: {beyond} of {values.size} numbers lie beyond black and white; "
+                  "clipped")  # fmt: skip
+        values = values.clip(low, high)
+    elif values.dtype == bool:
         values = values.astype(np.float64)
     elif values.dtype in (np.uint8, np.uint16):
         values = values / float(np.iinfo(values.dtype).max)
     else:
         require(
             np.issubdtype(values.dtype, np.floating),
-            f"{source}: expected bool, uint8, uint16 or float pixels, got {values.dtype}",
+            f"{source}: expected bool, uint8, uint16 or float pixels, got {values.dtype}; say with "
+            "--unit which number is white",
         )
         require(bool(np.isfinite(values).all()), f"{source}: the picture holds NaN or Inf")
         require(
-            bool(values.min() >= limits[0] and values.max() <= limits[1]),
+            bool(values.min() >= low - ROUNDING and values.max() <= high + ROUNDING),
             f"{source}: expected float pixels with black at 0 and white at 1, got "
-            f"{values.min():.4g} to {values.max():.4g}; scale them",
+            f"{values.min():.4g} to {values.max():.4g}; scale them, or say with --unit which "
+            "number is white",
         )
-    if values.ndim == 3 and values.shape[-1] == 4:
+        values = values.astype(np.float64).clip(low, high)
+    if values.ndim == 3 and values.shape[-1] in (2, 4):
         require(
-            bool((values[..., 3] == 1).all()),
+            bool((values[..., -1] == 1).all()),
             f"{source}: the picture has transparent parts; flatten it first",
         )
-        values = values[..., :3]
+        values = values[..., :-1]
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
     return values.astype(np.float64)

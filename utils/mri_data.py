@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pydicom
 import torch
@@ -12,14 +11,18 @@ from pydicom.data import get_testdata_file
 from skimage.transform import resize
 
 from operators import mri
+from utils import arrays
 from utils.errors import InputError, require
-from utils.files import content_hash, load_numpy, open_hdf5, write_atomically
+from utils.files import content_hash, write_atomically
 from utils.item import Item
 
-SUFFIXES = (".h5", ".npy", ".npz")
+SUFFIXES = (*arrays.HDF5, *arrays.SUFFIXES)
 MIN_SIDE = 32  # pixels; three poolings leave 4
 MIN_CALIBRATION_LINES = 6
 FASTMRI_CROP = 320  # section 4.1
+ROUNDING = 1e-6  # of the largest value: what lies below it was not sampled
+LOST = 0.05  # share of signal outside the maps that is told
+MASKED = 1e-4  # of the largest value: what a file's mask may leave where it is zero
 SAMPLE_SIZE = 320
 SAMPLE_COILS = 15
 SAMPLE_NOISE = 0.01  # standard deviation of the complex noise, of the image's maximum
@@ -147,39 +150,67 @@ def _simulate(
 # Files --------------------------------------------------------------------------------------
 
 
-def load_scan(path: Path | None, slice_index: int | None) -> Scan:
+def load_scan(
+    path: Path | None,
+    slice_index: int | None,
+    variable: str | None = None,
+    axes: str | None = None,
+) -> Scan:
     """Read one slice of k-space from a file, or make the embedded sample.
+
+    What the file does not say is told from the array itself, and printed: coils that come last
+    (the only axis under MIN_SIDE), and zero frequency in the corner (where the energy is).
 
     Args:
         path: None for the sample; fastMRI multi-coil .h5 (`kspace`: (slices, coils, H, W)), or
-            .npy/.npz with one complex array (coils, H, W); in an .npz of several arrays the one
-            named `kspace`.
-        slice_index: slice of an .h5 volume; None takes the middle one.
+            one complex array (coils, H, W) in any file of utils/arrays.py. A `mask` beside it,
+            (W,), (H,) or (H, W), says which points were sampled.
+        slice_index: slice of a volume; None takes the middle one.
+        variable: name of the array, where there are several; None takes `kspace`.
+        axes: a letter for each axis of the array: C coils, H readout, W phase encoding, S slices;
+            None takes CHW, SCHW, or what the file says.
 
     Raises:
         InputError: the file is missing, damaged or not of such a form.
     """
     if path is None:
-        require(slice_index is None, "--slice chooses a slice of a --data .h5 volume")
-        return load_sample()
-    require(path.exists(), f"{path}: no such file; give --data a .h5, .npy or .npz file")
-    require(path.is_file(), f"{path}: expected a file, got a folder")
-    if path.suffix == ".h5":
-        scan = _load_fastmri(path, slice_index)
-    elif path.suffix in (".npy", ".npz"):
+        require(slice_index is None, "--slice chooses a slice of a volume; give --data one")
         require(
-            slice_index is None,
-            f"{path}: --slice chooses a slice of an .h5 volume; a {path.suffix} file holds one",
+            variable is None and axes is None,
+            "--variable, --axes: they describe a file; give --data",
         )
-        scan = Scan(path.stem, str(path), load_numpy(path, key="kspace"))
-    else:
-        raise InputError(f"{path}: expected a .h5, .npy or .npz file, got {path.suffix or 'none'}")
-    k = scan.kspace
-    require(
-        k.ndim == 3,
-        f"{path}: expected k-space of shape (coils, H, W), got rank {k.ndim}, shape {k.shape}",
-    )
+        return load_sample()
+    require(path.exists(), f"{path}: no such file; give --data one of {', '.join(SUFFIXES)}")
+    with arrays.opened(path) as found:
+        name = found.choose("kspace", variable, lambda v: len(v.shape) > 2 and v.dtype.kind == "c")
+        stored = found.of[name]
+        letters = check_axes(path, stored.shape, axes or stored.axes, found.kind)
+        item, source, index = arrays.stem(path), str(path), arrays.WHOLE
+        if "S" in letters:
+            at, n_slices = letters.index("S"), stored.shape[letters.index("S")]
+            chosen = n_slices // 2 if slice_index is None else slice_index
+            require(
+                0 <= chosen < n_slices,
+                f"{path}: --slice {chosen} is out of range; it has slices 0 to {n_slices - 1}",
+            )
+            index = (*[slice(None)] * at, chosen)
+            item, source = f"{item}_slice{chosen:02d}", f"{path}, slice {chosen} of {n_slices}"
+            letters = letters.replace("S", "")
+        else:
+            require(
+                slice_index is None, f"{path}: --slice chooses a slice of a volume; it holds one"
+            )
+        k = found.read(name, index)
+        rss, sampled = None, None
+        # fastMRI's own figure and mask, where the k-space is the one that they belong to.
+        if "reconstruction_rss" in found.of and letters == "CHW" and index[0] != slice(None):
+            shape = found.of["reconstruction_rss"].shape
+            if len(shape) == 3 and shape[0] == n_slices:
+                rss = found.read("reconstruction_rss", index)
+        if "mask" in found.of and name != "mask":
+            sampled = found.read("mask")
     require(np.iscomplexobj(k), f"{path}: expected complex k-space, got {k.dtype}")
+    k = np.transpose(k, [letters.index(a) for a in "CHW"])
     require(
         k.shape[0] > 1,
         f"{path}: got a single coil of shape {k.shape}; multi-coil k-space (coils, H, W) is needed",
@@ -189,66 +220,165 @@ def load_scan(path: Path | None, slice_index: int | None) -> Scan:
         f"{path}: got {k.shape[1]}x{k.shape[2]} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed",
     )
     with np.errstate(over="ignore"):  # what single precision cannot hold becomes Inf, and is told
-        scan.kspace = k = k.astype(np.complex64)
+        k = np.ascontiguousarray(k, dtype=np.complex64)
     require(bool(np.isfinite(k).all()), f"{path}: k-space holds NaN or Inf; repair or drop it")
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
-    scan.path = path
-    return scan
+    if sampled is not None:
+        k = only_sampled(path, k, sampled)
+    k = without_rounding(centred(path, k))
+    is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None
+    return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, path=path)
 
 
-def _load_fastmri(path: Path, slice_index: int | None) -> Scan:
-    try:
-        with open_hdf5(path) as file:
+def check_axes(path: Path, shape: tuple[int, ...], axes: str | None, kind: str) -> str:
+    """Return a letter for each axis of k-space: C, H, W, and S for slices.
+
+    Raises:
+        InputError: the user's do not fit the array, or the array does not tell.
+    """
+    what = f"k-space of shape (coils, H, W){' or (slices, coils, H, W)' if kind == 'hdf5' else ''}"
+    if axes is None:
+        require(
+            len(shape) in (3, 4),
+            f"{path}: expected {what}, got rank {len(shape)}, shape {shape}",
+        )
+        if kind == "hdf5":
             require(
-                isinstance(file.get("kspace"), h5py.Dataset),
-                f"{path}: no dataset `kspace` in it (found: {', '.join(file) or 'nothing'}); "
-                "a fastMRI multi-coil file is expected",
-            )
-            kspace = file["kspace"]
-            require(
-                kspace.ndim == 4,
+                len(shape) == 4,
                 f"{path}: expected `kspace` of shape (slices, coils, H, W), got rank "
-                f"{kspace.ndim}, shape {kspace.shape}; single-coil files do not fit",
+                f"{len(shape)}, shape {shape}; single-coil files do not fit; of another order "
+                "of axes, say it with --axes, such as CHW",
             )
-            n_slices = kspace.shape[0]
-            index = n_slices // 2 if slice_index is None else slice_index
-            require(
-                0 <= index < n_slices,
-                f"{path}: --slice {index} is out of range; it has slices 0 to {n_slices - 1}",
-            )
-            rss = file.get("reconstruction_rss")
-            if not (isinstance(rss, h5py.Dataset) and rss.ndim == 3 and len(rss) == n_slices):
-                rss = None
-            return Scan(
-                item=f"{path.stem}_slice{index:02d}",
-                source=f"{path}, slice {index} of {n_slices}",
-                kspace=kspace[index],
-                is_fastmri=True,
-                rss=None if rss is None else rss[index],
-            )
-    except PermissionError as error:
-        raise InputError(f"{path}: you may not read it; change its permissions") from error
-    except OSError as error:
-        raise InputError(
-            f"{path}: not a readable HDF5 file, damaged or cut short ({str(error)[:80]}); "
-            "download it again"
-        ) from error
+            return "SCHW"
+        require(
+            len(shape) == 3,
+            f"{path}: expected k-space of shape (coils, H, W), got rank {len(shape)}, shape "
+            f"{shape}; say the order of its axes with --axes, such as SCHW (S slices)",
+        )
+        return _place_of_coils(path, shape)
+    letters = axes.upper()
+    require(
+        set("CHW") <= set(letters) <= set("CHWS") and len(set(letters)) == len(letters),
+        f"--axes {axes}: expected C (coils), H (readout), W (phase encoding) and, of a volume, S "
+        "(slices), each once, such as HWC",
+    )
+    require(
+        len(letters) == len(shape),
+        f"{path}: --axes {axes} names {len(letters)} axes, the array has {len(shape)}: {shape}",
+    )
+    return letters
 
 
-def load_maps(path: Path) -> np.ndarray:
+def _place_of_coils(path: Path, shape: tuple[int, ...]) -> str:
+    narrow = [axis for axis, n in enumerate(shape) if 1 < n < MIN_SIDE]
+    if narrow in ([1], [2]):
+        letters = {1: "HCW", 2: "HWC"}[narrow[0]]
+        print(
+            f"note: {path}: {shape} is read as {letters}, {shape[narrow[0]]} coils in axis "
+            f"{narrow[0] + 1}; --axes says otherwise"
+        )
+        return letters
+    require(
+        shape[0] <= 2 * min(shape[1:]) or min(shape[1:]) < MIN_SIDE,
+        f"{path}: which axis of {shape} are the coils? Say it with --axes, such as HWC",
+    )
+    return "CHW"
+
+
+def only_sampled(path: Path, k: np.ndarray, sampled: np.ndarray) -> np.ndarray:
+    """Set what a file's own mask calls unsampled to zero.
+
+    Args:
+        path: for messages.
+        k: (coils, H, W) complex64.
+        sampled: the file's `mask`: of the columns, the rows, or all points.
+
+    Returns:
+        k itself where the mask is of another kind, which is told: it has another shape, or there
+        is more than rounding where it is zero.
+    """
+    points = np.squeeze(sampled) != 0
+    height, width = k.shape[1:]
+    if points.shape == (width,):
+        points = np.broadcast_to(points, (height, width))
+    elif points.shape == (height,):
+        points = np.broadcast_to(points[:, None], (height, width))
+    if points.shape != (height, width) or not points.any():
+        print(f"note: {path}: its `mask`, {sampled.shape}, is no mask of this k-space; not used")
+        return k
+    magnitude = np.abs(k).max(axis=0)
+    if magnitude[~points].max(initial=0) > MASKED * magnitude.max():
+        print(f"note: {path}: its `mask` is not used: there is k-space where it says there is none")
+        return k
+    return k * points
+
+
+def centred(path: Path, k: np.ndarray) -> np.ndarray:
+    """Bring zero frequency to (H // 2, W // 2) where it lies in a corner; tell it.
+
+    An image has most of its energy near zero frequency, so the window of an eighth of each side
+    that holds most tells where that is; it must hold four times as much as the centre.
+
+    Args:
+        path: for messages.
+        k: (coils, H, W) complex64.
+    """
+    energy = (np.abs(k.astype(np.complex128)) ** 2).sum(axis=0)
+    shape = energy.shape
+    half = [max(n // 16, 1) for n in shape]
+
+    def inside(place: tuple[int, int]) -> float:
+        around = [np.arange(c - h, c + h + 1) for c, h in zip(place, half)]
+        return float(energy.take(around[0], 0, mode="wrap").take(around[1], 1, mode="wrap").sum())
+
+    centre = (shape[0] // 2, shape[1] // 2)
+    places = [(r, c) for r in (centre[0], 0) for c in (centre[1], 0)]
+    best = max(places, key=inside)
+    if best != centre and inside(best) > 4 * inside(centre):
+        axes = [axis for axis in (0, 1) if best[axis] == 0]
+        print(
+            f"note: {path}: zero frequency lies at {best}, not in the centre {centre}; moved there"
+        )
+        return np.fft.fftshift(k, axes=[axis + 1 for axis in axes])
+    peak = tuple(int(i) for i in np.unravel_index(energy.argmax(), shape))
+    if inside(peak) > 4 * inside(centre):
+        print(
+            f"note: {path}: zero frequency is expected at {centre}, but the strongest point of "
+            f"k-space lies at {peak}"
+        )
+    return k
+
+
+def without_rounding(k: np.ndarray) -> np.ndarray:
+    """Set points that are zero but for rounding to zero: MASKED of the maximum in no coil.
+
+    Args:
+        k: (coils, H, W) complex64.
+    """
+    magnitude = np.abs(k).max(axis=0)
+    return k * (magnitude > ROUNDING * magnitude.max())
+
+
+def load_maps(path: Path, axes: str | None = None) -> np.ndarray:
     """Read a user's sensitivity maps.
 
     Args:
-        path: .npy or .npz with one complex array (coils, H, W).
+        path: one complex array (coils, H, W), or the one named `maps`, in any file of
+            utils/arrays.py. Coils that come last are seen as in k-space.
+        axes: the order of the axes, as for load_scan; None takes CHW or what the file says.
 
     Raises:
         InputError: the file is missing or damaged, or holds something else.
     """
-    maps = load_numpy(path, key="maps")
+    with arrays.opened(path) as found:
+        name = found.choose("maps", None, lambda v: len(v.shape) == 3 and v.dtype.kind == "c")
+        letters, maps = axes or found.of[name].axes, found.read(name)
     require(
         maps.ndim == 3 and np.iscomplexobj(maps),
         f"{path}: expected complex maps (coils, H, W), got {maps.dtype} {maps.shape}",
     )
+    letters = check_axes(path, maps.shape, letters and letters.replace("S", ""), "npy")
+    maps = np.transpose(maps, [letters.index(a) for a in "CHW"])
     require(bool(np.isfinite(maps).all()), f"{path}: the maps hold NaN or Inf")
     require(bool((maps != 0).any()), f"{path}: the maps are all zeros")
     return maps
@@ -301,7 +431,7 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
         crop: side in pixels, 0 for none, None for the default: FASTMRI_CROP for fastMRI files,
             none for others. Sides that are smaller stay.
         measured: the scan was undersampled; then only the readout axis can be cropped, and only
-            where whole columns were sampled.
+            where whole lines along it were sampled.
 
     Returns:
         k-space (coils, h, w) complex64 and its acquired points (h, w) bool; on a coarser grid
@@ -322,12 +452,17 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     side = crop if crop is not None else FASTMRI_CROP if scan.is_fastmri else 0
     shape = (min(height, side or height), min(width, side or width))
     if measured:
-        shape = (shape[0], width)
         whole_columns = bool((acquired == acquired.any(axis=0)).all())
-        if not whole_columns and shape[0] < height:
+        whole_rows = bool((acquired == acquired.any(axis=1, keepdims=True)).all())
+        if whole_rows and not whole_columns:
+            print(f"note: {scan.source}: sampled in whole rows: its phase encoding is along H")
+            shape = (height, shape[1])
+        else:
+            shape = (shape[0], width)
+        if not whole_columns and not whole_rows and shape[0] < height:
             require(
                 crop is None,
-                f"--crop {crop}: this scan was not sampled in whole columns, so its images "
+                f"--crop {crop}: this scan was not sampled in whole lines, so its images "
                 "cannot be cropped before they are reconstructed; use --crop 0",
             )
             shape = (height, width)
@@ -341,17 +476,23 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     return cropped, acquired[np.ix_(*nearest)]
 
 
-def load_magnitude(path: Path, slice_index: int | None, crop: int | None) -> np.ndarray:
+def load_magnitude(
+    path: Path,
+    slice_index: int | None,
+    crop: int | None,
+    variable: str | None = None,
+    axes: str | None = None,
+) -> np.ndarray:
     """Read the root-sum-of-squares image of a fully sampled scan, (H, W) float32.
 
     Args:
-        path, slice_index: as for load_scan.
+        path, slice_index, variable, axes: as for load_scan.
         crop: as for crop_scan.
 
     Raises:
         InputError: the file is no such scan.
     """
-    scan = load_scan(path, slice_index)
+    scan = load_scan(path, slice_index, variable, axes)
     require(
         not has_holes(acquired_points(scan.kspace)),
         f"{path}: the scan is undersampled, so it cannot be the --reference; give a fully sampled one",
@@ -542,10 +683,10 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     settings = {"calib_width": lines, "kernel_width": min(6, lines // 2), "crop": 0.8}
     calibration = center_crop(y, (lines, lines))
     key = content_hash(calibration, f"{y.shape} {sorted(settings.items())} {sigpy.__version__}")
-    path = cache / f"espirit_{key[:32]}.npy"
+    path = cache / f"espirit_{key[:32]}.npz"  # a .npz has checksums
     if path.exists():
         try:
-            maps = load_numpy(path, key="maps")
+            maps = arrays.load_array(path, key="maps")
             if maps.shape == y.shape and maps.dtype == np.complex64:
                 return maps
         except InputError:
@@ -559,7 +700,7 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     )
     maps = normalise_maps(maps)
     cache.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: np.save(file, maps))
+    write_atomically(path, lambda file: np.savez(file, maps=maps))
     return maps
 
 
@@ -590,6 +731,11 @@ def measure(
     if measured:
         mask, y = acquired, acquired * kspace
         acquired = bounding_box(mask)
+        if not has_holes(mask):
+            print(
+                f"note: {scan.source}: --measured, but this scan is fully sampled; without "
+                "--measured it is undersampled and compared"
+            )
     else:
         mask = cartesian_mask(acquired, acceleration, center_fraction, kind, generator)
         y = add_noise(kspace, mask, scan.noise_std, generator)
@@ -636,4 +782,42 @@ def make_operator(scan: Scan, y: np.ndarray, mask: np.ndarray, cache: Path) -> m
         maps = espirit_maps(y, mask, cache=cache)
     else:
         maps = fit_maps(maps, scan, mask.shape)
+    lost = share_outside(maps, y, mask)
+    if lost > LOST:
+        print(
+            f"note: the maps explain only part of the object: {lost:.0%} of the signal of the "
+            "calibration lines lies outside them, and is lost in every image, the truth too; "
+            + (
+                "raise --center-fraction, lower --accel, or bring maps with --maps"
+                if scan.beside[0] is None
+                else "look whether --maps fits this scan"
+            )
+        )
     return mri.MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask))
+
+
+def share_outside(maps: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
+    """Return the share of the calibration area's energy that the maps do not explain.
+
+        1 - ||sum_c conj(S_c) x_c||^2 / sum_c ||x_c||^2
+
+    with x_c the coil images of the fully sampled square around zero frequency, tapered by a
+    Hann window so that little rings into the background. The energy of the noise, as
+    estimate_noise finds it, is taken away from both.
+
+    Args:
+        maps: (coils, H, W), sum over coils of |S|^2 1 or 0.
+        y: (coils, H, W) complex64 k-space.
+        mask: (H, W) bool, where it is sampled.
+    """
+    side = calibration_size(mask)
+    if side < MIN_CALIBRATION_LINES:
+        return 0.0
+    window = np.hanning(side + 2)[1:-1]
+    taper = np.zeros(mask.shape, dtype=np.float32)
+    center_crop(taper, (side, side))[:] = np.outer(window, window)
+    x = ifft2c((y * taper).astype(np.complex64))
+    noise = estimate_noise(y, mask) ** 2 * float((taper**2).mean())  # of a coil, a pixel
+    combined = (np.abs((maps.conj() * x).sum(axis=0)) ** 2).sum() - noise * (maps[0] != 0).sum()
+    whole = (np.abs(x) ** 2).sum() - noise * x.size
+    return float(1 - combined / whole) if whole > 0 else 0.0
