@@ -142,7 +142,16 @@ class Prior(nn.Module):
 
         Returns:
             eps_hat, (B, channels, H, W), and v of the same shape, None without learned variance.
+
+        Raises:
+            ValueError: x has other channels, or a side that is no multiple of `multiple`.
         """
+        sides = x.shape[-2:]
+        if x.ndim != 4 or x.shape[1] != self.channels or any(n % self.multiple for n in sides):
+            raise ValueError(
+                f"the prior takes (B, {self.channels}, H, W) with sides that are multiples of "
+                f"{self.multiple}, got {tuple(x.shape)}"
+            )
         index = torch.full((len(x),), t, device=x.device)
         prediction = self.net(self.scale[t].item() * x, index)
         eps, v = prediction[:, : self.channels], prediction[:, self.channels :]

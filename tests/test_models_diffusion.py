@@ -10,6 +10,7 @@ from models.adm import ADM
 from models.diffusion import KIND, Preconditioned, Prior, load_prior, vp_levels
 from models.ncsnpp import NCSNpp
 from utils.errors import InputError
+from utils.precision import place
 
 MEAN, VARIANCE = 0.3, 0.04
 BETA = torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64)
@@ -188,6 +189,29 @@ def test_a_file_of_ours_brings_back_what_its_weights_do_not_tell(path):
     f = net(x / r2**0.5, torch.tensor([t]))
     expected = s2 / r2 * x + sigma * s2**0.5 / r2**0.5 * f
     torch.testing.assert_close(prior.x0(x, t), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8, 9), (1, 1, 8, 8), (2, 8, 8)])
+def test_images_that_do_not_fit_are_refused(shape, path):
+    torch.save(small_record()[0], path)
+    with pytest.raises(ValueError, match="multiples of 2, got"):
+        load_prior(path).eps(torch.zeros(shape), 3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_placed_prior_can_be_differentiated_in_x(precision, path):
+    torch.save(small_record()[0], path)
+    prior = load_prior(path)
+    prior.net = place(prior.net, torch.device("cpu"), precision)
+    x = torch.rand(1, 2, 8, 8, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
+    y = prior.x0(x, 150)
+    assert y.dtype == torch.float32
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    step = 0.05 * direction
+    with torch.no_grad():
+        slope = ((prior.x0(x + step, 150) - prior.x0(x - step, 150)).sum() / 0.1).item()
+    assert (gradient * direction).sum().item() == pytest.approx(slope, rel=0.1, abs=0.2)
 
 
 def test_preconditioning_alone_is_exact_for_white_images():
