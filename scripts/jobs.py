@@ -195,11 +195,11 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     methods = {method: find(method) for method in names}
     if args.reference is not None and any(m.needs == "reference" for m in methods.values()):
         flags["--reference"] = [str(args.reference.absolute())]
-    why_not = {}
+    why_not, given = {}, parsed()
     for m in methods.values():
         if lacking:
             why_not[m.name] = lacking
-        elif (why := m.lacks(parsed())) is not None:
+        elif (why := m.lacks(given)) is not None:
             why_not[m.name] = why
     able = [method for method in names if method not in why_not]
     if able:  # refuses a wrong --set, and aSeqDIP's flags where it is not asked for

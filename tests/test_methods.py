@@ -387,14 +387,14 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--method", "tv_dip", "--set", "es_dip.lr=1"], "--set es_dip.lr=1.*--method"),
         (["--method", "es_dip", "--set", "variant=new"], "variant=new: .*wmv, emv"),
         (["--method", "tv_dip", "--set", "steps=3"], "--set steps=3: tv_dip.*lr"),
-        (["--method", "nlm", "--set", "patch_size=-3"], "nlm.*at least 1"),
+        (["--method", "nlm", "--set", "patch_size=-3"], "patch_size=-3: .*at least 1"),
         (["--method", "sgld_dip", "--set", "thin=5000"], "sgld_dip.*no step"),
-        (["--method", "sgld_dip", "--set", "thin=0"], "thin of at least 1"),
-        (["--method", "sgld_dip", "--set", "burn_in=-3"], "burn_in from 0 to 1"),
-        (["--method", "self_guided_dip", "--set", "n_draws=0"], "n_draws of at least 1"),
+        (["--method", "sgld_dip", "--set", "thin=0"], "thin=0: .*of at least 1"),
+        (["--method", "sgld_dip", "--set", "burn_in=-3"], "burn_in=-3: .*at least 0 and at most 1"),
+        (["--method", "self_guided_dip", "--set", "n_draws=0"], "n_draws=0: .*of at least 1"),
         (
             ["--method", "rethinking_dip", "--set", "ste_decay=2"],
-            "rethinking_dip: expected ste_decay",
+            "ste_decay=2: .*at least 0 and below 1",
         ),
         (["--method", "tv_dip", "--lambda-ae", "2"], "aSeqDIP only"),
         (["--method", "tv_dip", "--loss", "norms"], "aSeqDIP only"),
@@ -419,7 +419,7 @@ def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatc
     flags = flags_of("ct", tmp_path, kspace)
     running.refused(
         monkeypatch, capsys, tmp_path, aseqdip_ct, [*flags, "--method", "ref_guided_dip"],
-        "name them with --reference",
+        "needs prior data: --reference names them",
     )  # fmt: skip
     arguments = ["--method", "ref_guided_dip", "--reference", tmp_path / "item.npy"]
     running.refused(

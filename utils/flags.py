@@ -5,6 +5,7 @@ Headings and help are the comments of the Args themselves: `# Heading` on a line
 """
 
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -65,6 +66,7 @@ def read_flags(
     return dataclasses.replace(default, **values)
 
 
+@functools.cache
 def grouped(args_type: type) -> dict[str, dict[str, str]]:
     """Return the fields of Args by heading, with their help; those of the task's own class first."""
     left = {field.name for field in dataclasses.fields(args_type)}
