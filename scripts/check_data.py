@@ -16,16 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import png
 import pydicom
 import tifffile
 import tyro
 from PIL import Image
 
-from utils import ct_data, image_data, mri_data
+from utils import arrays, ct_data, image_data, mri_data
 from utils.errors import InputError, Status, require
-from utils.files import load_numpy, reason
+from utils.files import check_file, reason
 
 TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}
 PICTURES = "denoising, inpainting, deblurring, superresolution"
@@ -68,25 +67,30 @@ def verdict(path: Path, folder: Path) -> tuple[str, str]:
         if not readers:
             return "ignored", f"no task reads {suffix or 'such'} files"
         return judge(path, readers)
+    except InputError as error:
+        return "bad", one_line(str(error), path)
     except Exception as error:  # a defect of a reader must not stop the other files
         return "bad", f"{type(error).__name__}: {reason(error)}"
 
 
 def readers_of(path: Path) -> dict[str, Reader]:
-    """Return the readers that a file's name, or a mark inside it, calls for, by task."""
-    suffix = path.suffix.lower()
-    if suffix == ".h5":
-        return {"mri": read_volume}
-    if suffix == ".npz":
-        return {"mri": read_kspace}
-    if suffix == ".npy":
-        return {"mri": read_kspace, "ct": read_slice, PICTURES: read_picture}
-    if suffix == ".png":
-        return {PICTURES: read_picture, "ct": read_slice}
-    if suffix in image_data.SUFFIXES:
-        return {PICTURES: read_picture}
-    if suffix in ct_data.SUFFIXES or ct_data.is_dicom(path):
+    """Return the readers that a file's name, or what it holds, calls for, by task."""
+    check_file(path)
+    name = path.name.lower()
+    if name == "dicomdir" or (name.endswith(".hdr") and path.with_suffix(".cfl").is_file()):
+        return {}  # it belongs to other files
+    if ct_data.is_dicom(path) or name.endswith(ct_data.DICOM):
         return {"ct": read_slice}
+    kind = arrays.kind_of(path)
+    if kind == "hdf5":
+        return {"mri": read_scan}
+    if kind is not None:
+        tasks = (("mri", mri_data, read_scan), ("ct", ct_data, read_slice),
+                 (PICTURES, image_data, read_picture))  # fmt: skip
+        fitting = {task: read for task, module, read in tasks if name.endswith(module.SUFFIXES)}
+        return fitting or {task: read for task, _, read in tasks}
+    if image_data.is_picture(path):
+        return {PICTURES: read_picture} | ({"ct": read_slice} if name.endswith(".png") else {})
     return {}
 
 
@@ -103,7 +107,9 @@ def judge(path: Path, readers: dict[str, Reader]) -> tuple[str, str]:
                 fits[task] = read(path)
             except InputError as error:
                 refusals[task] = str(error).removeprefix(f"{path}: ")
-        notes += [*said.getvalue().splitlines(), *(reason(w.message) for w in caught)]
+                continue
+        said_of = [line.removeprefix("note: ") for line in said.getvalue().splitlines()]
+        notes += [*said_of, *(reason(w.message) for w in caught)]
     if not fits:
         return "bad", one_line("; ".join(dict.fromkeys(refusals.values())), path)
     words = [f"{next(iter(fits.values()))}, finite, fits {', '.join(fits)}", *dict.fromkeys(notes)]
@@ -118,20 +124,17 @@ def one_line(text: str, path: Path) -> str:
 # The readers raise InputError for what is damaged, of a wrong shape or dtype, or not finite.
 
 
-def read_volume(path: Path) -> str:
-    """Read all slices of a fastMRI file."""
+def read_scan(path: Path) -> str:
+    """Read all slices of k-space."""
     scan = mri_data.load_scan(path, None)
-    with h5py.File(path, "r") as file:
-        shape, dtype = file["kspace"].shape, file["kspace"].dtype
-    for index in range(shape[0]):
-        scan = mri_data.load_scan(path, index)
-    return f"k-space {shape} {dtype}{gaps(scan)}"
-
-
-def read_kspace(path: Path) -> str:
-    """Read one slice of k-space."""
-    scan = mri_data.load_scan(path, None)
-    return f"k-space {scan.kspace.shape} {load_numpy(path, key='kspace').dtype}{gaps(scan)}"
+    with arrays.opened(path) as found:
+        stored = found.of[found.choose("kspace", None, mri_data.is_kspace)]
+    if scan.n_slices > 1:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):  # what the first has said already
+            for number in range(scan.n_slices):
+                scan = mri_data.load_scan(path, number)
+    return f"k-space {stored.shape} {stored.dtype}{gaps(scan)}"
 
 
 def gaps(scan: mri_data.Scan) -> str:
@@ -157,20 +160,21 @@ def read_picture(path: Path) -> str:
 
 def stored_type(path: Path) -> str:
     """Return the dtype of the numbers that a readable picture or slice holds."""
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return str(load_numpy(path, key="image").dtype)
-    if suffix in (".tif", ".tiff"):
-        with tifffile.TiffFile(path) as file:
-            return str(file.pages[0].dtype)
-    if suffix in image_data.SUFFIXES:
+    if not ct_data.is_dicom(path) and arrays.is_array(path):
+        with arrays.opened(path) as found:
+            name = found.choose("image", None, lambda v: len(v.shape) in (2, 3))
+            return str(found.of[name].dtype.newbyteorder("="))
+    if not ct_data.is_dicom(path):
         with Image.open(path) as image:
-            is_png = image.format == "PNG"
+            kind = image.format
+        if kind == "TIFF":
+            with tifffile.TiffFile(path) as file:
+                return str(file.pages[0].dtype)
         with open(path, "rb") as file:
             reader = png.Reader(file=file)
-            if is_png:
+            if kind == "PNG":
                 reader.preamble()
-            return "uint16" if is_png and reader.bitdepth == 16 else "uint8"
+            return "uint16" if kind == "PNG" and reader.bitdepth == 16 else "uint8"
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
     return f"{'int' if dataset.PixelRepresentation else 'uint'}{dataset.BitsAllocated}"
 

@@ -23,6 +23,7 @@ SUFFIXES = (".npy", ".npz", ".mat", ".nii", ".nii.gz", ".cfl")
 HDF5 = (".h5", ".hdf5")
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 MATLAB_73 = b"MATLAB 7.3"
+MAX_NESTING = 4  # groups of HDF5 that are looked into
 BART_AXES = "HWDCM........S.."  # read, phase 1, phase 2, coils, maps; 13 is the slice
 Index = tuple[int | slice, ...]
 WHOLE: Index = (slice(None),)
@@ -285,20 +286,33 @@ def _mat(path: Path) -> Iterator[dict[str, Variable]]:
 def _hdf5(path: Path) -> Iterator[dict[str, Variable]]:
     is_matlab = kind_of(path) == "mat73"
     with open_hdf5(path) as file:
-        found = {}
-        file.visititems(lambda name, item: _add_dataset(found, name, item, is_matlab))
-        yield found
+        datasets = _datasets(file, "", MAX_NESTING)
+        variables = {name: _dataset(item, is_matlab) for name, item in datasets}
+        yield {name: variable for name, variable in variables.items() if variable is not None}
 
 
-def _add_dataset(found: dict[str, Variable], name: str, item: Any, is_matlab: bool) -> None:
-    if not isinstance(item, h5py.Dataset) or item.shape is None:
-        return
+def _datasets(group: h5py.Group, above: str, levels: int) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield the datasets of a group and of those in it, without what links lead to."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        item = group[name]
+        if isinstance(item, h5py.Dataset):
+            yield f"{above}{name}", item
+        elif isinstance(item, h5py.Group) and levels > 1:
+            yield from _datasets(item, f"{above}{name}/", levels - 1)
+
+
+def _dataset(item: h5py.Dataset, is_matlab: bool) -> Variable | None:
+    """Return a dataset's array, None for one that holds no numbers."""
+    if item.shape is None:
+        return None
     dtype, pair = item.dtype, None
     if dtype.names is not None and len(dtype.names) == 2:  # MATLAB's complex numbers
         pair, (real, _) = dtype.names, (dtype[name] for name in dtype.names)
         dtype = np.result_type(real, np.complex64) if real.kind == "f" else dtype
     if not numeric(dtype) or item.attrs.get("MATLAB_class") in (b"char", b"cell"):
-        return
+        return None
 
     def read(index: Index) -> np.ndarray:
         values = item[()] if is_matlab else item[index]
@@ -307,7 +321,7 @@ def _add_dataset(found: dict[str, Variable], name: str, item: Any, is_matlab: bo
         return np.transpose(values)[index] if is_matlab else values
 
     shape = item.shape[::-1] if is_matlab else item.shape
-    found[name] = Variable(shape, dtype, read)
+    return Variable(shape, dtype, read)
 
 
 @contextmanager

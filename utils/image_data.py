@@ -1,6 +1,7 @@
 """Pictures: the embedded photographs, files, masks."""
 
 import io
+import itertools
 import math
 import struct
 from collections.abc import Callable
@@ -342,11 +343,11 @@ def _read_tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         kind, bits = page.photometric.name, page.bitspersample
-        pages = [p for p in file.pages if not p.is_reduced]
-        require(
-            len(pages) < 2,
-            f"{path}: expected one picture, got {len(pages)} pages; save one of them",
-        )
+        for other in itertools.islice(file.pages, 1, None):  # the first refused ends a circle
+            require(
+                other.is_reduced,
+                f"{path}: expected one picture, got several pages; save one of them",
+            )
         if bits <= 8:
             return _read_pillow(path)  # it knows palettes and photographs' compressions
         require(

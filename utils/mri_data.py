@@ -39,6 +39,7 @@ class Scan(Item):
             entries; 0 for measured k-space, which has its own.
         is_fastmri: from a fastMRI file, whose images are cropped to 320 by default.
         rss: (h, w) the file's own root-sum-of-squares image, if it has one.
+        n_slices: of the file.
         recipe: for a simulated scan, what it is made of. Its k-space has been through an FFT,
             whose last bits are not those of every processor.
         beside: the user's sensitivity maps, None for none.
@@ -48,6 +49,7 @@ class Scan(Item):
     noise_std: float = 0.0
     is_fastmri: bool = False
     rss: np.ndarray | None = None
+    n_slices: int = 1
     recipe: tuple[np.ndarray | str, ...] = ()
     beside: tuple[np.ndarray | None] = field(default=(None,), kw_only=True)
 
@@ -182,10 +184,14 @@ def load_scan(
         return load_sample()
     require(path.exists(), f"{path}: no such file; give --data one of {', '.join(SUFFIXES)}")
     with arrays.opened(path) as found:
-        name = found.choose("kspace", variable, lambda v: len(v.shape) > 2 and v.dtype.kind == "c")
+        name = found.choose("kspace", variable, is_kspace)
         stored = found.of[name]
+        require(
+            stored.dtype.kind == "c" or len(stored.shape) < 3,
+            f"{path}: expected complex k-space, got {stored.dtype}",
+        )
         letters = check_axes(path, stored.shape, axes or stored.axes, found.kind)
-        item, source, index = arrays.stem(path), str(path), arrays.WHOLE
+        item, source, index, n_slices = arrays.stem(path), str(path), arrays.WHOLE, 1
         if "S" in letters:
             at, n_slices = letters.index("S"), stored.shape[letters.index("S")]
             chosen = n_slices // 2 if slice_index is None else slice_index
@@ -209,7 +215,7 @@ def load_scan(
                 rss = found.read("reconstruction_rss", index)
         if "mask" in found.of and name != "mask":
             sampled = found.read("mask")
-    require(np.iscomplexobj(k), f"{path}: expected complex k-space, got {k.dtype}")
+    require(np.iscomplexobj(k), f"{path}: expected complex k-space, got {k.dtype}")  # a real .mat
     k = np.transpose(k, [letters.index(a) for a in "CHW"])
     require(
         k.shape[0] > 1,
@@ -227,7 +233,12 @@ def load_scan(
         k = only_sampled(path, k, sampled)
     k = without_rounding(centred(path, k))
     is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None
-    return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, path=path)
+    return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
+
+
+def is_kspace(variable: arrays.Variable) -> bool:
+    """Tell whether an array of a file could be k-space of several coils."""
+    return len(variable.shape) > 2 and variable.dtype.kind == "c"
 
 
 def check_axes(path: Path, shape: tuple[int, ...], axes: str | None, kind: str) -> str:
@@ -323,7 +334,9 @@ def centred(path: Path, k: np.ndarray) -> np.ndarray:
         path: for messages.
         k: (coils, H, W) complex64.
     """
-    energy = (np.abs(k.astype(np.complex128)) ** 2).sum(axis=0)
+    energy = np.zeros(k.shape[1:])
+    for coil in k:
+        energy += np.abs(coil.astype(np.complex128)) ** 2
     shape = energy.shape
     half = [max(n // 16, 1) for n in shape]
 
