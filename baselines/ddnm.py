@@ -11,7 +11,7 @@ from operators.downsample import Downsample
 from operators.pixels import Identity, PixelMask
 from utils.callback import Callback
 from utils.consistency import is_linear, proximal
-from utils.methods import Method
+from utils.methods import Count, Method, Share
 from utils.optim import sqnorm
 from utils.randomness import stream
 from utils.sampling import Frame, ddim_step, draw, grid, levels
@@ -28,8 +28,8 @@ def ddnm(
     z0: Tensor | None = None,
     prior: Prior,
     sigma: float = 0.0,
-    n_steps: int = 100,
-    eta: float = 0.85,
+    n_steps: Count = 100,
+    eta: Share = 0.85,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -7,7 +7,7 @@ from models.diffusion import Prior
 from operators.base import Operator
 from utils.callback import Callback
 from utils.consistency import is_linear, proximal
-from utils.methods import Method
+from utils.methods import Count, Method, Positive, Share
 from utils.optim import sqnorm
 from utils.randomness import stream
 from utils.sampling import Frame, ddim_step, draw, grid, levels
@@ -21,10 +21,10 @@ def dds(
     *,
     z0: Tensor | None = None,
     prior: Prior,
-    n_steps: int = 50,
-    gamma: float = 1.0,
-    cg_steps: int = 5,
-    eta: float = 0.85,
+    n_steps: Count = 50,
+    gamma: Positive = 1.0,
+    cg_steps: Count = 5,
+    eta: Share = 0.85,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.diffusion import Prior
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative
 from utils.optim import norm
 from utils.randomness import stream
 from utils.sampling import Frame, ancestral, draw, grid, levels
@@ -21,8 +21,8 @@ def dps(
     *,
     z0: Tensor | None = None,
     prior: Prior,
-    zeta: float = 0.3,
-    n_steps: int = 1000,
+    zeta: NotNegative = 0.3,
+    n_steps: Count = 1000,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

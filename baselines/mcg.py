@@ -10,7 +10,7 @@ from operators.base import Operator
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.consistency import proximal
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import norm, sqnorm
 from utils.randomness import stream
 from utils.sampling import Frame, draw, grid, langevin_step, levels
@@ -25,10 +25,10 @@ def mcg(
     *,
     z0: Tensor | None = None,
     prior: Prior,
-    n_steps: int = 2000,
-    snr: float = 0.16,
-    alpha: float = 0.1,
-    cg_steps: int = 10,
+    n_steps: Count = 2000,
+    snr: Positive = 0.16,
+    alpha: NotNegative = 0.1,
+    cg_steps: Count = 10,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -7,7 +7,7 @@ from baselines.classical import check_problem
 from models.diffusion import Prior
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, Positive
 from utils.optim import sqnorm
 from utils.randomness import stream
 from utils.sampling import Frame, draw, grid, langevin_step, levels
@@ -21,8 +21,8 @@ def score_mri(
     *,
     z0: Tensor | None = None,
     prior: Prior,
-    n_steps: int = 500,
-    snr: float = 0.16,
+    n_steps: Count = 500,
+    snr: Positive = 0.16,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

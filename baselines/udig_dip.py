@@ -10,7 +10,7 @@ from models.diffusion import Prior
 from operators.base import Operator
 from operators.radon import Radon
 from utils.callback import Callback
-from utils.methods import Method
+from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import DISTANCES, Output, Update, adam
 from utils.randomness import stream
 from utils.sampling import Frame, nearest_step, purify
@@ -24,14 +24,14 @@ def udig_dip(
     z0: Tensor | None = None,
     prior: Prior,
     steps: int = 4000,
-    N: int = 2,
-    lr: float = 1e-4,
+    N: Count = 2,
+    lr: Positive = 1e-4,
     loss: Literal["squares", "norms", "means"] = "squares",
-    lambda_ae: float = 1.0,
+    lambda_ae: NotNegative = 1.0,
     order: Literal["alternate", "released"] = "alternate",
-    noise_level: float = 0.1,
-    denoise_steps: int = 5,
-    purifications: int = 20,
+    noise_level: Positive = 0.1,
+    denoise_steps: Count = 5,
+    purifications: Count = 20,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:

@@ -100,7 +100,8 @@ def methods_of(task: str) -> dict[str, Method]:
     """Return the methods of a task that need no prior data."""
     script = SCRIPTS[task]
     args = script.Args(method="all")
-    return {method.name: method for method in chosen(args, script.baselines(args))}
+    methods = chosen(args, script.baselines(args))
+    return {method.name: method for method in methods if method.needs is None}
 
 
 def read_task(ended: Ended, out: Path) -> dict[str, Any]:

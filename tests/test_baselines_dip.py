@@ -37,7 +37,7 @@ METHODS = {  # every part of a method at work
     ref_guided_dip: dict(z0=torch.rand(1, *SHAPE, generator=stream(0, "reference"))),
 }
 IMAGE_TO_IMAGE = {self_guided_dip, ref_guided_dip}  # the others feed 8 channels of noise
-HELPERS = {"classical"}  # modules of baselines/ that several methods share
+HELPERS = {"classical", "primal_dual"}  # modules of baselines/ that several methods share
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 
 

@@ -212,6 +212,7 @@ def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
     short = ["--set", "thin=4", "dps.n_steps=12"][: 3 if SAMPLERS[task][0] == "dps" else 2]
     flags = flags_of(task, tmp_path, kspace, "--method", "all", *short)
     methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task], *SAMPLERS[task]]
+    methods += ["varnet"] if task == "mri" else []
     script = SCRIPTS[task]
     monkeypatch.setattr(sys, "argv", ["script", *map(str, flags)])
     args = parse_args(script.Args, script.PRESETS, "")
