@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +69,7 @@ class Args:
     data: Path | None = None  # folder of scans, slices or pictures; without it embedded ones
     out: Path = Path("prior.pt")  # the file that the prior is written to
     minutes: float = 30.0  # of training, in all
-    size: int = 64  # side in pixels of the crops that are learned from
+    size: int = 64  # side in pixels of the crops that are learned from, of smaller images less; best that of the images to reconstruct
     batch: int = 4  # crops in one update
     width: int = 32  # channels of the network at full resolution, a multiple of 32
     lr: float = 1e-3  # Adam's learning rate; it falls to 0 along half a cosine
@@ -83,6 +83,8 @@ class Args:
 
 MULTS = (1, 1, 2, 4)  # channels of the levels in units of --width
 SPREAD = 1.5  # standard deviation of log sigma around log s
+MULTIPLE = 2 ** (len(MULTS) - 1)
+MIN_SIZE = 32  # pixels; three levels leave 4
 UNIFORM = 8  # one of so many levels is drawn from all of them alike
 WARM_UP = 100  # updates until the learning rate is reached
 LOG_SECONDS = 10.0  # between two looks at the loss
@@ -160,11 +162,11 @@ def read(args: Args) -> tuple[list[Tensor], Tensor, list[dict[str, Any]]]:
         rows = 2 * images[0].shape[1] // 3
         images = [images[0][:, :rows], images[0][:, rows:]]
         facts *= 2
-    for image, fact in zip(images[:-1], facts):
-        require(
-            min(image.shape[1:]) >= args.size,
-            f"{fact['source']}: {image.shape[1]}x{image.shape[2]} pixels; lower --size {args.size}",
-        )
+    smallest = min(min(image.shape[1:]) for image in images)
+    require(
+        smallest >= MIN_SIZE,
+        f"the smallest image has a side of {smallest} pixels; at least {MIN_SIZE} are needed",
+    )
     print(f"{len(images) - 1} images to learn from, held out: {facts[-1]['source']}")
     return images[:-1], images[-1], facts[:-1]
 
@@ -427,11 +429,10 @@ def settings_of(args: Args, facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def check(args: Args) -> None:
     """Raise InputError for a value that no training can have."""
-    multiple = 2 ** (len(MULTS) - 1)
     require(0 < args.minutes < math.inf, f"--minutes {args.minutes:g}: expected a number above 0")
     require(
-        args.size >= 32 and args.size % multiple == 0,
-        f"--size {args.size}: expected a multiple of {multiple}, at least 32",
+        args.size >= MIN_SIZE and args.size % MULTIPLE == 0,
+        f"--size {args.size}: expected a multiple of {MULTIPLE}, at least {MIN_SIZE}",
     )
     require(args.batch >= 1, f"--batch {args.batch}: expected a whole number of at least 1")
     require(
@@ -488,6 +489,10 @@ def fill(args: Args) -> None:
     """Train from the start or a checkpoint to the end; write the prior and its picture."""
     device = set_up_device(args)
     images, held_out, facts = read(args)
+    smallest = min(min(image.shape[1:]) for image in images)
+    if smallest < args.size:
+        args = replace(args, size=smallest // MULTIPLE * MULTIPLE)
+        print(f"crops of {args.size} pixels, which the smallest image has")
     training = Training(args, images, device)
     n_params = sum(p.numel() for p in training.net.parameters())
     print(f"{n_params:,} parameters; the images' root mean square is {training.data_std:.3f}")
@@ -504,7 +509,7 @@ def fill(args: Args) -> None:
     low, high = RANGES[args.task]
     prior = Prior(
         net, training.sigma, training.scale, CHANNELS[args.task], args.size,
-        2 ** (len(MULTS) - 1), low, high, {},
+        MULTIPLE, low, high, {},
     )  # fmt: skip
     rows, shown = denoise(prior, held_out, args, device)
     print("PSNR in dB on the image held out, by the noise's standard deviation")
