@@ -162,7 +162,7 @@ def stored_type(path: Path) -> str:
     """Return the dtype of the numbers that a readable picture or slice holds."""
     if not ct_data.is_dicom(path) and arrays.is_array(path):
         with arrays.opened(path) as found:
-            name = found.choose("image", None, lambda v: len(v.shape) in (2, 3))
+            name = found.choose("image", None, arrays.has_two_axes)
             return str(found.of[name].dtype.newbyteorder("="))
     if not ct_data.is_dicom(path):
         with Image.open(path) as image:

@@ -54,6 +54,11 @@ class Variable:
     pixel_mm: float | None = None
 
 
+def has_two_axes(variable: Variable) -> bool:
+    """Tell whether an array could be an image, or several: no number and no list."""
+    return sum(n > 1 for n in variable.shape) >= 2
+
+
 @dataclass
 class Variables:
     """The arrays of an open file.
@@ -194,7 +199,7 @@ def load_array(
     path: Path,
     key: str,
     variable: str | None = None,
-    fits: Callable[[Variable], bool] = lambda v: sum(n > 1 for n in v.shape) >= 2,
+    fits: Callable[[Variable], bool] = has_two_axes,
 ) -> np.ndarray:
     """Read one array from a file, without running anything of it.
 

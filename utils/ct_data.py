@@ -182,7 +182,7 @@ def _load_array(
     path: Path, variable: str | None, axes: str | None, index: int | None, unit: str | None
 ) -> Slice:
     with arrays.opened(path) as found:
-        name = found.choose("slice", variable, lambda v: len(v.shape) in (2, 3))
+        name = found.choose("slice", variable, arrays.has_two_axes)
         stored = found.of[name]
         letters = (axes or stored.axes or "HW").upper()
         require(

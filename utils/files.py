@@ -23,8 +23,8 @@ except ImportError:  # Windows has none: there, two processes at one work are no
 
 PARTIAL = ".partial"
 DAMAGED = (  # what reading a damaged file of torch.save, and looking into it, can raise
-    OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
