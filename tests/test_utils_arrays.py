@@ -1,5 +1,7 @@
 """Arrays in the formats that people bring, against what other writers put into them."""
 
+import subprocess
+import sys
 import zlib
 
 import h5py
@@ -133,7 +135,7 @@ def test_nifti_comes_out_as_dicom_runs_whatever_way_it_was_stored(tmp_path):
 
 
 def test_without_nibabel_the_user_is_told_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
+    monkeypatch.setitem(sys.modules, "nibabel", None)
     (tmp_path / "x.nii").write_bytes(bytes(344) + b"n+1\0" + bytes(100))
     with pytest.raises(InputError, match="pip install nibabel"):
         load_array(tmp_path / "x.nii", "")
@@ -183,3 +185,26 @@ def test_groups_that_hold_themselves_end(tmp_path):
         file.create_group("a")["again"] = file["/"]
         file["lost"] = h5py.ExternalLink("/nowhere", "x")
     np.testing.assert_array_equal(load_array(tmp_path / "x.h5", "x"), COMPLEX)
+
+
+def test_groups_nested_by_the_thousand_end_soon(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"], group = COMPLEX, file
+        for _ in range(500):
+            group = group.create_group("g")
+    np.testing.assert_array_equal(load_array(tmp_path / "x.h5", "x"), COMPLEX)
+
+
+def test_an_hdf5_file_that_another_program_writes_is_not_called_damaged(tmp_path):
+    write = (
+        "import h5py, sys; f = h5py.File('x.h5', 'w'); f['x'] = 1; print(1, flush=True); input()"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", write], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        writer.stdout.readline()
+        with pytest.raises(InputError, match="another program has it open"):
+            load_array(tmp_path / "x.h5", "x")
+    finally:
+        writer.communicate(b"\n")

@@ -326,3 +326,25 @@ def test_what_is_shown_is_clipped_and_what_is_saved_is_not():
     shown = image_data.as_picture(image_data.as_array(x))
     assert shown.min() == 0 and shown.max() == 1
     assert image_data.as_array(x[:, :1]).shape == (2, 3)
+
+
+def test_a_tiff_whose_pages_run_in_a_circle_is_refused(tmp_path):
+    tags = {256: [40], 257: [40], 258: [16], 259: [1], 262: [1], 277: [1], 278: [40], 279: [3200]}
+    write_tiff(tmp_path / "a.tif", tags | {273: [0]}, [bytes(3200)])
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    assert read_pixels(tmp_path / "a.tif").shape == (40, 40)
+    data[-4:] = data[4:8]  # the next page is the first one
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match="several pages"):
+        read_pixels(tmp_path / "a.tif")
+
+
+def test_a_picture_that_declares_too_many_pixels_is_refused(tmp_path):
+    pixels = noise(40, 50, top=65535)
+    write_png(tmp_path / "a.png", pixels, 16)
+    chunks = [*png.Reader(bytes=(tmp_path / "a.png").read_bytes()).chunks()]
+    chunks[0] = (b"IHDR", struct.pack(">II", 2**30, 2**30) + chunks[0][1][8:])
+    with open(tmp_path / "a.png", "wb") as file:
+        png.write_chunks(file, chunks)
+    with pytest.raises(InputError, match="too large"):
+        read_pixels(tmp_path / "a.png")
