@@ -255,6 +255,8 @@ def test_padding_becomes_air_wherever_its_value_lies(tmp_path, signed, limit, ca
         ("RescaleType", "US", r"values are US \(RescaleType\)"),
         ("RescaleType", "Z_EFF", r"values are Z_EFF \(RescaleType\)"),
         ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
+        ("ConversionType", "WSD", "secondary capture"),
+        ("PhotometricInterpretation", "PALETTE COLOR", "got PALETTE COLOR"),
         ("Modality", "MR", "modality MR"),
     ],
 )

@@ -248,6 +248,20 @@ def test_rounding_beyond_black_and_white_is_let_pass_and_more_needs_the_unit(tmp
         read_pixels(tmp_path / "a.npy", white=0)
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_png_s_orientation_is_applied(tmp_path, depth):
+    pixels = noise(40, 50, 3, top=2**depth - 1)
+    write_png(tmp_path / "a.png", pixels, depth)
+    exif = Image.Exif()
+    exif[274] = 6
+    chunks = [*png.Reader(bytes=(tmp_path / "a.png").read_bytes()).chunks()]
+    chunks.insert(1, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    with open(tmp_path / "a.png", "wb") as file:
+        png.write_chunks(file, chunks)
+    expected = np.rot90(pixels, -1) / (2**depth - 1)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), expected)
+
+
 def test_several_pages_are_no_picture(tmp_path):
     for dtype in (np.uint8, np.uint16):
         tifffile.imwrite(tmp_path / "a.tif", noise(2, 40, 50, top=255).astype(dtype))

@@ -286,8 +286,11 @@ def test_coils_are_found_last_and_the_order_of_axes_can_be_said(tmp_path, kspace
     for name in ("last.npy", "middle.npy", "m.mat"):
         scan = mri_data.load_scan(tmp_path / name, None)
         np.testing.assert_array_equal(scan.kspace, kspace, err_msg=name)
-        assert "6 coils in axis" in capsys.readouterr().out
+        assert "is read as H" in capsys.readouterr().out
     volume = np.stack([kspace, 2 * kspace, 3 * kspace])
+    write_fastmri(tmp_path / "last.h5", np.moveaxis(volume, 1, -1))
+    np.testing.assert_array_equal(mri_data.load_scan(tmp_path / "last.h5", 2).kspace, volume[2])
+    assert "6 coils last" in capsys.readouterr().out
     for axes in ("SCHW", "HWCS", "WHSC"):
         np.save(tmp_path / "v.npy", np.transpose(volume, ["SCHW".index(a) for a in axes]))
         scan = mri_data.load_scan(tmp_path / "v.npy", 2, axes=axes)

@@ -227,7 +227,7 @@ def load_scan(
     if sampled is not None:
         k = only_sampled(path, k, sampled)
     k = without_rounding(centred(path, k))
-    is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None
+    is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None and letters == "CHW"
     return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
 
 
@@ -255,7 +255,7 @@ def check_axes(path: Path, shape: tuple[int, ...], axes: str | None, kind: str) 
                 f"{len(shape)}, shape {shape}; single-coil files do not fit; of another order "
                 "of axes, say it with --axes, such as CHW",
             )
-            return "SCHW"
+            return "S" + _place_of_coils(path, shape[1:])
         require(
             len(shape) == 3,
             f"{path}: expected k-space of shape (coils, H, W), got rank {len(shape)}, shape "
@@ -280,8 +280,8 @@ def _place_of_coils(path: Path, shape: tuple[int, ...]) -> str:
     if narrow in ([1], [2]):
         letters = {1: "HCW", 2: "HWC"}[narrow[0]]
         print(
-            f"note: {path}: {shape} is read as {letters}, {shape[narrow[0]]} coils in axis "
-            f"{narrow[0] + 1}; --axes says otherwise"
+            f"note: {path}: {shape} is read as {letters}, {shape[narrow[0]]} coils "
+            f"{'last' if letters == 'HWC' else 'in the middle'}; --axes says otherwise"
         )
         return letters
     require(
