@@ -62,6 +62,8 @@ def verdict(path: Path, folder: Path) -> tuple[str, str]:
         return "ignored", "hidden"
     if suffix in TEXT:
         return "ignored", "text"
+    if path.name.upper() == "DICOMDIR" or (suffix == ".hdr" and path.with_suffix(".cfl").is_file()):
+        return "ignored", "it belongs to other files"
     try:
         readers = readers_of(path)
         if not readers:
@@ -77,8 +79,6 @@ def readers_of(path: Path) -> dict[str, Reader]:
     """Return the readers that a file's name, or what it holds, calls for, by task."""
     check_file(path)
     name = path.name.lower()
-    if name == "dicomdir" or (name.endswith(".hdr") and path.with_suffix(".cfl").is_file()):
-        return {}  # it belongs to other files
     if ct_data.is_dicom(path) or name.endswith(ct_data.DICOM):
         return {"ct": read_slice}
     kind = arrays.kind_of(path)
@@ -162,7 +162,7 @@ def stored_type(path: Path) -> str:
     """Return the dtype of the numbers that a readable picture or slice holds."""
     if not ct_data.is_dicom(path) and arrays.is_array(path):
         with arrays.opened(path) as found:
-            name = found.choose("image", None, lambda v: len(v.shape) in (2, 3))
+            name = found.choose("image", None, arrays.has_two_axes)
             return str(found.of[name].dtype.newbyteorder("="))
     if not ct_data.is_dicom(path):
         with Image.open(path) as image:

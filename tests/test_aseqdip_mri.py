@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import os
 import re
 import signal
@@ -339,7 +340,11 @@ def test_a_damaged_or_foreign_checkpoint_is_said_so(scan, tmp_path, monkeypatch,
         content = archive.read(largest)
     flipped = bytearray(whole)
     flipped[whole.index(content) + len(content) // 2] ^= 0x10
-    for damaged in (whole[:-200], whole[: len(whole) // 2], b"", b"not a checkpoint", flipped):
+    tensor = io.BytesIO()
+    torch.save(torch.zeros(1, 512, 1, 1), tensor)
+    for damaged in (
+        whole[:-200], whole[: len(whole) // 2], b"", b"not a checkpoint", flipped, tensor.getvalue()
+    ):  # fmt: skip
         checkpoint.write_bytes(damaged)
         assert call(monkeypatch, *arguments) == 2
         error = capsys.readouterr().err

@@ -8,7 +8,9 @@ import subprocess
 import h5py
 import numpy as np
 import png
+import pydicom
 import pytest
+import scipy.io
 import skimage.data
 import tifffile
 from conftest import DATA, ROOT, small_kspace, write_fastmri
@@ -57,12 +59,23 @@ def write_good(folder):
     rows = (PIXELS.astype(np.uint16) * 257).reshape(40, -1)
     with open(folder / "deep.png", "wb") as file:
         png.Writer(48, 40, greyscale=False, bitdepth=16).write(file, rows)
+    scipy.io.savemat(folder / "kspace.mat", {"kspace": np.moveaxis(kspace, 0, -1), "fov": 200})
+    np.moveaxis(kspace, 0, -1).ravel(order="F").tofile(folder / "bart.cfl")
+    (folder / "bart.hdr").write_text("# Dimensions\n40 36 1 3\n")
+    write_fastmri(folder / "KNEE.H5", kspace[None])
+    np.save(folder / "hollow.npy", kspace * (np.arange(36) % 2))
+    tifffile.imwrite(folder / "tiff.png", PIXELS.astype(np.uint16) * 257)
     (folder / "below").mkdir()
     Image.fromarray(PIXELS).save(folder / "below" / "again.png")
     return {
         "knee.h5": ("(2, 3, 40, 36) complex64", "fits mri"),
         "kspace.npy": ("(3, 40, 36) complex128", "fits mri"),
         "kspace.npz": ("(3, 40, 36) complex64", "fits mri"),
+        "kspace.mat": ("(40, 36, 3) complex64", "3 coils last; --axes says otherwise"),
+        "bart.cfl": ("(40, 36, 3) complex64", "fits mri"),
+        "KNEE.H5": ("(1, 3, 40, 36) complex64", "fits mri"),
+        "hollow.npy": ("undersampled (so with --measured)", "fits mri"),
+        "tiff.png": ("(40, 48, 3) uint16", PICTURES),
         "hu.npy": ("(40, 40) float64, -1000 to 900 HU", "fits ct"),
         "float.npy": ("(40, 48, 3) float32", PICTURES),
         "slice.dcm": ("(128, 128) int16", "fits ct"),
@@ -95,12 +108,19 @@ def write_bad(folder):
     (folder / "empty.png").touch()
     shutil.copy(get_testdata_file("MR_small.dcm", download=False), folder / "mr.dcm")
     (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    localizer = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+    localizer.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    localizer.save_as(folder / "localizer.dcm")
+    scipy.io.savemat(folder / "several.mat", {"a": kspace, "b": kspace})
+    (folder / "alone.cfl").write_bytes(bytes(800))
     return {
         "cut_knee.h5": "not a readable HDF5 file", "cut_colour.png": "damaged or cut short",
         "cut_photo.JPG": "damaged or cut short", "cut_slice.dcm": "", "cut_kspace.npy": "damaged",
         "cut_kspace.npz": "damaged", "nan_slice.h5": "NaN or Inf", "single.h5": "expected `kspace`",
         "nan.npy": "NaN or Inf", "objects.npy": "pickled", "tiny.png": "at least 32x32",
         "empty.png": "not a readable picture", "mr.dcm": "modality MR", "gone.png": "no such file",
+        "localizer.dcm": "a LOCALIZER of CT", "several.mat": "--variable NAME",
+        "alone.cfl": "alone.hdr: no such file",
     }  # fmt: skip
 
 
@@ -112,6 +132,7 @@ def verdicts(tmp_path_factory):
     (folder / ".hidden.png").touch()
     (folder / "ids.txt").write_text("0000\n")
     (folder / "data.zip").write_bytes(b"PK")
+    (folder / "DICOMDIR").write_bytes((folder / "slice.dcm").read_bytes())
     return good, bad, check(folder)
 
 
@@ -129,21 +150,22 @@ def test_damaged_files_are_bad_with_a_reason_and_stop_nothing(verdicts):
         kind, words = found[name]
         assert kind == "bad" and word in words, (name, words)
     assert status == 1 and err == ""
-    assert lines[-1] == f"{len(good)} ok, {len(bad)} bad, 3 ignored"
-    assert len(lines) == len(good) + len(bad) + 3 + 1  # one line a file
+    assert lines[-1] == f"{len(good)} ok, {len(bad)} bad, 5 ignored"
+    assert len(lines) == len(good) + len(bad) + 5 + 1  # one line a file
 
 
 def test_hidden_and_text_files_are_named_as_ignored(verdicts):
     _, _, (_, found, _, _) = verdicts
     assert found[".hidden.png"] == ("ignored", "hidden")
     assert found["ids.txt"] == ("ignored", "text")
+    assert found["DICOMDIR"] == found["bart.hdr"] == ("ignored", "it belongs to other files")
     assert found["data.zip"] == ("ignored", "no task reads .zip files")
 
 
 def test_a_folder_of_whole_files_passes(tmp_path, monkeypatch, capsys):
     good = write_good(tmp_path)
     assert call(monkeypatch, check_data, tmp_path) == 0
-    assert capsys.readouterr().out.endswith(f"{len(good)} ok, 0 bad, 0 ignored\n")
+    assert capsys.readouterr().out.endswith(f"{len(good)} ok, 0 bad, 1 ignored\n")
 
 
 @pytest.mark.parametrize("name", ["missing", "file.png", "empty"])

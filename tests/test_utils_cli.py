@@ -4,6 +4,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -37,6 +38,13 @@ def test_words_inside_a_value_are_no_preset():
     assert (args.K, args.width) == (SCRIPT.Args.K, SCRIPT.Args.width)
 
 
+def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    args = parsed("--data=~/a.png", "--out", "~/results")
+    assert (args.data, args.out) == (tmp_path / "a.png", tmp_path / "results")
+    assert parsed("--out", "a~b").out == Path("a~b")
+
+
 def test_two_presets_are_refused(capsys):
     with pytest.raises(SystemExit) as end:
         parsed("--quick", "--preset", "best")
@@ -44,7 +52,7 @@ def test_two_presets_are_refused(capsys):
 
 
 def test_files_of_a_folder_are_chosen_by_name_and_by_list(tmp_path, capsys):
-    for name in ("c.png", "a.png", "b.png", "notes.txt", ".hidden.png"):
+    for name in ("c.png", "a.png", "b.png", "notes.txt", ".hidden.png", "._a.png", "DICOMDIR"):
         (tmp_path / name).touch()
 
     def chosen(**given):

@@ -1,8 +1,12 @@
 """CT slices in Hounsfield units, sinograms, photons."""
 
+import re
+
 import numpy as np
 import pydicom
 import pytest
+import running
+import scipy.io
 import torch
 from conftest import DATA
 from pydicom.data import get_testdata_file
@@ -165,3 +169,144 @@ def test_the_noise_of_measured_line_integrals_is_estimated_rather_too_high():
     noise = 0.01 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
     estimate, true = ct_data.estimate_noise(smooth + noise), torch.linalg.vector_norm(noise).item()
     assert true * 0.97 < estimate < 1.2 * true
+
+
+# What people bring
+
+
+def test_rounding_beyond_0_and_1_makes_no_hounsfield_units(tmp_path, capsys):
+    values = np.random.default_rng(0).random((40, 50))
+    values[0, 0], values[0, 1] = -1e-9, 1 + 1e-7
+    np.save(tmp_path / "a.npy", values)
+    assert not load_slice(tmp_path / "a.npy", "", None).is_hu and capsys.readouterr().out == ""
+    np.save(tmp_path / "a.npy", 1.8 * values)  # per centimetre: neither
+    with pytest.raises(InputError, match="--unit hu or --unit relative"):
+        load_slice(tmp_path / "a.npy", "", None)
+    for unit, is_hu in (("relative", False), ("hu", True)):
+        scan = load_slice(tmp_path / "a.npy", "", None, unit=unit)
+        assert scan.is_hu == is_hu
+        np.testing.assert_array_equal(scan.values, 1.8 * values)
+    np.save(tmp_path / "a.npy", 4095 * values.clip(0, 1))
+    assert load_slice(tmp_path / "a.npy", "", None).is_hu
+    assert "taken for Hounsfield units" in capsys.readouterr().out
+
+
+def test_a_volume_is_read_slice_by_slice_in_the_order_of_its_axes(tmp_path):
+    volume = np.random.default_rng(0).uniform(-1000, 1000, (3, 40, 50))
+    np.save(tmp_path / "shw.npy", volume)
+    np.save(tmp_path / "hws.npy", np.moveaxis(volume, 0, -1))
+    scipy.io.savemat(tmp_path / "whs.mat", {"ct": volume.transpose(2, 1, 0), "mm": 0.7})
+    for path in tmp_path.iterdir():
+        for index, expected in ((None, 1), (0, 0), (2, 2)):
+            scan = load_slice(path, "", None, axes=path.stem, index=index)
+            np.testing.assert_array_equal(scan.values, volume[expected], err_msg=path.name)
+            assert scan.item == f"{path.stem}_slice{expected:02d}"
+        with pytest.raises(InputError, match="slices 0 to 2"):
+            load_slice(path, "", None, axes=path.stem, index=3)
+        with pytest.raises(InputError, match="--axes, such as SHW or HWS"):
+            load_slice(path, "", None)
+
+
+def test_nifti_volumes_have_their_order_and_their_pixels(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    volume = np.random.default_rng(0).uniform(-1000, 1000, (3, 40, 50))
+    image = nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([-0.7, -0.7, 5, 1]))
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    scan = load_slice(tmp_path / "x.nii.gz", "", None, index=2)
+    np.testing.assert_array_equal(scan.values, volume[2])
+    assert scan.item == "x_slice02" and scan.pixel_mm == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("limit", [False, True])
+def test_padding_becomes_air_wherever_its_value_lies(tmp_path, signed, limit, capsys):
+    """The tag may be written unsigned where the pixels are signed, and the other way round."""
+    dataset = small()
+    raw = dataset.pixel_array.astype(np.int64).clip(0, 2000)
+    outside = np.hypot(*np.indices(raw.shape) - 63.5) > 62
+    for name in ("SmallestImagePixelValue", "LargestImagePixelValue"):
+        if name in dataset:
+            del dataset[name]
+    for tag in (63536, 32767, -2000 if signed else 63536):
+        pixels = np.where(outside, tag, raw)
+        if limit:
+            pixels[0, 0] = tag - 5
+        stored = pixels.astype(np.uint16)  # the same bits, signed or not
+        dataset.PixelRepresentation = int(signed)
+        vr = "SS" if tag < 0 else "US"
+        for keyword, value in (("PixelPaddingValue", tag), ("PixelPaddingRangeLimit", tag - 5)):
+            if keyword in dataset:
+                del dataset[keyword]
+            if keyword == "PixelPaddingValue" or limit:
+                dataset.add_new(keyword, vr, value)
+        dataset.add_new("PixelData", "OW", stored.tobytes())
+        dataset.save_as(tmp_path / "a.dcm")
+        values = load_slice(tmp_path / "a.dcm", "", None).values
+        assert (values[outside] == ct_data.AIR_HU).all()
+        np.testing.assert_array_equal(values[~outside], raw[~outside] - 1024)
+    assert "padding" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "keyword, value, words",
+    [
+        ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "a LOCALIZER of CT"),
+        ("ImageType", ["DERIVED", "SECONDARY", "SCREEN SAVE"], "a SCREEN SAVE of CT"),
+        ("RescaleType", "US", r"values are US \(RescaleType\)"),
+        ("RescaleType", "Z_EFF", r"values are Z_EFF \(RescaleType\)"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
+        ("ConversionType", "WSD", "secondary capture"),
+        ("PhotometricInterpretation", "PALETTE COLOR", "got PALETTE COLOR"),
+        ("Modality", "MR", "modality MR"),
+    ],
+)
+def test_what_is_no_slice_in_hounsfield_units_is_refused_in_a_series_too(
+    keyword, value, words, tmp_path, monkeypatch, capsys
+):
+    dataset = small()
+    (tmp_path / "ct").mkdir()
+    dataset.save_as(tmp_path / "ct" / "b.dcm")
+    setattr(dataset, keyword, value)
+    dataset.save_as(tmp_path / "ct" / "a.dcm")
+    with pytest.raises(InputError, match=words):
+        load_slice(tmp_path / "ct" / "a.dcm", "", None)
+    flags = ["--data", tmp_path / "ct", "--method", "fbp", "--views", 4, "--out", tmp_path / "o"]
+    assert running.call(monkeypatch, aseqdip_ct, *flags) == 2
+    assert len([*(tmp_path / "o" / "ct" / "fbp").iterdir()]) == 1  # b was done
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_files_beside_the_slices_are_no_work(tmp_path, monkeypatch, capsys):
+    ct = tmp_path / "ct"
+    ct.mkdir()
+    small().save_as(ct / "a.dcm")
+    (ct / "._a.dcm").write_bytes(b"\0\5\x16\7" + bytes(4000))
+    (ct / "DICOMDIR").write_bytes((ct / "a.dcm").read_bytes()[:132])
+    flags = ["--data", ct, "--method", "fbp", "--views", 4, "--out", tmp_path / "o"]
+    assert running.call(monkeypatch, aseqdip_ct, *flags) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_can_only_be_radians_is_taken_so_and_told(tmp_path, capsys):
+    y = np.random.default_rng(0).random((30, 61))
+    np.save(tmp_path / "s.npy", y)
+    radians = np.arange(30) * np.pi / 30
+    for angles, expected, told in (
+        (radians, radians, True),
+        (2 * radians, 2 * radians, True),
+        (np.rad2deg(radians), radians, False),
+        (360 + radians, np.deg2rad(360 + radians), False),
+        (np.arange(30) * 0.1 / 3, np.deg2rad(np.arange(30) * 0.1 / 3), False),
+    ):
+        np.save(tmp_path / "a.npy", angles)
+        scan = load_sinogram(tmp_path / "s.npy", str(tmp_path / "a.npy"))
+        np.testing.assert_allclose(scan.angles, expected, atol=1e-12)
+        assert ("taken for radians" in capsys.readouterr().out) == told
+
+
+def test_a_sinogram_and_its_angles_come_as_mat_too(tmp_path):
+    y, degrees = np.random.default_rng(0).random((4, 61)), [[0.0, 10.0, 45.0, 100.0]]
+    scipy.io.savemat(tmp_path / "s.mat", {"sinogram": y, "angles": degrees})
+    scan = load_sinogram(tmp_path / "s.mat", str(tmp_path / "s.mat"))
+    np.testing.assert_array_equal(scan.y, y.astype(np.float32))
+    np.testing.assert_allclose(scan.angles, np.deg2rad(degrees[0]))

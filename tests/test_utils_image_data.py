@@ -1,8 +1,12 @@
 """Pictures and masks: what is read is what the file holds."""
 
+import io
+import struct
+
 import numpy as np
 import png
 import pytest
+import scipy.io
 import skimage.data
 import tifffile
 import torch
@@ -10,7 +14,7 @@ from PIL import Image
 
 from utils import image_data
 from utils.errors import InputError
-from utils.image_data import box_mask, load_mask, load_picture, random_mask
+from utils.image_data import box_mask, load_mask, load_picture, random_mask, read_pixels
 
 
 def write_png(path, pixels, depth):
@@ -77,6 +81,192 @@ def test_tiffs_of_all_kinds_are_read_as_pillow_shows_them(tmp_path):
                      photometric="miniswhite")  # fmt: skip
     with pytest.raises(InputError, match="MINISWHITE of 16 bits"):
         load_picture(tmp_path / "white.tif", "", None)
+
+
+TURNED = {  # what the orientation tag means, in numpy's words
+    1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
+    5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1), 8: np.rot90,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiffs_stand_upright_in_all_orientations(tmp_path, orientation, channels, compression):
+    for top, dtype in ((255, np.uint8), (65535, np.uint16)):
+        pixels = noise(40, 50, *channels, top=top).astype(dtype)
+        tifffile.imwrite(
+            tmp_path / "a.tif", pixels, compression=compression,
+            extratags=[(274, "H", 1, orientation, True)],
+        )  # fmt: skip
+        expected = TURNED[orientation](pixels / top)
+        np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), expected)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_sixteen_bit_tiffs_packed_and_in_planes(tmp_path, channels, planar, predictor):
+    pixels = noise(40, 50, *channels, top=65535).astype(np.uint16)
+    stored = np.moveaxis(pixels, -1, 0) if channels and planar == "separate" else pixels
+    options = {"photometric": "rgb", "planarconfig": planar} if channels else {}
+    for byteorder in "<>":
+        tifffile.imwrite(
+            tmp_path / "a.tif", stored, compression="zlib", predictor=predictor, rowsperstrip=7,
+            byteorder=byteorder, **options,
+        )  # fmt: skip
+        np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), pixels / 65535)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_sixteen_bit_lzw_is_decoded(tmp_path, channels, planes, predictor):
+    """Strips that Pillow has packed stand in a file whose tags are written here."""
+    pixels = (np.cumsum(noise(40, 50, *channels, top=900), axis=1) % 65536).astype(np.uint16)
+    stored = pixels
+    if predictor == 2:
+        stored = np.diff(pixels, axis=1, prepend=np.zeros_like(pixels[:, :1]))
+    parts = np.moveaxis(stored, -1, 0) if channels and planes else stored[None]
+    strips = [lzw(part[top : top + 7]) for part in parts for top in range(0, 40, 7)]
+    n = 3 if channels else 1
+    tags = {256: [50], 257: [40], 258: [16] * n, 259: [5], 262: [2 if channels else 1],
+            273: [0] * len(strips), 277: [n], 278: [7], 279: [len(s) for s in strips],
+            284: [2 if channels and planes else 1], 317: [predictor]}  # fmt: skip
+    write_tiff(tmp_path / "a.tif", tags, strips)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.tif"), pixels / 65535)
+
+
+def lzw(values):
+    """Return the LZW bytes of an array, packed by libtiff as one strip of bytes."""
+    file = io.BytesIO()
+    row = np.frombuffer(values.astype("<u2").tobytes(), np.uint8)[None]
+    Image.fromarray(row).save(file, format="TIFF", compression="tiff_lzw")
+    file.seek(0)
+    page = tifffile.TiffFile(file).pages[0]
+    (offset,), (size,) = page.dataoffsets, page.databytecounts
+    assert page.predictor == 1
+    return file.getvalue()[offset : offset + size]
+
+
+def write_tiff(path, tags, strips):
+    """Write a little-endian TIFF of LONG tags, strips first."""
+    body, offsets = b"", []
+    for strip in strips:
+        offsets.append(8 + len(body))
+        body += strip
+    tags = tags | {273: offsets}
+    start = 8 + len(body)
+    entries, beyond = b"", b""
+    at = start + 2 + 12 * len(tags) + 4
+    for tag, numbers in sorted(tags.items()):
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        value = packed if len(numbers) == 1 else struct.pack("<I", at + len(beyond))
+        beyond += b"" if len(numbers) == 1 else packed
+        entries += struct.pack("<HHI", tag, 4, len(numbers)) + value
+    head = b"II*\0" + struct.pack("<I", start)
+    path.write_bytes(head + body + struct.pack("<H", len(tags)) + entries + bytes(4) + beyond)
+
+
+def test_pictures_are_read_by_what_they_hold(tmp_path):
+    pixels = noise(40, 50, top=65535).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "tiff.png", pixels)
+    write_png(tmp_path / "png.tif", pixels, 16)
+    np.save(tmp_path / "array.jpg.npy", pixels)
+    (tmp_path / "array.jpg.npy").rename(tmp_path / "array.jpg")
+    np.save(tmp_path / "big.npy", pixels.astype(">u2"))
+    scipy.io.savemat(tmp_path / "m.mat", {"image": pixels})
+    for name in ("tiff.png", "png.tif", "array.jpg", "big.npy", "m.mat"):
+        np.testing.assert_array_equal(read_pixels(tmp_path / name), pixels / 65535, err_msg=name)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_significant_bits_do_not_change_what_is_stored(tmp_path, channels):
+    pixels = noise(40, 50, *channels, top=65535)
+    write_png(tmp_path / "a.png", pixels, 16)
+    chunks = list(png.Reader(bytes=(tmp_path / "a.png").read_bytes()).chunks())
+    chunks.insert(1, (b"sBIT", bytes([12] * (channels or (1,))[0])))
+    with open(tmp_path / "a.png", "wb") as file:
+        png.write_chunks(file, chunks)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), pixels / 65535)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_opaque_alpha_is_dropped_and_transparency_refused(tmp_path, depth):
+    top = 2**depth - 1
+    for channels in (1, 3):
+        pixels = noise(40, 50, channels, top=top)
+        for least, refused in ((top, False), (top - 1, True)):
+            alpha = np.full((40, 50, 1), top)
+            alpha[3, 4] = least
+            writer = png.Writer(50, 40, greyscale=channels == 1, alpha=True, bitdepth=depth)
+            with open(tmp_path / "a.png", "wb") as file:
+                writer.write(file, np.dstack([pixels, alpha]).reshape(40, -1).tolist())
+            if refused:
+                with pytest.raises(InputError, match="transparent"):
+                    read_pixels(tmp_path / "a.png")
+            else:
+                read = read_pixels(tmp_path / "a.png")
+                np.testing.assert_array_equal(read, np.squeeze(pixels) / top)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_level_is_refused_where_it_occurs(tmp_path, depth):
+    top = 2**depth - 1
+    pixels = noise(40, 50, top=top - 1)
+    for level, refused in ((top, False), (int(pixels[0, 0]), True)):
+        writer = png.Writer(50, 40, greyscale=True, bitdepth=depth, transparent=level)
+        with open(tmp_path / "a.png", "wb") as file:
+            writer.write(file, pixels.tolist())
+        if refused:
+            with pytest.raises(InputError, match="transparent"):
+                read_pixels(tmp_path / "a.png")
+        else:
+            np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), pixels / top)
+
+
+def test_rounding_beyond_black_and_white_is_let_pass_and_more_needs_the_unit(tmp_path, capsys):
+    pixels = np.linspace(0, 1, 1600).reshape(40, 40)
+    for low, high in ((-1e-7, 1.0000001), (-1e-5, 1 + 1e-5)):
+        pixels[0, 0], pixels[-1, -1] = low, high
+        np.save(tmp_path / "a.npy", pixels)
+        np.testing.assert_array_equal(read_pixels(tmp_path / "a.npy"), pixels.clip(0, 1))
+    pixels[0, 0], pixels[-1, -1] = -0.02, 1.03
+    np.save(tmp_path / "a.npy", pixels)
+    with pytest.raises(InputError, match="--unit"):
+        read_pixels(tmp_path / "a.npy")
+    assert capsys.readouterr().out == ""
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.npy", white=1), pixels.clip(0, 1))
+    assert "2 of 1600 numbers lie beyond black and white; clipped" in capsys.readouterr().out
+    twelve_bits = noise(40, 50, top=4095)
+    for dtype in (np.uint16, np.int64, float):
+        np.save(tmp_path / "a.npy", twelve_bits.astype(dtype))
+        read = read_pixels(tmp_path / "a.npy", white=4095)
+        np.testing.assert_array_equal(read, twelve_bits / 4095)
+    with pytest.raises(InputError, match="--unit 0"):
+        read_pixels(tmp_path / "a.npy", white=0)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_png_s_orientation_is_applied(tmp_path, depth):
+    pixels = noise(40, 50, 3, top=2**depth - 1)
+    write_png(tmp_path / "a.png", pixels, depth)
+    exif = Image.Exif()
+    exif[274] = 6
+    chunks = [*png.Reader(bytes=(tmp_path / "a.png").read_bytes()).chunks()]
+    chunks.insert(1, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    with open(tmp_path / "a.png", "wb") as file:
+        png.write_chunks(file, chunks)
+    expected = np.rot90(pixels, -1) / (2**depth - 1)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "a.png"), expected)
+
+
+def test_several_pages_are_no_picture(tmp_path):
+    for dtype in (np.uint8, np.uint16):
+        tifffile.imwrite(tmp_path / "a.tif", noise(2, 40, 50, top=255).astype(dtype))
+        with pytest.raises(InputError, match="several pages"):
+            read_pixels(tmp_path / "a.tif")
 
 
 def test_the_samples_are_scikit_image_s_and_can_be_made_square():
@@ -150,3 +340,25 @@ def test_what_is_shown_is_clipped_and_what_is_saved_is_not():
     shown = image_data.as_picture(image_data.as_array(x))
     assert shown.min() == 0 and shown.max() == 1
     assert image_data.as_array(x[:, :1]).shape == (2, 3)
+
+
+def test_a_tiff_whose_pages_run_in_a_circle_is_refused(tmp_path):
+    tags = {256: [40], 257: [40], 258: [16], 259: [1], 262: [1], 277: [1], 278: [40], 279: [3200]}
+    write_tiff(tmp_path / "a.tif", tags | {273: [0]}, [bytes(3200)])
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    assert read_pixels(tmp_path / "a.tif").shape == (40, 40)
+    data[-4:] = data[4:8]  # the next page is the first one
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match="several pages"):
+        read_pixels(tmp_path / "a.tif")
+
+
+def test_a_picture_that_declares_too_many_pixels_is_refused(tmp_path):
+    pixels = noise(40, 50, top=65535)
+    write_png(tmp_path / "a.png", pixels, 16)
+    chunks = [*png.Reader(bytes=(tmp_path / "a.png").read_bytes()).chunks()]
+    chunks[0] = (b"IHDR", struct.pack(">II", 2**30, 2**30) + chunks[0][1][8:])
+    with open(tmp_path / "a.png", "wb") as file:
+        png.write_chunks(file, chunks)
+    with pytest.raises(InputError, match="too large"):
+        read_pixels(tmp_path / "a.png")

@@ -1,10 +1,12 @@
 """k-space files, cropping, masks and sensitivity maps."""
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 import sigpy.mri
 import torch
-from conftest import small_kspace, write_fastmri
+from conftest import DATA, small_kspace, write_fastmri
 
 from utils import mri_data
 from utils.errors import InputError
@@ -272,3 +274,177 @@ def test_the_embedded_sample_is_what_the_readme_says():
     assert scan.kspace.shape == (15, 320, 320) and scan.kspace.dtype == np.complex64
     image = np.sqrt((np.abs(mri_data.ifft2c(scan.kspace)) ** 2).sum(axis=0))
     assert abs(image.max() - 1) < 1e-4 and scan.noise_std == mri_data.SAMPLE_NOISE
+
+
+# What people bring
+
+
+def test_coils_are_found_last_and_the_order_of_axes_can_be_said(tmp_path, kspace, capsys):
+    np.save(tmp_path / "last.npy", np.moveaxis(kspace, 0, -1))
+    np.save(tmp_path / "middle.npy", np.moveaxis(kspace, 0, 1))
+    scipy.io.savemat(tmp_path / "m.mat", {"ksp": np.moveaxis(kspace, 0, -1), "fov": 220.0})
+    for name in ("last.npy", "middle.npy", "m.mat"):
+        scan = mri_data.load_scan(tmp_path / name, None)
+        np.testing.assert_array_equal(scan.kspace, kspace, err_msg=name)
+        assert "is read as H" in capsys.readouterr().out
+    volume = np.stack([kspace, 2 * kspace, 3 * kspace])
+    write_fastmri(tmp_path / "last.h5", np.moveaxis(volume, 1, -1))
+    np.testing.assert_array_equal(mri_data.load_scan(tmp_path / "last.h5", 2).kspace, volume[2])
+    assert "6 coils last" in capsys.readouterr().out
+    for axes in ("SCHW", "HWCS", "WHSC"):
+        np.save(tmp_path / "v.npy", np.transpose(volume, ["SCHW".index(a) for a in axes]))
+        scan = mri_data.load_scan(tmp_path / "v.npy", 2, axes=axes)
+        np.testing.assert_array_equal(scan.kspace, 3 * kspace, err_msg=axes)
+        assert scan.item == "v_slice02" and not scan.is_fastmri
+    with pytest.raises(InputError, match="rank 4.*--axes"):
+        mri_data.load_scan(tmp_path / "v.npy", None)
+    for axes, words in (("CHX", "expected C"), ("CHW", "names 3 axes, the array has 4")):
+        with pytest.raises(InputError, match=words):
+            mri_data.load_scan(tmp_path / "v.npy", None, axes=axes)
+    many = np.ones((100, 90, 40), np.complex64)  # 40 coils last, or a wide array of 100?
+    np.save(tmp_path / "many.npy", many)
+    with pytest.raises(InputError, match="which axis .* are the coils"):
+        mri_data.load_scan(tmp_path / "many.npy", None)
+    assert mri_data.load_scan(tmp_path / "many.npy", None, axes="HWC").kspace.shape[0] == 40
+
+
+def test_bart_s_k_space_is_read_by_its_header(tmp_path, kspace):
+    np.moveaxis(kspace, 0, -1).ravel(order="F").tofile(tmp_path / "k.cfl")
+    (tmp_path / "k.hdr").write_text("# Dimensions\n64 60 1 6 1 1 1 1 1 1 1 1 1 1 1 1\n")
+    scan = mri_data.load_scan(tmp_path / "k.cfl", None)
+    np.testing.assert_array_equal(scan.kspace, kspace)
+    assert scan.item == "k"
+
+
+def test_the_content_and_capital_suffixes_decide(tmp_path, kspace):
+    write_fastmri(tmp_path / "A.H5", kspace[None])
+    write_fastmri(tmp_path / "b.npy", kspace[None])
+    for name in ("A.H5", "b.npy"):
+        scan = mri_data.load_scan(tmp_path / name, None)
+        np.testing.assert_array_equal(scan.kspace, kspace)
+        assert scan.is_fastmri
+
+
+@pytest.mark.parametrize("axes", [(-2, -1), (-1,), (-2,)])
+@pytest.mark.parametrize("shape", [(64, 60), (61, 51)])
+def test_zero_frequency_in_the_corner_is_moved_to_the_centre(tmp_path, axes, shape, capsys):
+    kspace = small_kspace(*shape)
+    np.save(tmp_path / "centred.npy", kspace)
+    np.save(tmp_path / "corner.npy", np.fft.ifftshift(kspace, axes=axes))
+    centred = mri_data.load_scan(tmp_path / "centred.npy", None)
+    assert capsys.readouterr().out == ""
+    moved = mri_data.load_scan(tmp_path / "corner.npy", None)
+    assert "not in the centre" in capsys.readouterr().out
+    np.testing.assert_array_equal(moved.kspace, centred.kspace)
+
+
+def test_zero_frequency_elsewhere_is_told_and_noise_has_none(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.roll(small_kspace(), 17, axis=-1))
+    mri_data.load_scan(tmp_path / "x.npy", None)
+    assert "the strongest point of k-space lies at (32, 47)" in capsys.readouterr().out
+    noise = np.random.default_rng(0).normal(size=(2, 4, 64, 60))
+    np.save(tmp_path / "x.npy", noise[0] + 1j * noise[1])
+    mri_data.load_scan(tmp_path / "x.npy", None)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_zero_but_for_rounding_was_not_sampled(tmp_path):
+    columns = np.random.default_rng(0).random(60) < 0.3
+    columns[24:36] = True
+    kspace = small_kspace() * columns
+    filled = np.fft.fft2(np.fft.ifft2(kspace).astype(np.complex64)).astype(np.complex64)
+    assert (filled != 0).all()
+    np.save(tmp_path / "x.npy", filled)
+    scan = mri_data.load_scan(tmp_path / "x.npy", None)
+    assert (mri_data.acquired_points(scan.kspace) == columns).all()
+    with pytest.raises(InputError, match="--measured"):
+        mri_data.crop_scan(scan, None, measured=False)
+
+
+@pytest.mark.parametrize("form", ["columns", "rows", "points", "fastmri"])
+def test_a_mask_beside_the_k_space_says_what_was_sampled(tmp_path, form, capsys):
+    kspace = small_kspace()
+    points = np.zeros((64, 60), dtype=bool)
+    if form == "rows":
+        points[::3] = points[26:38] = True
+    else:
+        points[:, ::3] = points[:, 24:36] = True
+    mask = {"columns": points[0], "rows": points[:, 0], "points": points,
+            "fastmri": points[0].astype(np.float32)[None, None, :, None]}[form]  # fmt: skip
+    leak = 3e-5 * np.abs(kspace).max()  # more than rounding
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["kspace"], file["mask"] = (kspace * points + leak * ~points)[None], mask
+    scan = mri_data.load_scan(tmp_path / "x.h5", None)
+    np.testing.assert_array_equal(mri_data.acquired_points(scan.kspace), points)
+    assert capsys.readouterr().out == ""
+    with h5py.File(tmp_path / "x.h5", "r+") as file:  # a mask still to be applied, or of a brain
+        file["kspace"][...] = kspace[None]
+    assert mri_data.acquired_points(mri_data.load_scan(tmp_path / "x.h5", None).kspace).all()
+    assert "is not used" in capsys.readouterr().out
+
+
+def test_phase_encoding_along_the_rows_is_cropped_along_the_columns(capsys):
+    rng = np.random.default_rng(0)
+    rows = rng.random((50, 1)) < 0.3
+    scan = mri_data.Scan("x", "x", rng.normal(size=(2, 50, 80)).astype(np.complex64) * rows)
+    cropped, mask = mri_data.crop_scan(scan, 40, measured=True)
+    assert cropped.shape == (2, 50, 40) and (mask == rows).all()
+    assert "phase encoding is along H" in capsys.readouterr().out
+    turned = mri_data.Scan("x", "x", scan.kspace.transpose(0, 2, 1))
+    expected, _ = mri_data.crop_scan(turned, 40, measured=True)
+    np.testing.assert_allclose(cropped.transpose(0, 2, 1), expected, atol=1e-5)
+
+
+def test_a_full_scan_that_is_called_measured_is_told(kspace, capsys):
+    scan = mri_data.Scan("x", "x", kspace)
+    mri_data.measure(scan, kspace, full(64, 60), True, 4, None, "random", generator())
+    assert "this scan is fully sampled" in capsys.readouterr().out
+
+
+def test_maps_that_lose_a_part_of_the_object_are_told_with_its_share(capsys):
+    """Birdcage maps cut off on one side: the share is that of the blurred image's energy."""
+    shape = (6, 64, 60)
+    truth = sigpy.mri.birdcage_maps(shape, dtype=np.complex64)
+    image = np.zeros(shape[1:], np.float32)
+    image[16:48, 15:45] = 1.0
+    maps = mri_data.normalise_maps(truth)
+    k = mri_data.fft2c(maps * image)
+    mask = mri_data.cartesian_mask(full(64, 60), 2, 0.4, "random", generator())
+    y = mask * k
+    whole = mri_data.share_outside(maps, y, mask)
+    assert abs(whole) < 0.01
+    cut = maps.copy()
+    cut[:, :24] = 0  # a quarter of the square
+    assert mri_data.share_outside(cut, y, mask) == pytest.approx(0.25, abs=0.03)
+    for given, told in ((maps, False), (cut, True)):
+        scan = mri_data.Scan("x", "x", k, beside=(given,))
+        mri_data.make_operator(scan, y, mask, None)
+        out = capsys.readouterr().out
+        assert ("of the signal of the calibration lines lies outside" in out) == told
+        assert ("--maps fits" in out) == told
+
+
+def test_the_small_brain_at_4x_is_told_to_lose_signal_and_at_3x_is_not(tmp_path, capsys):
+    path = DATA / "mri" / "brain_gre_16coil.npy"
+    if not path.exists():
+        pytest.skip(f"real k-space is not there: {path}")
+    scan = mri_data.load_scan(path, None)
+    for accel, fraction, told in ((4, 0.08, True), (3, 0.17, False)):
+        mask = mri_data.cartesian_mask(full(96, 96), accel, fraction, "random", generator())
+        mri_data.make_operator(scan, mask * scan.kspace, mask, tmp_path)
+        assert ("raise --center-fraction" in capsys.readouterr().out) == told
+
+
+def test_a_damaged_or_foreign_cache_is_made_again(tmp_path):
+    maps = np.ones((2, 4, 4), np.complex64)
+    path = tmp_path / "x.npz"
+    np.savez(path, maps=maps, key=np.array("right"))
+    np.testing.assert_array_equal(mri_data.cached_maps(path, "right"), maps)
+    assert mri_data.cached_maps(path, "other") is None
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        data = bytearray(whole)
+        data[at] ^= 4
+        path.write_bytes(data)
+        read = mri_data.cached_maps(path, "right")
+        assert read is None or np.array_equal(read, maps), at

@@ -3,8 +3,11 @@
 The reader is chosen by what the file holds, not by its name; only .cfl has no mark of its own.
 """
 
+import itertools
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +26,9 @@ SUFFIXES = (".npy", ".npz", ".mat", ".nii", ".nii.gz", ".cfl")
 HDF5 = (".h5", ".hdf5")
 HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 MATLAB_73 = b"MATLAB 7.3"
+MAT_PACKED = 15  # types of MATLAB 5's elements, and classes of its arrays
+MAT_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
+MAT_NUMERIC = range(6, 16)
 MAX_NESTING = 4  # groups of HDF5 that are looked into
 BART_AXES = "HWDCM........S.."  # read, phase 1, phase 2, coils, maps; 13 is the slice
 Index = tuple[int | slice, ...]
@@ -46,6 +52,11 @@ class Variable:
     read: Callable[[Index], np.ndarray]
     axes: str | None = None
     pixel_mm: float | None = None
+
+
+def has_two_axes(variable: Variable) -> bool:
+    """Tell whether an array could be an image, or several: no number and no list."""
+    return sum(n > 1 for n in variable.shape) >= 2
 
 
 @dataclass
@@ -96,8 +107,7 @@ class Variables:
             f"{self.path}: expected one array or one named `{key}`, got {names}; say "
             "--variable NAME",
         )
-        if len(self.of) > 1:
-            print(f"note: {self.path}: `{fitting[0]}` is read, of {names}")
+        print(f"note: {self.path}: `{fitting[0]}` is read, of {names}")
         return fitting[0]
 
     def read(self, name: str, index: Index = WHOLE) -> np.ndarray:
@@ -189,7 +199,7 @@ def load_array(
     path: Path,
     key: str,
     variable: str | None = None,
-    fits: Callable[[Variable], bool] = lambda v: sum(n > 1 for n in v.shape) >= 2,
+    fits: Callable[[Variable], bool] = has_two_axes,
 ) -> np.ndarray:
     """Read one array from a file, without running anything of it.
 
@@ -270,6 +280,9 @@ def _mat(path: Path) -> Iterator[dict[str, Variable]]:
     dtypes = {"single": "c8", "double": "c16", "logical": "?"}  # they may be complex
     dtypes |= {f"{u}int{bits}": f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64)}
 
+    if path.read_bytes()[124:128] in (b"\0\1IM", b"\1\0MI"):  # version 4 has no such mark
+        _check_mat(path)
+
     def read(name: str, index: Index) -> np.ndarray:
         return scipy.io.loadmat(path, variable_names=[name])[name][index]
 
@@ -280,6 +293,42 @@ def _mat(path: Path) -> Iterator[dict[str, Variable]]:
         for name, shape, kind in scipy.io.whosmat(path)
         if kind in dtypes and min(shape, default=0) >= 0
     }
+
+
+def _check_mat(path: Path) -> None:
+    """Raise ValueError where the numbers of a MATLAB 5 file are of a type that there is not.
+
+    scipy 1.17 looks such a type up behind the end of its table, and crashes.
+    """
+    data = path.read_bytes()
+    order = "<" if data[126:128] == b"IM" else ">"
+    at = 128
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        body = memoryview(data)[at + 8 : at + 8 + size]
+        at += 8 + size
+        if kind == MAT_PACKED:
+            free = psutil.virtual_memory().available
+            body = memoryview(zlib.decompressobj().decompress(body, free))[8:]
+        elements = _mat_elements(body, order)
+        _, flags = next(elements, (0, b""))
+        if len(flags) >= 4 and struct.unpack(f"{order}I", flags[:4])[0] & 255 in MAT_NUMERIC:
+            for kind, _ in itertools.islice(elements, 2, None):  # behind its shape and its name
+                if kind not in MAT_NUMBERS:
+                    raise ValueError(f"numbers of the unknown type {kind}")
+
+
+def _mat_elements(body: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """Yield type and content of the elements of an array."""
+    at = 0
+    while at + 8 <= len(body):
+        kind, size = struct.unpack_from(f"{order}II", body, at)
+        if kind >> 16:  # up to four bytes stand in the place of the size
+            yield kind & 0xFFFF, body[at + 4 : at + 4 + (kind >> 16)]
+            at += 8
+        else:
+            yield kind, body[at + 8 : at + 8 + size]
+            at += 8 + size + -size % 8
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def _load_array(
     path: Path, variable: str | None, axes: str | None, index: int | None, unit: str | None
 ) -> Slice:
     with arrays.opened(path) as found:
-        name = found.choose("slice", variable, lambda v: len(v.shape) in (2, 3))
+        name = found.choose("slice", variable, arrays.has_two_axes)
         stored = found.of[name]
         letters = (axes or stored.axes or "HW").upper()
         require(
@@ -310,12 +310,14 @@ def _refuse_other_than_slices(path: Path, dataset: pydicom.Dataset) -> None:
     require(other is None, f"{path}: a {other} of CT (ImageType), no slice; leave it out")
     sop_class = str(dataset.get("SOPClassUID", ""))
     require(
-        not sop_class.startswith(SECONDARY_CAPTURE),
+        not sop_class.startswith(SECONDARY_CAPTURE) and "ConversionType" not in dataset,
         f"{path}: a secondary capture, a picture of a screen; leave it out",
     )
     frames = int(dataset.get("NumberOfFrames") or 1)
     require(frames == 1, f"{path}: expected a single slice, got {frames} frames")
     require("PixelData" in dataset, f"{path}: a DICOM file without an image")
+    colours = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
+    require(colours.startswith("MONOCHROME"), f"{path}: expected a grey slice, got {colours}")
     require(
         dataset.get("RescaleSlope") is not None and dataset.get("RescaleIntercept") is not None,
         f"{path}: no RescaleSlope and RescaleIntercept in it, so its Hounsfield units are not "

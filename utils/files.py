@@ -77,7 +77,7 @@ def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]
     if not path.is_dir():
         return [path]
     # Hidden files are no work, such as the ._x that macOS writes beside x; DICOMDIR is a list.
-    seen = [p for p in path.iterdir() if not p.name.startswith(".") and p.name != "DICOMDIR"]
+    seen = [p for p in path.iterdir() if p.name[0] != "." and p.name.upper() != "DICOMDIR"]
     found = sorted(p for p in seen if p.name.lower().endswith(suffixes) or also(p))
     require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
     return found

@@ -28,6 +28,7 @@ FACE = (slice(0, 192), slice(128, 320))  # of scikit-image's astronaut
 TRAINING = ("chelsea", "coffee", "rocket", "immunohistochemistry")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*PICTURES, ".npy", ".npz", ".mat")
+ORIENTATION = 274  # the tag of TIFF and EXIF
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS * 2  # where Pillow refuses a picture as an attack
 
@@ -335,7 +336,9 @@ def _read_png(path: Path) -> np.ndarray:
     if reader.transparent is not None:  # one grey value or colour
         opaque = (values != np.array(reader.transparent)).any(axis=-1, keepdims=True)
         values = np.concatenate((values, np.uint16(65535) * opaque), axis=-1, dtype=np.uint16)
-    return values[..., 0] if values.shape[-1] == 1 else values
+    with Image.open(path) as image:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    return turned(values[..., 0] if values.shape[-1] == 1 else values, orientation)
 
 
 def _read_tiff(path: Path) -> np.ndarray:
@@ -357,9 +360,11 @@ def _read_tiff(path: Path) -> np.ndarray:
         )
         _check_size(path, page.imagewidth, page.imagelength)
         values = _decode_lzw(page) if page.compression == 5 else page.asarray()
+        if values.dtype == np.uint16 and bits < 16:  # such as 12 bits, packed
+            values = values / (2**bits - 1)
         if values.ndim == 3 and page.planarconfig == 2:  # a plane for each channel
             values = np.moveaxis(values, 0, -1)
-        return turned(values, int(page.tags.valueof(274, default=1)))
+        return turned(values, int(page.tags.valueof(ORIENTATION, default=1)))
 
 
 def _decode_lzw(page: tifffile.TiffPage) -> np.ndarray:

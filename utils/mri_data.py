@@ -232,7 +232,7 @@ def load_scan(
     if sampled is not None:
         k = only_sampled(path, k, sampled)
     k = without_rounding(centred(path, k))
-    is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None
+    is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None and letters == "CHW"
     return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
 
 
@@ -260,7 +260,7 @@ def check_axes(path: Path, shape: tuple[int, ...], axes: str | None, kind: str) 
                 f"{len(shape)}, shape {shape}; single-coil files do not fit; of another order "
                 "of axes, say it with --axes, such as CHW",
             )
-            return "SCHW"
+            return "S" + _place_of_coils(path, shape[1:])
         require(
             len(shape) == 3,
             f"{path}: expected k-space of shape (coils, H, W), got rank {len(shape)}, shape "
@@ -285,8 +285,8 @@ def _place_of_coils(path: Path, shape: tuple[int, ...]) -> str:
     if narrow in ([1], [2]):
         letters = {1: "HCW", 2: "HWC"}[narrow[0]]
         print(
-            f"note: {path}: {shape} is read as {letters}, {shape[narrow[0]]} coils in axis "
-            f"{narrow[0] + 1}; --axes says otherwise"
+            f"note: {path}: {shape} is read as {letters}, {shape[narrow[0]]} coils "
+            f"{'last' if letters == 'HWC' else 'in the middle'}; --axes says otherwise"
         )
         return letters
     require(
@@ -372,20 +372,19 @@ def without_rounding(k: np.ndarray) -> np.ndarray:
     return k * (magnitude > ROUNDING * magnitude.max())
 
 
-def load_maps(path: Path, axes: str | None = None) -> np.ndarray:
+def load_maps(path: Path) -> np.ndarray:
     """Read a user's sensitivity maps.
 
     Args:
         path: one complex array (coils, H, W), or the one named `maps`, in any file of
             utils/arrays.py. Coils that come last are seen as in k-space.
-        axes: the order of the axes, as for load_scan; None takes CHW or what the file says.
 
     Raises:
         InputError: the file is missing or damaged, or holds something else.
     """
     with arrays.opened(path) as found:
         name = found.choose("maps", None, lambda v: len(v.shape) == 3 and v.dtype.kind == "c")
-        letters, maps = axes or found.of[name].axes, found.read(name)
+        letters, maps = found.of[name].axes, found.read(name)
     require(
         maps.ndim == 3 and np.iscomplexobj(maps),
         f"{path}: expected complex maps (coils, H, W), got {maps.dtype} {maps.shape}",
@@ -697,13 +696,9 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     calibration = center_crop(y, (lines, lines))
     key = content_hash(calibration, f"{y.shape} {sorted(settings.items())} {sigpy.__version__}")
     path = cache / f"espirit_{key[:32]}.npz"  # a .npz has checksums
-    if path.exists():
-        try:
-            maps = arrays.load_array(path, key="maps")
-            if maps.shape == y.shape and maps.dtype == np.complex64:
-                return maps
-        except InputError:
-            pass  # a damaged cache entry is made again below
+    maps = cached_maps(path, key)
+    if maps is not None and maps.shape == y.shape:
+        return maps
     app = sigpy.mri.app.EspiritCalib(y, show_pbar=False, **settings)
     maps = app.run()
     require(
@@ -713,8 +708,21 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     )
     maps = normalise_maps(maps)
     cache.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: np.savez(file, maps=maps))
+    write_atomically(path, lambda file: np.savez(file, maps=maps, key=np.array(key)))
     return maps
+
+
+def cached_maps(path: Path, key: str) -> np.ndarray | None:
+    """Read computed maps, None where the file is missing, damaged, or of another key."""
+    if not path.exists():
+        return None
+    try:
+        with arrays.opened(path) as found:
+            if found.of.keys() != {"maps", "key"} or str(found.read("key", ())) != key:
+                return None
+            return found.read("maps")
+    except InputError:
+        return None
 
 
 # What a script does with them ---------------------------------------------------------------

@@ -28,8 +28,8 @@ from pydicom.data import get_testdata_file
 
 import aseqdip_denoising
 from models.skip import SkipNet
-from utils import arrays, blur_data, ct_data, encoders, image_data, mri_data
-from utils.errors import InputError
+from utils import blur_data, ct_data, encoders, image_data, mri_data
+from utils.errors import InputError, require
 from utils.files import content_hash
 from utils.folder import RunFolder
 
@@ -51,10 +51,16 @@ def read_checkpoint(path: Path) -> Any:
     return folder.load_checkpoint()
 
 
+def read_cache(path: Path) -> Any:
+    maps = mri_data.cached_maps(path, "key")
+    require(maps is not None, "made again")
+    return maps
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "scan": lambda path: mri_data.load_scan(path, None).kspace,
     "maps": mri_data.load_maps,
-    "cache": lambda path: arrays.load_array(path, "maps"),
+    "cache": read_cache,
     "slice": lambda path: ct_data.load_slice(path, "", None).values,
     "sinogram": lambda path: ct_data.load_sinogram(path, "40").y,
     "picture": lambda path: image_data.load_picture(path, "", None).pixels,
@@ -110,7 +116,7 @@ def write_seeds(folder: Path) -> None:
     np.save(folder / "scan-one.npy", k)
     np.savez(folder / "scan-one.npz", kspace=k)
     np.savez_compressed(folder / "scan-packed.npz", kspace=k, other=maps)
-    np.savez(folder / "cache-maps.npz", maps=maps)
+    np.savez(folder / "cache-maps.npz", maps=maps, key=np.array("key"))
     for name, packed in (("plain", False), ("packed", True)):
         what = {"kspace": k, "s": {"a": {"b": [1, 2]}}, "text": "x"}
         scipy.io.savemat(folder / f"scan-{name}.mat", what, do_compression=packed)
