@@ -227,7 +227,7 @@ def test_padding_becomes_air_wherever_its_value_lies(tmp_path, signed, limit, ca
     for name in ("SmallestImagePixelValue", "LargestImagePixelValue"):
         if name in dataset:
             del dataset[name]
-    for tag in (63536, 32767, -2000 if signed else 63536):
+    for tag in (63536, 32767, -2000):
         pixels = np.where(outside, tag, raw)
         if limit:
             pixels[0, 0] = tag - 5
@@ -295,6 +295,7 @@ def test_what_can_only_be_radians_is_taken_so_and_told(tmp_path, capsys):
         (radians, radians, True),
         (2 * radians, 2 * radians, True),
         (np.rad2deg(radians), radians, False),
+        (np.arange(30) % 6, np.deg2rad(np.arange(30) % 6), False),
         (360 + radians, np.deg2rad(360 + radians), False),
         (np.arange(30) * 0.1 / 3, np.deg2rad(np.arange(30) * 0.1 / 3), False),
     ):
