@@ -31,6 +31,7 @@ MIN_HU_RANGE = 100.0  # from the lowest to the highest value of a slice in HU
 # Words of ImageType for pictures beside the slices, and the class of pictures of a screen.
 NO_SLICES = ("LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "DOSE_INFO", "PROT")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+SCREENS = {"WSD", "SD", "SI", "DRW"}  # of ConversionType; slices of HU have others, such as DV
 VACUUM_HU = -1000.0  # no attenuation
 MU_WATER = 0.0193  # attenuation of water per mm at 70 keV (NIST XCOM: 0.193 cm^2/g)
 
@@ -310,7 +311,8 @@ def _refuse_other_than_slices(path: Path, dataset: pydicom.Dataset) -> None:
     require(other is None, f"{path}: a {other} of CT (ImageType), no slice; leave it out")
     sop_class = str(dataset.get("SOPClassUID", ""))
     require(
-        not sop_class.startswith(SECONDARY_CAPTURE) and "ConversionType" not in dataset,
+        not sop_class.startswith(SECONDARY_CAPTURE)
+        and dataset.get("ConversionType") not in SCREENS,
         f"{path}: a secondary capture, a picture of a screen; leave it out",
     )
     frames = int(dataset.get("NumberOfFrames") or 1)
