@@ -12,7 +12,7 @@ picture() {
     python "aseqdip_$2.py" --out "$out" --run "$1" "${@:3}"
     python -m scripts.take_picture "$(dirname "$(ls "$out/$2"/*/*/"$1"/metrics.json)")" "$1"
 }
-picture mri mri --accel 4 --quick
+picture mri_quick mri --accel 4 --quick
 picture ct ct --views 18 --quick
 picture denoising denoising --sigma 25 --quick
 picture inpainting inpainting --quick
