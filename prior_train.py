@@ -14,8 +14,7 @@ any phase. What is kept is the average of the weights over the last updates.
 
 The last file of the folder, by name, is not learned from: its figures and pictures stand beside
 non-local means in OUT.png. Of a volume .h5 the middle slice counts. The same command goes on
-where an interrupted one stopped. Half an hour on two CPU cores makes a prior that denoises about
-as well as non-local means; what it draws is texture only.
+where an interrupted one stopped. docs/priors.md says what a short training reaches.
 """
 
 import math
