@@ -65,7 +65,6 @@ def anchors(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    assert links
     for link in links:
         path, _, anchor = link.partition("#")
         if not path.startswith("http"):
@@ -100,4 +99,5 @@ def test_pictures_are_small_and_in_true_colour():
     for picture in (ROOT / "docs" / "images").glob("*.png"):
         if picture.with_suffix(".json").exists():  # those of scripts/readme_pictures.sh
             assert picture.stat().st_size <= 300 * 1024, picture.name
-            assert Image.open(picture).mode == "RGB", picture.name
+            with Image.open(picture) as image:
+                assert image.mode == "RGB", picture.name
