@@ -244,6 +244,11 @@ def test_rounding_beyond_black_and_white_is_let_pass_and_more_needs_the_unit(tmp
         np.save(tmp_path / "a.npy", twelve_bits.astype(dtype))
         read = read_pixels(tmp_path / "a.npy", white=4095)
         np.testing.assert_array_equal(read, twelve_bits / 4095)
+    capsys.readouterr()
+    for top, told in ((4095, True), (65535, False)):
+        np.save(tmp_path / "a.npy", noise(40, 50, top=top).astype(np.uint16))
+        read_pixels(tmp_path / "a.npy")
+        assert ("--unit, such as 4095" in capsys.readouterr().out) == told
     with pytest.raises(InputError, match="--unit 0"):
         read_pixels(tmp_path / "a.npy", white=0)
 
@@ -350,6 +355,14 @@ def test_a_tiff_whose_pages_run_in_a_circle_is_refused(tmp_path):
     data[-4:] = data[4:8]  # the next page is the first one
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(InputError, match="several pages"):
+        read_pixels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("changed", [{257: [4000]}, {278: [10]}, {279: [0]}, {279: [9999]}])
+def test_a_tiff_that_lacks_strips_is_refused(tmp_path, changed):
+    tags = {256: [40], 257: [40], 258: [16], 259: [1], 262: [1], 277: [1], 278: [40], 279: [3200]}
+    write_tiff(tmp_path / "a.tif", tags | changed | {273: [0]}, [bytes(3200)])
+    with pytest.raises(InputError, match="strips are missing"):
         read_pixels(tmp_path / "a.tif")
 
 

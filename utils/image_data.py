@@ -29,6 +29,7 @@ TRAINING = ("chelsea", "coffee", "rocket", "immunohistochemistry")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*PICTURES, ".npy", ".npz", ".mat")
 ORIENTATION = 274  # the tag of TIFF and EXIF
+TWELVE_BITS = 4095  # the largest number of most scientific cameras
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS * 2  # where Pillow refuses a picture as an attack
 
@@ -359,6 +360,9 @@ def _read_tiff(path: Path) -> np.ndarray:
             "as PNG",
         )
         _check_size(path, page.imagewidth, page.imagelength)
+        ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts) if at and n]
+        if len(ends) != math.prod(page.chunked) or max(ends) > file.filehandle.size:
+            raise ValueError("strips are missing")  # tifffile would fill them with zeros
         values = _decode_lzw(page) if page.compression == 5 else page.asarray()
         if values.dtype == np.uint16 and bits < 16:  # such as 12 bits, packed
             values = values / (2**bits - 1)
@@ -457,6 +461,11 @@ def _to_float(
     elif values.dtype == bool:
         values = values.astype(np.float64)
     elif values.dtype in (np.uint8, np.uint16):
+        if values.dtype == np.uint16 and values.max(initial=0) <= TWELVE_BITS:
+            print(
+                f"note: {source}: at most {values.max(initial=0)} of 65535; if it holds fewer than "
+                f"16 bits, say --unit, such as {TWELVE_BITS}"
+            )
         values = values / float(np.iinfo(values.dtype).max)
     else:
         require(
