@@ -314,7 +314,9 @@ def as_picture(array: np.ndarray) -> np.ndarray:
 def _read_pillow(path: Path) -> np.ndarray:
     # From memory: Pillow scrambles turned pictures that it maps from the disk.
     with Image.open(io.BytesIO(path.read_bytes())) as image:
-        image = ImageOps.exif_transpose(image)
+        image.load()  # this turns a TIFF
+        if image.format != "TIFF":
+            image = ImageOps.exif_transpose(image)
         if "transparency" in image.info or image.mode in ("LA", "La"):
             image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         elif image.mode != "L":
