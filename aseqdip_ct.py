@@ -140,18 +140,9 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
     """Read a CT slice, or the measured line integrals."""
     scan = ct_data.load(
-        path,
-        args.sample,
-        args.resize,
-        args.sinogram,
-        args.angles,
-        args.size,
-        args.measured,
-        args.variable,
-        args.axes,
-        args.slice,
-        args.unit,
-    )
+        path, args.sample, args.resize, args.sinogram, args.angles, args.size, args.measured,
+        args.variable, args.axes, args.slice, args.unit,
+    )  # fmt: skip
     scan.named = frozenset({"angles", "measured"})
     return scan
 
@@ -246,24 +237,22 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
 def main() -> int:
     args = parse_args(Args, PRESETS, description=__doc__, others=baselines)
     with Status() as status:
-        methods, paths = (
-            chosen(args, baselines(args)),
-            inputs(args, ct_data.SUFFIXES, also=ct_data.is_dicom),
-        )
+        methods = chosen(args, baselines(args))
+        paths = inputs(args, ct_data.SUFFIXES, also=ct_data.is_dicom)
         device = set_up_device(args)
-        all_runs = []
+        figures = []  # of all files, for the summary
         for path in paths:
             with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "ct", method, item) for method in methods]
-                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
+                figures += [(run.method.name, run.metrics) for run in runs if run.metrics]
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
-        summarise(status, all_runs)
+        summarise(status, figures)
     return status.code
 
 

@@ -127,14 +127,9 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture, and draw or read its mask."""
     picture = image_data.load_picture(
-        path,
-        args.sample,
-        args.resize,
-        args.measured,
-        crop=args.crop,
-        variable=args.variable,
+        path, args.sample, args.resize, args.measured, crop=args.crop, variable=args.variable,
         unit=args.unit,
-    )
+    )  # fmt: skip
     data_rng = picture.rng(args.data_seed, "mask")
     picture.known = image_data.make_mask(
         args.mask, picture, args.measured, args.hiar, args.missing, data_rng
@@ -212,19 +207,19 @@ def main() -> int:
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
         device = set_up_device(args)
-        all_runs = []
+        figures = []  # of all files, for the summary
         for path in paths:
             with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "inpainting", method, item) for method in methods]
-                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
+                figures += [(run.method.name, run.metrics) for run in runs if run.metrics]
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
-        summarise(status, all_runs)
+        summarise(status, figures)
     return status.code
 
 

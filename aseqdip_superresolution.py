@@ -119,15 +119,9 @@ def load(args: Args, path: Path | None) -> image_data.Picture:
     """Read a picture."""
     min_side = image_data.MIN_SIDE // (args.factor if args.measured else 1)
     return image_data.load_picture(
-        path,
-        args.sample,
-        args.resize,
-        args.measured,
-        min_side,
-        args.crop,
-        args.variable,
-        args.unit,
-    )
+        path, args.sample, args.resize, args.measured, min_side, crop=args.crop,
+        variable=args.variable, unit=args.unit,
+    )  # fmt: skip
 
 
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
@@ -193,19 +187,19 @@ def main() -> int:
     with Status() as status:
         methods, paths = chosen(args, baselines(args)), inputs(args, image_data.SUFFIXES)
         device = set_up_device(args)
-        all_runs = []
+        figures = []  # of all files, for the summary
         for path in paths:
             with status.each(path):  # a file that fails does not stop the others
                 item, problem = load(args, path), None
                 runs = [Run(args, "superresolution", method, item) for method in methods]
-                all_runs += runs
                 for run in unfinished(runs):
                     problem = problem or build_problem(args, item, device)
                     with run:  # nor does a method that fails, if there are others
                         run.save(reconstruct(run, problem))
+                figures += [(run.method.name, run.metrics) for run in runs if run.metrics]
                 if len(runs) > 1:
                     compare(args, runs, problem or build_problem(args, item, device))
-        summarise(status, all_runs)
+        summarise(status, figures)
     return status.code
 
 

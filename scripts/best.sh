@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs of docs/results.md, of the test half of data/split.txt, on a CPU in some hours (one core).
+# The runs of docs/results.md, of the test half of data/split.txt, on a CPU in a day (one core).
 #   bash scripts/best.sh CBSD68 CT.dcm PHANTOM.npy BRAIN.npy [OUT]
 #   python -m scripts.results OUT
 # CBSD68: a folder with 0000.png to 0009.png; CT.dcm: abdomen_512.dcm; PHANTOM.npy, BRAIN.npy:
@@ -17,11 +17,17 @@ head=$(python -c 'from pydicom.data import get_testdata_file as f; print(f("693_
 # run VARIANT TASK FLAGS
 run() { python "aseqdip_$2.py" --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }
 best() { run best "$1" --preset best "${@:2}"; }
-# The settings that studies/tune.py chose for other networks: tuned TASK METHOD UPDATES SETTINGS FLAGS
-tuned() {
-    local set=()
-    for setting in $4; do set+=(--set "$setting"); done
-    run tuned "$1" --preset best --result last --method "$2" --N 10 --K $(($3 / 10)) "${set[@]}" "${@:5}"
+one_network() { run "one network" "$1" --preset best --method split_dip --set members=1 "${@:2}"; }
+
+each_slice() {
+    for slice in "$abdomen" "$head"; do
+        for views in 18 30; do "$@" --data "$slice" --resize 128 --views $views; done
+    done
+}
+each_scan() {
+    "$@" --data "$brain" --accel 3 --center-fraction 0.17
+    "$@" --data "$phantom" --accel 4
+    "$@" --accel 4
 }
 
 # Best, and the classical methods
@@ -29,16 +35,25 @@ pictures=(--data "$cbsd" --crop 128 --images 10)
 best denoising "${pictures[@]}" --sigma 25 --method tv,nlm,wavelet,bm3d,split_dip
 best inpainting "${pictures[@]}" --method biharmonic,linear,tv,split_dip
 best inpainting "${pictures[@]}" --mask random --method linear,tv,split_dip
-best deblurring "${pictures[@]}" --images 4 --blur camera
-slices=("--data $abdomen --resize 128 --views 18" "--data $abdomen --resize 128 --views 30"
-    "--data $head --resize 128 --views 18" "--data $head --resize 128 --views 30")
-scans=("--data $brain --accel 3 --center-fraction 0.17" "--data $phantom --accel 4" "--accel 4")
-for slice in "${slices[@]}"; do
-    best ct $slice --width 32 --method fbp,sart,tv,aseqdip,split_dip
+each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
+each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
+for seed in 1 2; do each_scan best mri --seed $seed; done
+
+# The mean of three networks left out
+one_network denoising "${pictures[@]}" --sigma 25
+each_slice one_network ct --width 32
+each_scan one_network mri
+
+# The first four pictures: the paper's text, the public settings, other networks at their authors' settings
+few=(--data "$cbsd" --crop 128 --images 4)
+best deblurring "${few[@]}" --blur camera --method aseqdip,vanilla_dip,self_guided_dip
+run paper deblurring "${few[@]}" --blur camera
+run paper denoising "${few[@]}" --sigma 25 --method aseqdip,rethinking_dip
+for mask in box random; do
+    run paper inpainting "${few[@]}" --mask $mask
+    run public inpainting "${few[@]}" --mask $mask --preset public
 done
-for scan in "${scans[@]}"; do
-    best mri $scan --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
-done
-for seed in 1 2; do
-    for scan in "${scans[@]}"; do best mri $scan --seed $seed; done
-done
+
+# The paper's text on the slices and scans
+each_slice run paper ct
+each_scan run paper mri

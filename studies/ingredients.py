@@ -50,13 +50,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the classical image: the direct one": ({"classical": direct}, {}),
     "norms: their squares": ({"norm": sqnorm}, {}),
     "the average: the last image": ({"MEMORY": 1}, {}),
+    "the mean of networks: one": ({}, {"members": 1}),
     "orientations": (
         {"orientations": lambda *a, all_=split_dip.orientations: [o[:1] for o in all_(*a)]}, {},
     ),
 }  # fmt: skip
 OF_DENOISING = ("orientations",)  # alone
 NOT_OF_DENOISING = ("held-out measurements", "the classical image: the direct one")
-NOT_OF_INPAINTING = ("the classical image: the direct one",)
+NOT_OF_INPAINTING = ("the classical image: the direct one", "the mean of networks: one")
 
 
 def variants(task: str) -> list[str]:

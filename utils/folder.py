@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
-    "torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "pillow", "tifffile",
-    "pypng", "matplotlib",
+    "torch", "numpy", "scipy", "scikit-image", "sigpy", "h5py", "pydicom", "nibabel", "pillow",
+    "tifffile", "pypng", "matplotlib",
 )  # fmt: skip
 # Flags that do not decide the result, as do those that are paths: what files bring is in the
 # settings by hash.

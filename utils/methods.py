@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from operators.base import Operator
 from utils.callback import Callback
-from utils.errors import CannotRun, InputError, require
+from utils.errors import InputError, require
 
 SET_BY_THE_SCRIPT = ("seed", "steps")  # not by --set: they are --seed, and --K times --N
 
@@ -151,7 +151,7 @@ class Method:
             given: what Run.given holds.
 
         Raises:
-            CannotRun: the method is not for this problem.
+            InputError: a setting is out of range, or the method is not for this problem.
         """
         try:
             return self.function(y, A, net, **self.settings, **given, callback=callback)
@@ -159,7 +159,7 @@ class Method:
             if isinstance(error, InputError):
                 raise
             head = f"{self.name}: "
-            raise CannotRun(head + str(error).removeprefix(head)) from error
+            raise InputError(head + str(error).removeprefix(head)) from error
 
 
 ASEQDIP = {

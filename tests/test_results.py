@@ -1,0 +1,92 @@
+"""The tables of docs/results.md, the pictures of the pages, and Split DIP without its ingredients."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from running import call
+
+from baselines import split_dip
+from scripts import results, take_picture
+from studies import ingredients
+
+
+def write_run(out, variant, task, name, item, psnr, settings, seed=0, **more):
+    folder = out / variant / task / name / item / f"run{seed}{settings}"
+    folder.mkdir(parents=True)
+    figures = {"psnr_input": 20.0, "ssim_input": 0.5, "psnr_final": psnr, "ssim_final": 0.9}
+    metrics = {"task": task, "method": name, "item": item, "device": "cpu", "seconds": 60.0}
+    metrics |= {"images": ["input", "final"], **figures, **more}
+    config = {"settings": {"seed": seed, **settings}, "flags": {}, "versions": {}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "config.json").write_text(json.dumps(config | {"command": "c", "commit": "d"}))
+    return folder
+
+
+def test_pictures_are_averaged_and_paired(tmp_path):
+    found = {"split_dip": (30.0, 31.0, 35.0), "tv": (28.0, 30.0, 31.0), "nlm": (27.0, None, None)}
+    for name, values in found.items():
+        for item, psnr in zip("abc", values):
+            if psnr is not None:
+                write_run(tmp_path, "best", "denoising", name, item, psnr, {"sigma": 25.0})
+    text = results.tables(tmp_path)
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
+    assert "32.00 ± 2.65 / 0.900" in rows["**best: Split DIP**"]
+    # 2, 1 and 4 dB: their mean, and the standard deviation 1.528 over the root of 3
+    assert "29.67 ± 1.53" in rows["TV"] and "+2.33 ± 0.88" in rows["TV"]
+    assert "| 1 " in rows["non-local means"] and "+3.00" in rows["non-local means"]
+    assert "20.00" in rows["direct image"]
+
+
+def test_scans_are_columns_and_seeds_one_cell(tmp_path):
+    for seed, psnr in enumerate((30.0, 31.0)):
+        write_run(tmp_path, "best", "mri", "split_dip", "a", psnr, {"accel": 4}, seed)
+    write_run(tmp_path, "paper", "mri", "aseqdip", "b", 25.0, {"accel": 8})
+    text = results.tables(tmp_path)
+    assert "a, 4x" in text and "b, 8x" in text and "aSeqDIP, paper" in text
+    assert "30.50 ± 0.71, 2 seeds / 0.900" in text
+
+
+def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
+    for folder in (tmp_path, tmp_path / "none"):
+        assert call(monkeypatch, results, folder) == 2
+        assert capsys.readouterr().err.startswith(f"error: {folder}: no ")
+
+
+def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(take_picture, "IMAGES", tmp_path)
+    folder = write_run(tmp_path, "best", "mri", "tv", "a", 30.0, {})
+    config = json.loads((folder / "config.json").read_text())
+    config["command"] = "python aseqdip_mri.py --data /home/me/scan.npy --out /home/me/out --K 3"
+    (folder / "config.json").write_text(json.dumps(config))
+    noise = np.random.default_rng(0).integers(0, 256, (500, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "comparison.png")
+    assert call(monkeypatch, take_picture, folder, "shown") == 0
+    assert 100_000 < (tmp_path / "shown.png").stat().st_size <= take_picture.LARGEST
+    record = json.loads((tmp_path / "shown.json").read_text())
+    assert record["psnr_final"] == 30.0
+    assert record["command"] == "python aseqdip_mri.py --data scan.npy --K 3"
+    assert call(monkeypatch, take_picture, tmp_path, "shown") == 2
+
+
+@pytest.mark.parametrize("task", ["mri", "ct", "denoising", "inpainting"])
+def test_what_is_left_out_is_put_back(task):
+    names = ("choose", "classical", "norm", "MEMORY", "orientations")
+    before = [getattr(split_dip, name) for name in names]
+    changed = set()
+    for variant in ingredients.variants(task):
+        with ingredients.left_out(variant) as settings:
+            now = [getattr(split_dip, name) for name in names]
+        changed |= {name for name, a, b in zip(names, before, now) if a is not b}
+        assert settings in ({}, {"parts": 1}, {"members": 1})
+        assert [getattr(split_dip, name) for name in names] == before
+    assert {"norm", "MEMORY"} <= changed
+
+
+def test_without_held_out_measurements_nothing_is_unseen():
+    A = SimpleNamespace(out_shape=(4, 8, 8))
+    with ingredients.left_out("held-out measurements"):
+        assert not split_dip.choose(A, 0.2, torch.Generator()).any()
