@@ -1,7 +1,8 @@
 """Write the tables of docs/results.md from the runs of scripts/best.sh.
 
-    python -m scripts.results OUT
+    python -m scripts.results OUT [--figure summary.png]
 
+A summary comes first: for each problem the best classical method, the paper's aSeqDIP and the best.
 OUT holds a folder for each variant (best, paper, public, ...), and in it the folders of the runs.
 MRI and CT: a row a method, a column a scan. Pictures: a table for each setting, means over pictures
 with their standard deviation, and how far the best method is ahead: the mean paired difference with
@@ -14,6 +15,7 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -21,7 +23,12 @@ from baselines import find
 from scripts.reporting.data import TASKS, Material, Run, setting_label, setting_of
 from scripts.tasks import SCRIPTS
 from utils.errors import exit_status, require
-from utils.tables import markdown_table, mean_over_images
+from utils.figures import empty_figure
+from utils.files import write_atomically
+from utils.tables import markdown_table, mean_over_images, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = tuple[str, str, str]  # variant, method, image
 SCANS = ("mri", "ct")  # tasks of which each item is a column
@@ -31,10 +38,24 @@ BEST = "best"  # the variant that the others are compared with
 @dataclass
 class Args:
     out: tyro.conf.Positional[Path]  # the OUT of scripts/best.sh
+    figure: Path | None = None  # PNG file for the summary as a figure
 
 
-def tables(out: Path) -> str:
-    """Return all tables as Markdown.
+@dataclass(frozen=True)
+class Summed:
+    """The summary's line on one problem: mean PSNR in dB over the items of the best method."""
+
+    title: str
+    items: int
+    direct: float
+    classical: tuple[str, float] | None  # label and PSNR of the best that fits no network
+    paper: float | None  # aSeqDIP of the variant `paper`
+    best: tuple[str, float]
+    gain: str  # over the classical one, with its standard error
+
+
+def read(out: Path) -> dict[str, list[tuple[str, Run]]]:
+    """Return the finished runs of each task with their variants.
 
     Raises:
         InputError: there is no run.
@@ -44,7 +65,112 @@ def tables(out: Path) -> str:
         for table in Material(variant).tables:
             runs[table.name] += [(variant.name, run) for run in table.runs()]
     require(any(runs.values()), f"{out}: no finished runs; scripts/best.sh makes them")
-    text = ""
+    return runs
+
+
+def summary(runs: dict[str, list[tuple[str, Run]]]) -> list[Summed]:
+    """Sum up each problem that the best method has solved: in MRI and CT each scan, else each setting."""
+    lines = []
+    for task, mine in runs.items():
+        problems: dict[tuple[str, ...], list[tuple[str, Run]]] = defaultdict(list)
+        for variant, run in mine:
+            item = run.metrics["item"] if task in SCANS else ""
+            problems[item, setting_of(run)].append((variant, run))
+        for (item, setting), here in sorted(problems.items()):
+            line = summed(task, f"{item}, {setting_label(setting)}".removeprefix(", "), here)
+            lines += [] if line is None else [line]
+    return lines
+
+
+def summed(task: str, problem: str, runs: list[tuple[str, Run]]) -> Summed | None:
+    """Sum up one problem, None where the best method has not run."""
+    name = "psnr_hole" if task == "inpainting" else "psnr"
+    rows = rows_of(task, runs)
+    best = rows.get((BEST, best_method(task), "final"), [])
+    items = {run.metrics["item"] for run in best}
+
+    def mean(mine: list[Run], image: str) -> float | None:
+        mine = [run for run in mine if run.metrics["item"] in items]
+        if {run.metrics["item"] for run in mine} != items:  # means of the same items alone
+            return None
+        found = mean_over_images((r.metrics["item"], figure(r, name, image)) for r in mine)
+        return None if found is None else found.mean
+
+    reached = mean(best, "final")
+    if not items or reached is None:
+        return None
+    classical = {
+        method: psnr
+        for (variant, method, image), mine in rows.items()
+        if variant == BEST and image == "final" and method and is_classical(method)
+        if (psnr := mean(mine, image)) is not None
+    }
+    top = max(classical, key=classical.get, default=None)
+    return Summed(
+        f"{TASKS[task]}: {problem}",
+        len(items),
+        mean(rows["", "", "input"], "input"),
+        None if top is None else (find(top).label, classical[top]),
+        mean(rows.get(("paper", "aseqdip", "final"), []), "final"),
+        (find(best_method(task)).label, reached),
+        "" if top is None else ahead(best, rows[BEST, top, "final"], name, "final"),
+    )
+
+
+def summary_table(lines: list[Summed]) -> str:
+    """Write the summary as Markdown."""
+    head = (
+        "",
+        "items",
+        "direct",
+        "best classical",
+        "the paper's aSeqDIP",
+        "`best`",
+        "gain over classical",
+    )
+    cells = [
+        (
+            line.title,
+            line.items,
+            shown(line.direct, 2),
+            line.classical and f"{line.classical[0]} {line.classical[1]:.2f}",
+            line.paper and f"{line.paper:.2f}",
+            f"{line.best[0]} **{line.best[1]:.2f}**",
+            line.gain,
+        )
+        for line in lines
+    ]
+    return markdown_table(head, cells)
+
+
+def summary_figure(lines: list[Summed]) -> "Figure":
+    """Draw the summary: a row a problem, a mark a method."""
+    figure = empty_figure(8.0, 0.32 * len(lines) + 1.1)
+    axis = figure.subplots()
+    rows = range(len(lines), 0, -1)
+    marks = {
+        "direct reconstruction": ([line.direct for line in lines], "|", "#777777"),
+        "best classical method": (
+            [math.nan if line.classical is None else line.classical[1] for line in lines], "s", "#b35900",
+        ),
+        "the paper's aSeqDIP": (
+            [math.nan if line.paper is None else line.paper for line in lines], "o", "#6b4c9a",
+        ),
+        "--preset best": ([line.best[1] for line in lines], "D", "#0b6e2e"),
+    }  # fmt: skip
+    for label, (values, mark, color) in marks.items():
+        axis.plot(values, rows, ls="", marker=mark, color=color, label=label, markersize=6)
+    axis.set_yticks(rows, [line.title for line in lines], fontsize=8)
+    axis.set(xlabel="PSNR (dB)", ylim=(0.4, len(lines) + 0.6))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.3, 1.0), frameon=False)
+    figure.tight_layout(pad=0.5)
+    return figure
+
+
+def tables(runs: dict[str, list[tuple[str, Run]]]) -> str:
+    """Return all tables as Markdown, the summary first."""
+    text = f"## Summary\n\n{summary_table(summary(runs))}\n"
     for task, mine in runs.items():
         if mine:
             text += f"## {TASKS[task]}\n\n"
@@ -55,6 +181,11 @@ def tables(out: Path) -> str:
 def best_method(task: str) -> str:
     """Name the method of a task's --preset best."""
     return SCRIPTS[task].BEST.get("method", "aseqdip")
+
+
+def is_classical(method: str) -> bool:
+    """Tell whether a method fits no network and needs no prior data."""
+    return not find(method).iterative and find(method).needs is None
 
 
 def rows_of(task: str, runs: list[tuple[str, Run]]) -> dict[Row, list[Run]]:
@@ -181,14 +312,19 @@ def ahead(best: list[Run], others: list[Run], name: str, image: str) -> str:
     return f"{mean:+.2f} ± {statistics.stdev(differences) / math.sqrt(len(differences)):.2f}"
 
 
-def write(out: Path) -> None:
-    require(out.is_dir(), f"{out}: no such folder; give the OUT of scripts/best.sh")
-    print(tables(out), end="")
+def write(args: Args) -> None:
+    """Print the tables, and draw the summary where it is asked for."""
+    require(args.out.is_dir(), f"{args.out}: no such folder; give the OUT of scripts/best.sh")
+    runs = read(args.out)
+    print(tables(runs), end="")
+    if args.figure is not None:
+        drawn = summary_figure(summary(runs))
+        write_atomically(args.figure, lambda file: drawn.savefig(file, format="png"))
 
 
 def main() -> int:
     args = tyro.cli(Args, description=__doc__)
-    return exit_status(lambda: write(args.out))
+    return exit_status(lambda: write(args))
 
 
 if __name__ == "__main__":

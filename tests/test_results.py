@@ -32,7 +32,7 @@ def test_pictures_are_averaged_and_paired(tmp_path):
         for item, psnr in zip("abc", values):
             if psnr is not None:
                 write_run(tmp_path, "best", "denoising", name, item, psnr, {"sigma": 25.0})
-    text = results.tables(tmp_path)
+    text = results.tables(results.read(tmp_path))
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     assert "32.00 ± 2.65 / 0.900" in rows["**best: Split DIP**"]
     # 2, 1 and 4 dB: their mean, and the standard deviation 1.528 over the root of 3
@@ -45,9 +45,27 @@ def test_scans_are_columns_and_seeds_one_cell(tmp_path):
     for seed, psnr in enumerate((30.0, 31.0)):
         write_run(tmp_path, "best", "mri", "split_dip", "a", psnr, {"accel": 4}, seed)
     write_run(tmp_path, "paper", "mri", "aseqdip", "b", 25.0, {"accel": 8})
-    text = results.tables(tmp_path)
+    text = results.tables(results.read(tmp_path))
     assert "a, 4x" in text and "b, 8x" in text and "aSeqDIP, paper" in text
     assert "30.50 ± 0.71, 2 seeds / 0.900" in text
+
+
+def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, capsys):
+    found = {
+        ("best", "split_dip"): (30.0, 31.0), ("best", "tv"): (28.0, 30.0), ("best", "nlm"): (35.0, None),
+        ("paper", "aseqdip"): (25.0, 26.0), ("paper", "vanilla_dip"): (40.0, 40.0),
+    }  # fmt: skip
+    for (variant, name), values in found.items():
+        for item, psnr in zip("ab", values):
+            if psnr is not None:
+                write_run(tmp_path, variant, "denoising", name, item, psnr, {"sigma": 25.0})
+    write_run(tmp_path, "best", "ct", "tv", "c", 30.0, {"views": 18})  # without the best method
+    (line,) = results.summary(results.read(tmp_path))
+    assert (line.items, line.direct, line.classical) == (2, 20.0, ("TV", 29.0))
+    assert (line.paper, line.best, line.gain) == (25.5, ("Split DIP", 30.5), "+1.50 ± 0.50")
+    picture = tmp_path / "summary.png"
+    assert call(monkeypatch, results, tmp_path, "--figure", picture) == 0
+    assert capsys.readouterr().out.startswith("## Summary") and picture.stat().st_size > 5000
 
 
 def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from baselines import styles
-from utils.figures import as_svg, comparison, curves, methods_comparison, psnr_figure, zoom_box
+from utils.figures import as_svg, comparison, content_box, curves, psnr_figure, zoom_box
 from utils.tables import Curve
 
 
@@ -16,24 +16,54 @@ def images():
     return {"truth": truth, "input": truth + 0.1, "result": truth - 0.02}
 
 
+def shown(figure):
+    """Return what is drawn in each axes, by its title; a detail, which has none, by a number."""
+    return {
+        axis.get_title() or i: axis.images[0] for i, axis in enumerate(figure.axes) if axis.images
+    }
+
+
 def test_error_maps_are_five_times_the_error_on_the_same_scale():
     mask = ("mask", np.ones((40, 30)))
     figure = comparison(images(), {"input": "20 dB"}, "truth", mask, "title", (0, 1))
-    shown = {axis.get_title(): axis.images[0] for axis in figure.axes[:3]}
-    assert list(shown) == ["truth", "input\n20 dB", "result"]
-    errors = [axis.images[0] for axis in figure.axes[4:]]
+    drawn = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in drawn] == [
+        "truth", "mask", "input\n20 dB", "|error| x 5", "result", "|error| x 5",
+    ]  # fmt: skip
+    errors = [axis.images[0] for axis in drawn if "error" in axis.get_title()]
     np.testing.assert_allclose(errors[0].get_array(), 0.5)
     np.testing.assert_allclose(errors[1].get_array(), 0.1)
-    for image in (*shown.values(), *errors):
-        assert image.get_clim() == (0, 1)
-    assert figure.axes[3].get_title() == "mask"
+    for axis in figure.axes:
+        if axis.get_title() != "mask":
+            assert axis.images[0].get_clim() == (0, 1)
 
 
 def test_without_a_truth_there_are_no_error_maps():
     pictures = images()
     del pictures["truth"]
     figure = comparison(pictures, {}, None, ("mask", np.ones((40, 30))), "title", (0, 1))
-    assert [axis.get_title() for axis in figure.axes] == ["input", "result", "mask"]
+    assert [t for t in shown(figure) if isinstance(t, str)] == ["input", "result", "mask"]
+
+
+def test_the_best_is_marked():
+    figure = comparison(images(), {}, "truth", None, "title", (0, 1), best="result")
+    bold = [axis.get_title() for axis in figure.axes if axis.title.get_fontweight() == "bold"]
+    assert bold == ["result"]
+
+
+def test_a_scan_is_cropped_to_the_body_and_a_photograph_is_not():
+    image = np.zeros((100, 100))
+    image[30:60, 40:90] = 200.0
+    rows, columns = content_box(image, (0, 200.0))
+    assert 20 <= rows.start <= 30 and 60 <= rows.stop <= 70
+    assert 30 <= columns.start <= 40 and 90 <= columns.stop <= 100
+    assert content_box(image / 200, (0, 1)) == (slice(None), slice(None))
+    assert content_box(0 * image, (0, 200.0)) == (slice(None), slice(None))
+    figure = comparison({"a": image, "b": image + 1}, {}, None, None, "title", (0, 200.0))
+    assert shown(figure)["a"].get_array().shape == (
+        rows.stop - rows.start,
+        columns.stop - columns.start,
+    )
 
 
 def test_curves_show_every_logged_step():
@@ -51,31 +81,49 @@ def test_curves_show_every_logged_step():
     assert len(curves(without, "title").axes) == 1
 
 
-def test_the_detail_shown_is_where_the_texture_is():
+def test_the_detail_shown_is_where_the_images_differ_most():
+    rng = np.random.default_rng(0)
+    first = rng.random((60, 80))
+    second, direct = first.copy(), rng.random((60, 80))
+    second[10:25, 60:75] += 1
+    row, column, side = zoom_box([first, second])
+    assert side == 15 and (row, column) == (10, 60)
+    colour = [np.stack([x] * 3, axis=-1) for x in (first, second)]
+    assert zoom_box(colour) == (row, column, side)
+    pictures = {"direct": direct, "first": first / 2, "second": second / 2}
+    figure = comparison(pictures, {}, None, None, "title", (0, 1), direct="direct")
+    details = [
+        image.get_array() for title, image in shown(figure).items() if isinstance(title, int)
+    ]
+    for detail, picture in zip(details, pictures.values(), strict=True):
+        np.testing.assert_array_equal(detail, picture[10:25, 60:75])
+
+
+def test_of_one_image_the_detail_is_where_the_texture_is():
     image = np.zeros((60, 80))
     image[:, 40:] = 1  # one long edge
-    texture = np.random.default_rng(0).random((16, 16))
-    image[10:26, 60:76] = texture
-    row, column, side = zoom_box(image)
-    assert side == 12
-    assert row >= 10 and row + side <= 26 and column >= 60 and column + side <= 76
-    assert zoom_box(np.stack([image] * 3, axis=-1)) == (row, column, side)
+    image[10:28, 60:78] = np.random.default_rng(0).random((18, 18))
+    row, column, side = zoom_box([image])
+    assert row >= 10 and row + side <= 28 and column >= 60 and column + side <= 78
 
 
 @pytest.mark.parametrize("truth", [True, False])
 @pytest.mark.parametrize("n", [1, 5, 12])
-def test_methods_are_shown_with_details_and_error_maps(n, truth):
+def test_many_methods_fit_and_those_without_an_image_say_why(n, truth):
     rng = np.random.default_rng(0)
-    images = {f"method {i}": rng.random((40, 32, 3)) for i in range(n)}
-    images["broken $method$"] = "not run: the package $x$ is not installed"
-    right = rng.random((40, 32, 3)) if truth else None
-    figure = methods_comparison(images, {"method 0": "20.00 dB"}, right, "a_b$c", (0, 1), 5)
+    pictures = {"right": rng.random((40, 32, 3))} if truth else {}
+    pictures |= {f"method {i}": rng.random((40, 32, 3)) for i in range(n)}
+    pictures["broken $method$"] = "not run: the package $x$ is not installed"
+    right = "right" if truth else None
+    figure = comparison(pictures, {"method 0": "20.00 dB"}, right, None, "a_b$c", (0, 1))
     figure.savefig(io.BytesIO(), format="png")
     titles = [axis.get_title() for axis in figure.axes]
     assert "method 0\n20.00 dB" in titles
     assert sum("|error|" in title for title in titles) == (n if truth else 0)
     assert sum("not run" in text.get_text() for axis in figure.axes for text in axis.texts) == 1
-    assert sum(len(axis.child_axes) for axis in figure.axes) == n + truth  # details
+    boxes = [axis.get_window_extent() for axis in figure.axes]
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[i + 1 :])
 
 
 CURVES = {

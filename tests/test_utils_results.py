@@ -6,7 +6,7 @@ from running import call, metrics, run_folder
 
 import aseqdip_deblurring
 import aseqdip_inpainting
-from utils.results import doubts
+from utils.results import doubts, told_apart
 
 TINY = ["--sample", "face", "--resize", 32, "--K", 6, "--width", 4, "--depth", 2, "--lr", 1e-3]
 
@@ -64,3 +64,11 @@ def test_an_item_draws_numbers_of_its_own():
     ]  # fmt: skip
     assert torch.equal(draws[0], draws[1])
     assert not any(torch.equal(draws[0], other) for other in draws[2:])
+
+
+def test_what_looks_the_same_is_shown_once():
+    image = np.linspace(0, 10, 100).reshape(10, 10)
+    spot = image.copy()
+    spot[3, 3] += 0.1  # 2.5 grey levels of 255
+    pictures = {"truth": image, "final": image + 0.03, "spot": spot, "again": spot - 0.01}
+    assert list(told_apart(pictures, (0, 10))) == ["truth", "spot"]

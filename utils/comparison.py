@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import Busy, require
-from utils.figures import caption, methods_comparison, psnr_figure
+from utils.figures import caption, comparison, psnr_figure
 from utils.files import content_hash, encoded, write_atomically
 from utils.problem import Problem
 from utils.progress import duration
@@ -124,30 +124,34 @@ def _at(row: dict[str, Any], image: str) -> str:
 def _save_pictures(
     folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
 ) -> None:
-    pictures: dict[str, np.ndarray | str] = {
-        problem.names["input"]: problem.picture(problem.array(problem.A.pinv(problem.y)))
-    }
-    captions = {problem.names["input"]: caption(problem.score(problem.A.pinv(problem.y)))}
+    direct = problem.names["input"]
+    image = problem.A.pinv(problem.y)
+    pictures: dict[str, np.ndarray | str] = {}
+    if problem.x_true is not None:
+        pictures[problem.names["truth"]] = problem.picture(problem.array(problem.x_true))
+    pictures[direct] = problem.picture(problem.array(image))
+    captions = {direct: caption(problem.score(image))}
+    psnr: dict[str, float] = {}
     for run in runs:
-        figures = metrics[run.method.name]
-        stopped = "step_stopped" in figures
-        file = "reconstruction_stopped.npy" if stopped else "reconstruction.npy"
-        pictures[run.method.label] = f"not run: {run.why_not}" if run.why_not else "failed"
+        figures, label = metrics[run.method.name], run.method.label
+        stopped = "stopped" if "step_stopped" in figures else "final"
+        file = "reconstruction_stopped.npy" if stopped == "stopped" else "reconstruction.npy"
+        pictures[label] = f"not run: {run.why_not}" if run.why_not else "failed"
         if figures:
-            pictures[run.method.label] = problem.picture(np.load(run.folder.path / file))
-            image = "stopped" if stopped else "final"
-            if f"psnr_{image}" in figures:
-                captions[run.method.label] = caption(
-                    {name: figures[f"{name}_{image}"] for name in ("psnr", "ssim")}
-                )
-    truth = None if problem.x_true is None else problem.picture(problem.array(problem.x_true))
+            pictures[label] = problem.picture(np.load(run.folder.path / file))
+        if figures.get(f"psnr_{stopped}") is not None:
+            psnr[label] = figures[f"psnr_{stopped}"]
+            captions[label] = caption({n: figures[f"{n}_{stopped}"] for n in ("psnr", "ssim")})
     limits = problem.limits
     if limits is None:
         last = next(p for p in reversed(pictures.values()) if not isinstance(p, str))
-        limits = grey_limits({"final": last} | ({} if truth is None else {"truth": truth}))
-    figure = methods_comparison(
-        pictures, captions, truth, problem.title, limits, problem.error_scale
-    )
+        truth = {} if problem.x_true is None else {"truth": pictures[problem.names["truth"]]}
+        limits = grey_limits({"final": last} | truth)
+    figure = comparison(
+        pictures, captions, None if problem.x_true is None else problem.names["truth"],
+        problem.extra, problem.title, limits, problem.error_scale,
+        direct=direct, best=max(psnr, key=psnr.get, default=None),
+    )  # fmt: skip
     write_atomically(folder / "comparison.png", lambda file: figure.savefig(file, format="png"))
 
 

@@ -31,7 +31,7 @@ def caption(figures: dict[str, float | None]) -> str:
     return f"{shown(figures['psnr'], 2)} dB, SSIM {shown(figures['ssim'], 3)}" if figures else ""
 
 
-def _figure(width: float, height: float) -> "Figure":
+def empty_figure(width: float, height: float) -> "Figure":
     """Make an empty figure of so many inches that can be written to a file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,149 +52,144 @@ def side_by_side(pictures: np.ndarray) -> np.ndarray:
     return np.concatenate(list(pictures / peaks), axis=1)
 
 
+def content_box(image: np.ndarray, limits: tuple[float, float]) -> tuple[slice, slice]:
+    """Return the rows and columns that hold the body of an image, with a small margin.
+
+    Args:
+        image: (H, W) grey or (H, W, 3) colour. A photograph, whose limits are (0, 1), is whole.
+        limits: values shown as black and white.
+    """
+    black, white = limits
+    bright = gaussian_filter(image.astype(float), 2) > black + 0.1 * (white - black)
+    if limits == (0, 1) or not bright.any():
+        return slice(None), slice(None)
+    margin = max(image.shape) // 25
+    rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(max(at[0] - margin, 0), at[-1] + margin + 1) for at in (rows, columns))
+
+
+def zoom_box(images: list[np.ndarray]) -> tuple[int, int, int]:
+    """Choose the square of a quarter of the shorter side in which images differ most.
+
+    Of one image it is the square with most fine detail: what a Gaussian of two pixels smooths away.
+
+    Args:
+        images: at least one of (H, W) or (H, W, 3), real.
+
+    Returns:
+        Its top row, left column, and side.
+    """
+    grey = np.stack([x.mean(axis=-1) if x.ndim == 3 else x for x in images]).astype(float)
+    side = max(min(grey.shape[1:]) // 4, 4)
+    single = np.abs(grey[0] - gaussian_filter(grey[0], 2))
+    amount = uniform_filter(grey.std(axis=0) if len(images) > 1 else single, side)
+    half = side // 2
+    inside = amount[
+        half : amount.shape[0] - side + half + 1, half : amount.shape[1] - side + half + 1
+    ]
+    row, column = np.unravel_index(inside.argmax(), inside.shape)
+    return int(row), int(column), side
+
+
 def comparison(
-    images: dict[str, np.ndarray],
+    images: dict[str, np.ndarray | str],
     captions: dict[str, str],
     truth: str | None,
     extra: tuple[str, np.ndarray] | None,
     title: str,
     limits: tuple[float, float],
     error_scale: float = ERROR_SCALE,
+    direct: str | None = None,
+    best: str | None = None,
+    columns: int = 6,
 ) -> "Figure":
-    """Show images side by side, error maps against the truth below them.
+    """Show images side by side, each with a detail and its error map below.
+
+    The detail is where the images differ most. Grey images are cropped to the body.
 
     Args:
-        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real. The error of a colour
-            image is the mean of its channels'.
+        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; in place of an image a
+            line that says why there is none. The error of a colour image is the mean of its channels'.
         captions: name -> line under the name, such as the figures of that image.
         truth: the name that the others are compared with, None if there is none.
         extra: name and image of what is shown once beside them, such as the mask.
         title: line above all.
-        limits: values shown as black and white; (0, 1) for colour.
+        limits: values shown as black and white; (0, 1) for photographs.
         error_scale: error maps show error_scale * |image - truth|, white where the limits' width.
-    """
-    last = list(images.values())[-1]
-    height, width = last.shape[:2]
-    rows = 1 if truth is None else 2
-    columns = len(images) + (truth is None and extra is not None)
-    size = 3.0
-    figure = _figure(size * columns, rows * (size * height / width + 0.55) + 0.4)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    black, white = limits
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, (name, image) in zip(axes[0], images.items()):
-        axis.imshow(image, cmap="gray", vmin=black, vmax=white)
-        axis.set_title("\n".join(filter(None, (name, captions.get(name)))), fontsize=9)
-        if truth is not None and name != truth:
-            below = axes[1, list(images).index(name)]
-            error = error_scale * np.abs(image - images[truth])
-            error = error.mean(axis=-1) if error.ndim == 3 else error
-            below.imshow(error, cmap="gray", vmin=0, vmax=white - black)
-            below.set_title(f"|error| x {error_scale}", fontsize=9)
-    if extra is not None:
-        corner = axes[0, -1] if truth is None else axes[1, list(images).index(truth)]
-        corner.imshow(extra[1], cmap="gray", interpolation="nearest", aspect="auto")
-        corner.set_box_aspect(height / width)
-        corner.set_title(extra[0], fontsize=9)
-    figure.suptitle(readable(title), fontsize=10, parse_math=False)  # titles hold file names
-    figure.tight_layout(pad=0.4)
-    return figure
-
-
-def zoom_box(image: np.ndarray) -> tuple[int, int, int]:
-    """Choose the square of a fifth of the shorter side that holds most fine detail.
-
-    Detail is what a Gaussian of two pixels smooths away.
-
-    Args:
-        image: (H, W) or (H, W, 3), real.
-
-    Returns:
-        Its top row, left column, and side.
-    """
-    grey = (image.mean(axis=-1) if image.ndim == 3 else image).astype(float)
-    side = max(min(grey.shape) // 5, 4)
-    detail = np.abs(grey - gaussian_filter(grey, 2))
-    amount = uniform_filter(detail, side)
-    half = side // 2
-    inside = amount[half : grey.shape[0] - side + half + 1, half : grey.shape[1] - side + half + 1]
-    row, column = np.unravel_index(inside.argmax(), inside.shape)
-    return int(row), int(column), side
-
-
-def methods_comparison(
-    images: dict[str, np.ndarray | str],
-    captions: dict[str, str],
-    truth: np.ndarray | None,
-    title: str,
-    limits: tuple[float, float],
-    error_scale: float,
-    columns: int = 5,
-) -> "Figure":
-    """Show many methods' images, each with a detail enlarged and its error map below.
-
-    Args:
-        images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; a line where there
-            is none, that says why.
-        captions: name -> line under the name.
-        truth: the image that the others are compared with, None if there is none; shown first.
-        title: line above all.
-        limits: values shown as black and white; (0, 1) for colour.
-        error_scale: as for comparison.
+        direct: the name of an image that does not decide where the detail lies.
+        best: the name that is marked.
         columns: most images in one row.
     """
     from matplotlib.patches import Rectangle
 
-    images = images if truth is None else {"truth": truth} | images
-    first = next(image for image in images.values() if not isinstance(image, str))
-    row, column, side = zoom_box(first.clip(*limits))
-    height, width = first.shape[:2]
-    # The enlarged detail lies in the corner that is farthest from where it comes from.
-    left = 0.58 if column + side / 2 < width / 2 else 0.0
-    inset_height = 0.42 * width / height
-    bottom = 0.0 if row + side / 2 < height / 2 else 1 - inset_height
-    columns = min(columns, len(images))
-    bands = -(-len(images) // columns)
-    rows_each = 1 if truth is None else 2
-    size = 2.6
-    band = rows_each * size * height / width + 0.8
-    figure = _figure(size * columns, bands * band + 0.3)
-    axes = figure.subplots(bands * rows_each, columns, squeeze=False)
     black, white = limits
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for index, (name, image) in enumerate(images.items()):
-        number, place = divmod(index, columns)
-        axis = axes[number * rows_each, place]
-        axis.set_title("\n".join(filter(None, (name, captions.get(name)))), fontsize=8)
-        if isinstance(image, str):
-            why = textwrap.fill(image, 28)
-            place = {"ha": "center", "va": "center", "transform": axis.transAxes}
-            axis.text(0.5, 0.5, why, fontsize=7, parse_math=False, **place)
+    real = {name: image for name, image in images.items() if not isinstance(image, str)}
+    box = content_box(real[truth] if truth is not None else list(real.values())[-1], limits)
+    real = {name: image[box] for name, image in real.items()}
+    deciding = [image.clip(*limits) for name, image in real.items() if name not in (direct, truth)]
+    row, column, side = zoom_box(deciding or [image.clip(*limits) for image in real.values()])
+    height, width = next(iter(real.values())).shape[:2]
+    cells: list[str | None] = [*images, *([None] if truth is None and extra is not None else [])]
+    columns = min(columns, len(cells))
+    bands = -(-len(cells) // columns)
+    size, line = 2.4, 0.17  # inches of a column and of a line of text
+    ratios = [size * height / width, size, size * height / width][: 2 if truth is None else 3]
+    each = sum(ratios) + 3.2 * line + (0 if truth is None else 1.5 * line)
+    figure = empty_figure(size * columns, bands * each + 1.5 * line)
+    tall = figure.get_figheight()
+    gap = 0.02 * size
+
+    def axis_at(index: int, level: int) -> Any:
+        """Return the axes of a cell: level 0 the image, 1 its detail, 2 its error map."""
+        band, place = divmod(index, columns)
+        top = tall - 1.5 * line - band * each - 2.7 * line - sum(ratios[:level])
+        top -= 1.5 * line if level == 2 else 0
+        left = (place * size + gap) / (size * columns)
+        wide = (size - 2 * gap) / (size * columns)
+        high = ratios[level] - 2 * gap
+        axis = figure.add_axes((left, (top - high) / tall, wide, high / tall))
+        axis.set(xticks=[], yticks=[])
+        return axis
+
+    grey = {"cmap": "gray", "vmin": black, "vmax": white}
+    for index, name in enumerate(cells):
+        axis = axis_at(index, 0)
+        if name is None:
+            _show_extra(axis, extra, height / width)
             continue
-        grey = {"cmap": "gray", "vmin": black, "vmax": white}
-        axis.imshow(image, **grey)
-        axis.add_patch(
-            Rectangle((column - 0.5, row - 0.5), side, side, fill=False, edgecolor="red", lw=0.8)
-        )
-        inset = axis.inset_axes((left, bottom, 0.42, inset_height))
-        inset.imshow(image[row : row + side, column : column + side], **grey)
-        inset.set(xticks=[], yticks=[])
-        for spine in inset.spines.values():
+        label = "\n".join(filter(None, (textwrap.fill(name, 34), captions.get(name))))
+        marked = {"fontweight": "bold", "color": "#0b6e2e"} if name == best else {}
+        axis.set_title(label, fontsize=8, parse_math=False, **marked)
+        if name not in real:
+            axis.set_axis_off()
+            axis.text(
+                0.5, 0.5, textwrap.fill(images[name], 28), fontsize=7, parse_math=False,
+                ha="center", va="center", transform=axis.transAxes,
+            )  # fmt: skip
+            continue
+        axis.imshow(real[name], **grey)
+        frame = {"fill": False, "edgecolor": "red", "lw": 0.8}
+        axis.add_patch(Rectangle((column - 0.5, row - 0.5), side, side, **frame))
+        detail = axis_at(index, 1)
+        detail.imshow(real[name][row : row + side, column : column + side], **grey)
+        for spine in detail.spines.values():
             spine.set(edgecolor="red", linewidth=0.8)
-        if truth is not None and image is not truth:
-            error = error_scale * np.abs(image - truth)
+        if truth is not None and name != truth:
+            error = error_scale * np.abs(real[name] - real[truth])
             error = error.mean(axis=-1) if error.ndim == 3 else error
-            below = axes[number * rows_each + 1, place]
+            below = axis_at(index, 2)
             below.imshow(error, cmap="gray", vmin=0, vmax=white - black)
-            below.set_title(f"|error| x {error_scale}", fontsize=7)
-    top = 1 - 0.3 / figure.get_figheight()
-    figure.suptitle(
-        readable(title), fontsize=10, y=1 - 0.08 / figure.get_figheight(), parse_math=False
-    )
-    figure.tight_layout(pad=0.4, h_pad=1.0, rect=(0, 0, 1, top))
+            below.set_title(f"|error| x {error_scale:g}", fontsize=7)
+        elif truth is not None and extra is not None:
+            _show_extra(axis_at(index, 2), extra, height / width)
+    figure.suptitle(readable(title), fontsize=10, y=1 - 0.3 * line / tall, parse_math=False)
     return figure
+
+
+def _show_extra(axis: Any, extra: tuple[str, np.ndarray], aspect: float) -> None:
+    axis.imshow(extra[1], cmap="gray", interpolation="nearest", aspect="auto")
+    axis.set_box_aspect(aspect)
+    axis.set_title(extra[0], fontsize=7)
 
 
 OTHERS = [  # dark enough on white, and told apart without colours, too
@@ -242,7 +237,7 @@ def _psnr_figure(
 ) -> "Figure":
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = _figure(size[0] * columns, size[1] * rows + (0.3 if title else 0))
+    figure = empty_figure(size[0] * columns, size[1] * rows + (0.3 if title else 0))
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
@@ -304,7 +299,7 @@ def curves(rows: list[dict[str, float]], title: str) -> "Figure":
         title: line above all.
     """
     has_truth = "psnr" in rows[-1]
-    figure = _figure(10 if has_truth else 5.5, 3.6)
+    figure = empty_figure(10 if has_truth else 5.5, 3.6)
     axes = figure.subplots(1, 1 + has_truth, squeeze=False)[0]
     if has_truth:
         axes[0].plot([r["step"] for r in rows], [r["psnr"] for r in rows], label="iterate")
