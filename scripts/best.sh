@@ -38,6 +38,9 @@ best inpainting "${pictures[@]}" --mask random --method linear,tv,split_dip
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
 for seed in 1 2; do each_scan best mri --seed $seed; done
+direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
+best mri --data "$phantom" --accel 8 --method $direct_and_best
+best mri --accel 8 --method $direct_and_best
 
 # The mean of three networks left out
 one_network denoising "${pictures[@]}" --sigma 25

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every figure of the README's CT and picture tasks, on a CPU in about an hour.
-#   bash scripts/readme_tasks.sh CBSD68.png FFHQ.png CT.dcm [OUT]
+# The figures of docs/ct.md and docs/images.md at the paper's setting, on a CPU in about an hour.
+#   bash scripts/docs_tasks.sh CBSD68.png FFHQ.png CT.dcm [OUT]
 # CBSD68.png: 0010.png of https://github.com/clausmichele/CBSD68-dataset (original_png)
 # FFHQ.png: 00013.png of https://github.com/NVlabs/ffhq-dataset at 256x256
 # CT.dcm: a slice of NIH Pancreas-CT, https://doi.org/10.7937/K9/TCIA.2016.tNB1kqBU
@@ -12,12 +12,7 @@ out=$(realpath -m "${4:-results}")
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 
-# The quick setting on the embedded samples
-for task in ct denoising inpainting deblurring superresolution; do
-    python "aseqdip_$task.py" --quick --out "$out"
-done
-
-# The paper's setting with a network of a quarter of the width, real data at 128x128
+# A network of a quarter of the width, real data at 128x128
 small=(--resize 128 --width 16 --out "$out")
 for views in 18 30; do
     python aseqdip_ct.py --data "$ct" --views $views "${small[@]}"

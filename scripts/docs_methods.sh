@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every figure of the README's comparison of methods, on a CPU in about four hours (one core).
-#   bash scripts/readme_methods.sh CBSD68.png CT.dcm CT_REFERENCE BRAIN.npy [OUT]
-# CBSD68.png, CT.dcm, BRAIN.npy: as in readme_tasks.sh and readme_mri.sh
+# The figures of docs/methods.md, one picture a task, on a CPU in about four hours (one core).
+#   bash scripts/docs_methods.sh CBSD68.png CT.dcm CT_REFERENCE BRAIN.npy [OUT]
+# CBSD68.png, CT.dcm: as in docs_tasks.sh; BRAIN.npy: as in readme_pictures.sh
 # CT_REFERENCE: a CT slice of another patient, or a folder of them
 set -euo pipefail
 cbsd=$(realpath "$1")
@@ -14,7 +14,7 @@ mkdir -p "$out"
 
 # The paper's setting with a network of a quarter of the width; real data at 128x128
 small=(--resize 128 --width 16 --out "$out" --method all)
-python aseqdip_denoising.py --data "$cbsd" "${small[@]}" || true  # without the package bm3d
+python aseqdip_denoising.py --data "$cbsd" "${small[@]}"
 python aseqdip_inpainting.py --data "$cbsd" "${small[@]}"
 python aseqdip_deblurring.py --data "$cbsd" "${small[@]}"
 python aseqdip_ct.py --data "$ct" --reference "$reference" "${small[@]}"
