@@ -508,7 +508,7 @@ def fill(args: Args) -> None:
     low, high = RANGES[args.task]
     prior = Prior(
         net, training.sigma, training.scale, CHANNELS[args.task], args.size,
-        MULTIPLE, low, high, {},
+        MULTIPLE, low, high, {}, tiled=True,
     )  # fmt: skip
     rows, shown = denoise(prior, held_out, args, device)
     print("PSNR in dB on the image held out, by the noise's standard deviation")

@@ -10,6 +10,7 @@ from models.diffusion import Prior
 from operators.base import Operator
 from operators.radon import Radon
 from utils.callback import Callback
+from utils.consistency import is_linear
 from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import DISTANCES, Output, Update, adam
 from utils.randomness import stream
@@ -55,7 +56,7 @@ def udig_dip(
         loss: what is taken of the two differences, as aSeqDIP's --loss.
         lambda_ae: weight of the autoencoding term.
         order: `alternate`: as above; `released`: what the authors' public script does: z_0 is the
-            image of DDS, and P the identity. An interrupted run makes that image again.
+            image of DDS, and P the identity.
         noise_level: standard deviation of P's noise, where images go from 0 to 1. Not an index:
             that means another noise in each schedule.
         denoise_steps: passes through the diffusion network in each P.
@@ -80,12 +81,15 @@ def udig_dip(
         raise ValueError(
             f"expected N of at least 1 and purifications of at least 0, got {N} and {purifications}"
         )
+    if order == "released" and not is_linear(A):
+        raise ValueError(
+            f"the order `released` is for linear problems only, which {type(A).__name__} is not; "
+            "take `alternate`"
+        )
     callback = Callback() if callback is None else callback
     frame = Frame(prior, y, A)
     t = nearest_step(prior, frame.span * noise_level)
     noise = stream(seed, "purification", y.device)
-    if order == "released":
-        z0 = dds(y, A, prior=prior, seed=seed)
     z = (A.pinv(y) if z0 is None else z0).detach().clone()
     distance = DISTANCES[loss]
     # As in aSeqDIP for CT: the gradient of a norm is as large as ||A||.
@@ -101,6 +105,8 @@ def udig_dip(
     update = Update(objective, adam(net.parameters(), lr), graph=True)
     net_output = Output(net)
     x = callback.start(None, net=net, z=z, update=update, noise=noise)
+    if order == "released" and x is None:  # else the checkpoint's z has come from it
+        z.copy_(dds(y, A, prior=prior, seed=seed))
     for step in callback.outer(steps):
         x = update(z)
         if step % N == 0:

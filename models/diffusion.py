@@ -1,5 +1,6 @@
 """Learned priors: frozen diffusion networks, all seen in one form."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ class Prior(nn.Module):
             (0, 1) is the magnitude's.
         facts: what config.json is to hold: name of the network, parameters, the file's name and
             its SHA-256; of one of ours also the images that it learned from, `items`.
+        tiled: it learned from crops, so it sees a larger image in tiles of `size`, which overlap.
+            A network that learned from whole images takes an image whole.
 
     Attributes:
         steps: number of noise levels.
@@ -122,6 +125,7 @@ class Prior(nn.Module):
         low: float,
         high: float,
         facts: dict[str, Any],
+        tiled: bool = False,
     ) -> None:
         super().__init__()
         if sigma.shape != scale.shape or not bool((sigma.diff() > 0).all() and sigma[0] > 0):
@@ -130,7 +134,7 @@ class Prior(nn.Module):
         # No buffers: they stay on the CPU in float64, and reading one never waits for a GPU.
         self.sigma, self.scale = sigma, scale
         self.channels, self.size, self.multiple = channels, size, multiple
-        self.low, self.high, self.facts = low, high, facts
+        self.low, self.high, self.facts, self.tiled = low, high, facts, tiled
         self.steps = len(sigma)
 
     def predict(self, x: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
@@ -152,10 +156,41 @@ class Prior(nn.Module):
                 f"the prior takes (B, {self.channels}, H, W) with sides that are multiples of "
                 f"{self.multiple}, got {tuple(x.shape)}"
             )
-        index = torch.full((len(x),), t, device=x.device)
-        prediction = self.net(self.scale[t].item() * x, index)
+        rows, columns = self.tiles(sides)
+        if len(rows) * len(columns) > 1:
+            prediction = self._in_tiles(x, t, rows, columns)
+        else:
+            prediction = self._whole(x, t)
         eps, v = prediction[:, : self.channels], prediction[:, self.channels :]
         return eps, v if v.shape[1] else None
+
+    def tiles(self, sides: tuple[int, int]) -> tuple[list[int], list[int]]:
+        """Return the first rows and the first columns of the tiles of an image of (H, W) pixels."""
+        if not self.tiled:
+            return [0], [0]
+        rows, columns = (starts(side, self.size) for side in sides)
+        return rows, columns
+
+    def _whole(self, x: Tensor, t: int) -> Tensor:
+        index = torch.full((len(x),), t, device=x.device)
+        return self.net(self.scale[t].item() * x, index)
+
+    def _in_tiles(self, x: Tensor, t: int, rows: list[int], columns: list[int]) -> Tensor:
+        """Predict each tile by itself, in one batch, and take their mean, weighted by a window."""
+        height, width = (min(side, self.size) for side in x.shape[-2:])
+        parts = [
+            (..., slice(top, top + height), slice(left, left + width))
+            for top in rows
+            for left in columns
+        ]
+        predictions = self._whole(torch.cat([x[part] for part in parts]), t).split(len(x))
+        window = (hann(height)[:, None] * hann(width)).to(x)
+        total = x.new_zeros(*predictions[0].shape[:2], *x.shape[-2:])
+        weight = x.new_zeros(x.shape[-2:])
+        for part, prediction in zip(parts, predictions, strict=True):
+            total[part] += window * prediction
+            weight[part[1:]] += window
+        return total / weight
 
     def eps(self, x: Tensor, t: int) -> Tensor:
         """Predict the noise, (B, channels, H, W). Arguments as in predict."""
@@ -180,6 +215,23 @@ class Prior(nn.Module):
             f"{self.facts['predicts']}, {kind}, {self.steps} steps of sigma "
             f"{self.sigma[0].item():.3g} to {self.sigma[-1].item():.3g}"
         )
+
+
+def starts(side: int, size: int) -> list[int]:
+    """Return the first pixels of parts of a side, evenly spread, that overlap by a quarter or more.
+
+    Args:
+        side: in pixels.
+        size: of a part; a shorter side is one part.
+    """
+    room = max(side - size, 0)
+    gaps = math.ceil(room / (size - size // 4))
+    return [0] if gaps == 0 else [room * i // gaps for i in range(gaps + 1)]
+
+
+def hann(n: int) -> Tensor:
+    """Return Hann's window without its zeros, (n,): sin^2(pi (i + 1/2) / n)."""
+    return torch.sin(math.pi * (torch.arange(n) + 0.5) / n) ** 2
 
 
 def load_prior(path: Path) -> Prior:
@@ -273,7 +325,9 @@ def _public_adm(state: dict[str, Any], facts: dict[str, Any]) -> Prior:
 
 def _own(saved: dict[str, Any], facts: dict[str, Any]) -> Prior:
     net = _adm(saved["state"])
-    sigma, scale = saved["sigma"], saved["scale"]
+    sigma, scale, size = saved["sigma"], saved["scale"], saved["size"]
+    if size < 1 or size % net.multiple:
+        raise ValueError(f"crops of {size} pixels, expected a multiple of {net.multiple}")
     facts |= {
         "network": f"small ADM of prior_train.py, {saved['task']}",
         "n_params": _n_params(net),
@@ -282,7 +336,7 @@ def _own(saved: dict[str, Any], facts: dict[str, Any]) -> Prior:
     }
     return Prior(
         Preconditioned(net, sigma, scale, saved["data_std"]), sigma, scale, net.in_channels,
-        saved["size"], net.multiple, saved["low"], saved["high"], facts,
+        size, net.multiple, saved["low"], saved["high"], facts, tiled=True,
     )  # fmt: skip
 
 

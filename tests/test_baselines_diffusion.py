@@ -1,6 +1,7 @@
 """The methods with a diffusion prior, against Gaussian priors, whose network is exact."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.errors import InputError
+from utils.loop import Loop
 from utils.randomness import stream
 from utils.sampling import draw, langevin_step, peak
 
@@ -423,6 +425,35 @@ def test_in_the_released_order_it_starts_from_dds_and_purifies_nothing(monkeypat
     prior = gaussian_prior(0.5, 0.1)
     udig_dip.udig_dip(y, A, net, prior=prior, steps=2, order="released", seed=3)
     assert torch.equal(starts[0], dds(y, A, prior=prior, seed=3))
+    blur = CameraBlur(torch.full((1, 3, 3), 1 / 9), torch.ones(1, 8, 8), (1, 8, 8))
+    never = Callback()
+    never.start = None
+    with pytest.raises(ValueError, match="linear problems only, which CameraBlur is not"):
+        udig_dip.udig_dip(y, blur, net, prior=prior, steps=2, order="released", callback=never)
+
+
+def test_a_resumed_run_in_the_released_order_does_not_sample_again(tmp_path, monkeypatch, kspace):
+    fake_priors(monkeypatch)
+    calls, record = [], Loop.record
+    monkeypatch.setattr(udig_dip, "dds", lambda *a, **more: calls.append(1) or dds(*a, **more))
+    flags = flags_of("ct", tmp_path, kspace, "--method", "udig_dip", "--set", "order=released")
+    flags += ["--prior", write_prior(tmp_path / "prior.json")]
+    assert call(monkeypatch, SCRIPTS["ct"], *flags, "--out", tmp_path / "whole") == 0
+
+    def signalled(self, k, x, terms):
+        record(self, k, x, terms)
+        if k == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "record", signalled)
+        assert call(patch, SCRIPTS["ct"], *flags) == 130
+    assert call(monkeypatch, SCRIPTS["ct"], *flags) == 0
+    assert len(calls) == 2  # of the whole run, and of the interrupted one
+    digests = [
+        digest(run_folder(tmp_path / out, "ct", "item", "udig_dip")) for out in ("whole", "out")
+    ]
+    assert digests[0] == digests[1]
 
 
 # VarNet -------------------------------------------------------------------------------------

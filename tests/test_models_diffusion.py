@@ -2,12 +2,14 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
 from torch import nn
 
 from models.adm import ADM
-from models.diffusion import KIND, Preconditioned, Prior, load_prior, vp_levels
+from models.diffusion import KIND, Preconditioned, Prior, load_prior, starts, vp_levels
 from models.ncsnpp import NCSNpp
 from utils.errors import InputError
 from utils.precision import place
@@ -37,10 +39,10 @@ class GaussianNet(nn.Module):
         return torch.cat((eps, 0 * eps + 0.25), 1) if self.learned_variance else eps
 
 
-def gaussian_prior(kind, learned_variance=False):
+def gaussian_prior(kind, learned_variance=False, tiled=False):
     sigma, scale = SCHEDULES[kind]
     net = GaussianNet(sigma, scale, learned_variance)
-    return Prior(net, sigma, scale, 2, 8, 1, 0, 1, {})
+    return Prior(net, sigma, scale, 2, 8, 1, 0, 1, {}, tiled)
 
 
 def noisy(prior, t, seed=0):
@@ -85,6 +87,65 @@ def test_a_prior_is_frozen_but_differentiable_in_x():
     assert not any(p.requires_grad for p in prior.parameters())
 
 
+# Tiles --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_tiles_change_nothing_where_each_pixel_is_seen_alone(kind):
+    whole, tiled = (gaussian_prior(kind, learned_variance=True, tiled=t) for t in (False, True))
+    x = noisy(whole, 20)[1]
+    assert whole.tiles((40, 50)) == ([0], [0]) and tiled.tiles((8, 5)) == ([0], [0])
+    for found, expected in zip(tiled.predict(x, 20), whole.predict(x, 20), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [8, 9, 64])
+def test_parts_cover_a_side_and_overlap_by_a_quarter(size):
+    for side in range(1, 4 * size):
+        first = starts(side, size)
+        steps = {b - a for a, b in zip(first, first[1:])}
+        assert first[0] == 0 and first[-1] == max(side - size, 0)
+        assert max(steps, default=0) <= size - size // 4 and len(steps) <= 2
+        assert (len(first) == 1) == (side <= size)
+
+
+class OneNumber(nn.Module):
+    """Say of each pixel the mean of its image, plus a blur of x."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x, t):
+        blur = nn.functional.avg_pool2d(x, 3, 1, 1)
+        return self.weight * (x.square().mean((1, 2, 3), keepdim=True) + blur)
+
+
+def tiled_mean():
+    sigma, scale = SCHEDULES["VE"]
+    return Prior(OneNumber(), sigma, scale, 1, 8, 1, 0, 1, {}, tiled=True)
+
+
+def test_tiles_are_predicted_alone_and_blended_by_hann_s_window():
+    x = torch.randn(2, 1, 13, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    window = np.hanning(2 * 8 + 1)[1::2]  # of 8 pixels in 13 rows; the columns fit whole
+    total, weight = np.zeros((2, 13, 6)), np.zeros((13, 1))
+    for top in (0, 5):
+        part = x[:, 0, top : top + 8].numpy()
+        blur = uniform_filter(part, (0, 3, 3), mode="constant")
+        alone = (part**2).mean((1, 2), keepdims=True) + blur
+        total[:, top : top + 8] += window[:, None] * alone
+        weight[top : top + 8] += window[:, None]
+    found = tiled_mean().eps(x, 3)
+    assert np.allclose(found[:, 0].numpy(), total / weight, rtol=1e-6, atol=1e-8)
+
+
+def test_a_tiled_prior_can_be_differentiated_in_x():
+    prior = tiled_mean()
+    x = torch.randn(1, 1, 12, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    assert torch.autograd.gradcheck(lambda x: prior.x0(x, 3), x.requires_grad_())
+
+
 # Files --------------------------------------------------------------------------------------
 
 ADM_FILES = {
@@ -120,6 +181,7 @@ def test_public_adm_files_are_told_by_their_shapes(name, path):
         assert word in line
     torch.testing.assert_close(prior.sigma, SCHEDULES["VP"][0])
     torch.testing.assert_close(prior.scale, SCHEDULES["VP"][1])
+    assert not prior.tiled
     assert not any(p.requires_grad for p in prior.parameters())
 
 
@@ -181,6 +243,7 @@ def test_a_file_of_ours_brings_back_what_its_weights_do_not_tell(path):
     torch.save(record, path)
     prior = load_prior(path)
     assert (prior.channels, prior.size, prior.multiple, prior.low, prior.high) == (2, 48, 2, 0, 1)
+    assert prior.tiled and prior.tiles((64, 40)) == ([0, 16], [0])
     x = torch.randn(1, 2, 8, 12, generator=torch.Generator().manual_seed(2))
     t, s2 = 150, 0.2**2
     sigma = prior.sigma[t].item()
@@ -254,6 +317,9 @@ def broken(kind):
     if kind == "not levels":
         record["sigma"] = record["sigma"].flip(0)
         return record, "ascend"
+    if kind in ("size 0", "size 47"):
+        record["size"] = int(kind[5:])
+        return record, f"crops of {kind[5:]} pixels, expected a multiple of 2"
     if kind == "list":
         return [1, 2], "expected a dict"
     if kind == "unsafe":
@@ -263,7 +329,7 @@ def broken(kind):
     return short, "averaged weights, got"
 
 
-KINDS = "renamed, too much, wrong shape, unknown, classes, not levels, list, unsafe, averages"
+KINDS = "size 0, size 47, renamed, too much, wrong shape, unknown, classes, not levels, list, unsafe, averages"
 
 
 @pytest.mark.parametrize("kind", KINDS.split(", "))

@@ -109,6 +109,10 @@ def test_interrupted_then_finished_then_left_alone(tmp_path, monkeypatch, capsys
     flags = ("images", "--data", folder, "--out", out, "--minutes", 0.03, "--size", 64,
              "--batch", 1, "--precision", "fp32", "--device", "cpu")  # fmt: skip
     monkeypatch.setattr(prior_train, "DRAW_STEPS", 4)
+    measured, denoise = [], prior_train.denoise
+    monkeypatch.setattr(
+        prior_train, "denoise", lambda prior, *more: measured.append(prior) or denoise(prior, *more)
+    )
     update = Training.update
 
     def interrupting(self, share):
@@ -138,6 +142,7 @@ def test_interrupted_then_finished_then_left_alone(tmp_path, monkeypatch, capsys
     with Image.open(tmp_path / "p.png") as image:
         assert image.size[0] > 500
     prior = load_prior(out)
+    assert [prior.tiled] + [m.tiled for m in measured] == [True, True]  # measured as it is used
     assert (prior.channels, prior.size, prior.multiple, prior.low, prior.high) == (3, 48, 8, -1, 1)
     sources = [item["source"] for item in prior.facts["items"]]
     assert sources == [str(folder / "0.png"), str(folder / "1.png")]  # not the one held out

@@ -87,6 +87,17 @@ def test_the_output_names_the_file_and_what_it_is(tmp_path, monkeypatch, kspace,
     assert len(list((tmp_path / "out" / "ct" / "dds" / "item").iterdir())) == 2
 
 
+def test_a_run_says_whether_a_prior_sees_an_image_in_tiles():
+    for sides, more in {
+        (64, 64): "",
+        (100, 64): "; it takes 100x64 pixels, mirrored to 104x64, in 2x1 overlapping tiles, since "
+        "it learned from crops of 64x64",
+        (50, 40): "; it takes 50x40 pixels whole, mirrored to 56x40",
+    }.items():
+        prior = gaussian_prior(0.0, 1.0, size=64, multiple=8, tiled=True)
+        assert priors.described(prior, sides) == prior.description() + more
+
+
 def test_a_wrong_prior_is_told_in_one_line(tmp_path, monkeypatch, kspace, capsys):
     (tmp_path / "out").mkdir()
     grey, rgb = (write_prior(tmp_path / f"{n}.json", n) for n in (1, 3))

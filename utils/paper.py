@@ -105,8 +105,6 @@ def methods_beside(figures: list[Figure], table: int | None, settings: Iterable[
 
 def why_absent(method: str) -> str:
     """Say why a plan of ours does not list a method of the paper."""
-    if method in ("score_mri", "mcg", "dps", "ddnm"):
-        return "needs a pre-trained score network"
     if method == "aseqdip" or (ROOT / "baselines" / f"{method}.py").is_file():
         return "not asked for"
     if method.startswith("e2e_varnet_"):

@@ -71,10 +71,18 @@ def described(prior: Prior, sides: tuple[int, int]) -> str:
     """
     text = prior.description()
     height, width = sides
+    whole = padded(sides, prior.multiple)
+    rows, columns = prior.tiles(whole)
     if (height, width) != (prior.size, prior.size):
-        text += f"; it takes {height}x{width} pixels whole"
-    if padded(sides, prior.multiple) != (height, width):
-        text += ", mirrored to {}x{}".format(*padded(sides, prior.multiple))
+        text += f"; it takes {height}x{width} pixels"
+        text += " whole" if len(rows) * len(columns) == 1 else ""
+    if whole != (height, width):
+        text += ", mirrored to {}x{}".format(*whole)
+    if len(rows) * len(columns) > 1:
+        text += (
+            f", in {len(rows)}x{len(columns)} overlapping tiles, since it learned from crops of "
+            f"{prior.size}x{prior.size}"
+        )
     return text
 
 

@@ -23,7 +23,7 @@ class Frame:
 
     A complex image becomes two channels or, for a prior of one channel, two images: real and
     imaginary part. To the right and below it is mirrored until its sides are multiples of what
-    the network asks for; a larger image than those of the training is taken whole.
+    the network asks for. A larger image than those of the training is the prior's matter.
 
     Args:
         prior: has as many channels as a real image has, 2 or 1 for a complex one.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,6 +20,10 @@ SIDE = {  # with the section; of deblurring and of FFHQ the paper gives no size
 }  # fmt: skip
 PICTURES = ("denoising", "inpainting", "deblurring")
 ASEQDIP = {"K": 2000, "N": 2, "lr": 1e-4, "lambda_ae": 1.0}  # section 4.1
+PRIORS = {  # table -> method -> the network whose weights the paper took (appendices C.3, C.6)
+    2: {"score_mri": "NCSN++", "mcg": "NCSN++", "dps": "ADM, ImageNet"},
+    4: {"dps": "ADM, FFHQ", "ddnm": "ADM, FFHQ"},
+}  # fmt: skip
 EXPECTED = re.compile(r"(accel|views|sigma|hiar)=([\d.]+)")
 SETS = {  # section 4.1, appendix C.3
     "fastmri": "fastMRI", "aapm": "AAPM's low-dose CT", "cbsd68": "CBSD68", "ffhq": "FFHQ",
@@ -46,6 +51,7 @@ def differences(
         found |= dict.fromkeys(_of_data(cell.run, data_set))
         found |= dict.fromkeys(_of_operator(cell.run, cell.setting))
         found |= dict.fromkeys(_of_method(cell.run, number is not None))
+        found |= dict.fromkeys(_of_weights(cell.run, number))
     n = len({cell.item for cell in done})
     if 0 < n < images:
         found[f"{n} image{'s' if n > 1 else ''} in place of {images}"] = None
@@ -148,6 +154,35 @@ def _of_method(run: Run, of_table: bool) -> Iterator[str]:
         yield f"{own['steps']} updates at most, of which its rule chooses one"
     if "lr" in own and own["lr"] == settings.get("lr"):  # aSeqDIP's rate, which was changed
         yield from _other_values(own, {"lr": ASEQDIP["lr"]})
+
+
+def _of_weights(run: Run, number: int | None) -> Iterator[str]:
+    """Compare the weights that were trained elsewhere with the paper's."""
+    metrics = run.metrics
+    if "varnet" in metrics:
+        yield f"weights of {weights(run)}; {metrics['varnet_seen']}"
+    if "prior_facts" not in metrics:
+        return
+    facts, paper = metrics["prior_facts"], PRIORS.get(number, {}).get(metrics["method"], "")
+    if "items" in facts:
+        n = len(facts["items"])
+        yield (
+            f"a small prior of the user's own, {weights(run)}, that learned from {n} "
+            f"image{'s' if n > 1 else ''}; the paper's learned from thousands"
+        )
+    elif paper not in facts["network"]:
+        yield f"the prior {weights(run)} in place of {paper}"
+
+
+def weights(run: Run) -> str | None:
+    """Name the file of weights that a run was given, None if it was given none."""
+    facts = run.metrics.get("prior_facts")
+    if facts is not None:
+        return (
+            f"{facts['file']} ({facts['network']}, {facts['n_params']:,} parameters, SHA-256 "
+            f"{facts['sha256'][:12]})"
+        )
+    return Path(run.metrics["varnet"]).name if "varnet" in run.metrics else None
 
 
 def _other_values(settings: dict[str, Any], paper: dict[str, float | str]) -> Iterator[str]:

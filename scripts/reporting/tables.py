@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scripts.reporting.data import STATES, Cell, Table
-from scripts.reporting.differences import differences
+from scripts.reporting.differences import differences, weights
 from utils.paper import METHODS, Figure, figures_beside, methods_beside, why_absent
 from utils.progress import duration
 from utils.tables import Summary, mean_over_images
@@ -143,6 +143,10 @@ def _facts(table: Table, devices: list[str]) -> str:
         precisions = " and ".join(sorted(set(filter(None, networks))))
         networks = f", networks in {precisions}" if precisions else ""
         facts.append(f"Made on {'; '.join(devices)}{networks}")
+    done = [(table.methods[c.method], weights(c.run)) for c in table.cells if c.run is not None]
+    of = [f"{label} with {file}" for label, file in dict.fromkeys(done) if file is not None]
+    if of:
+        facts.append(f"Weights trained elsewhere: {'; '.join(of)}")
     return ". ".join(facts) + "."
 
 
