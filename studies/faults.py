@@ -3,10 +3,9 @@
 Kills: a run is killed (SIGKILL) at a moment drawn evenly over an undisturbed run's time, and begun
 again with the same command, killed or not, until one comes to its end. Writes: the run's n-th write
 and all later ones fail, first because the disk is full, then because it became read-only, for n =
-1, 2, ... until the run no longer notices; then the same command runs without faults, once from each
-state that was left. In both cases
-every file that is there in between must be whole, a failing run must end with one line and status
-1 or 2, and the bytes of reconstruction.npy must be the undisturbed run's.
+1, 2, ... until the run no longer notices; from each state that was left, the same command runs without
+faults. In both cases every file that is there in between must be whole, a failing run must end with
+one line and status 1 or 2, and the bytes of reconstruction.npy must be the undisturbed run's.
 
     python -m studies.faults --kills 500
     python -m studies.faults --kills 0 --writes
@@ -272,7 +271,7 @@ class Campaign:
                         self.faults.append(f"after {name}: status {status}: {said[-300:]}")
                     else:
                         self.check(f"after {name}", out, expected)
-                shutil.rmtree(out)
+                shutil.rmtree(out, ignore_errors=True)
             shutil.rmtree(out)
             facts = f"{len(seen)} states begun again from, {len(self.faults)} faults"
             print(f"{task}: {kind} at {n - 1} writes, {facts}", flush=True)
