@@ -18,7 +18,7 @@ from torch import Tensor
 from operators.radon import Radon, equispaced_angles
 from utils import arrays, image_data
 from utils.errors import InputError, require
-from utils.files import reason
+from utils.files import check_file, reason
 from utils.item import Item
 
 MIN_SIDE = image_data.MIN_SIDE
@@ -155,7 +155,7 @@ def load_slice(
         scan = _load_dicom(Path(file), sample, f"pydicom's {name}")
     else:
         require(path.exists(), f"{path}: no such file; give --data a DICOM, .npy or .png file")
-        require(path.is_file(), f"{path}: expected a file, got a folder")
+        check_file(path)
         if not is_dicom(path) and arrays.is_array(path):
             scan = _load_array(path, variable, axes, index, unit)
         else:
