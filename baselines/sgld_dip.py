@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from baselines.vanilla_dip import fixed_noise, perturbed
 from operators.base import Operator
 from utils.callback import Callback
+from utils.errors import CannotRun
 from utils.methods import Count, Method, NotNegative, Positive, Range
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
@@ -80,7 +81,7 @@ def sgld_dip(
     burned = round(burn_in * steps)
     first_sample = (burned // thin + 1) * thin
     if first_sample > steps:
-        raise ValueError(
+        raise CannotRun(
             f"no step is sampled: got {steps} steps, a burn-in of {burned} and a sample every "
             f"{thin} steps; take more steps or a lower thin or burn_in"
         )

@@ -247,7 +247,7 @@ def cell(runs: list[Run], image: str) -> str:
     """Write PSNR and SSIM of one scan: the mean of its seeds, and how these differ."""
     psnr = [p for run in runs if (p := figure(run, "psnr", image)) is not None]
     ssim = [s for run in runs if (s := figure(run, "ssim", image)) is not None]
-    if not psnr:
+    if not psnr or not ssim:
         return ""
     if image == "input":  # the same for all
         psnr, ssim = psnr[:1], ssim[:1]

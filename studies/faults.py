@@ -3,9 +3,9 @@
 Kills: a run is killed (SIGKILL) at a moment drawn evenly over an undisturbed run's time, and begun
 again with the same command, killed or not, until one comes to its end. Writes: the run's n-th write
 and all later ones fail, first because the disk is full, then because it became read-only, for n =
-1, 2, ... until the run no longer notices; then the same command runs without faults. In both cases
-every file that is there in between must be whole, a failing run must end with one line and status
-1 or 2, and the bytes of reconstruction.npy must be the undisturbed run's.
+1, 2, ... until the run no longer notices; from each state that was left, the same command runs without
+faults. In both cases every file that is there in between must be whole, a failing run must end with
+one line and status 1 or 2, and the bytes of reconstruction.npy must be the undisturbed run's.
 
     python -m studies.faults --kills 500
     python -m studies.faults --kills 0 --writes
@@ -61,6 +61,8 @@ METHODS = {
     "split_dip": "--set parts=2 start_iter=5",
 }
 FIRST = "aseqdip"  # of the methods, whose writes are refused
+# Libraries that a run loads late, half of its time: here once, not in each fork.
+LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg", "sigpy.mri")
 CHECKPOINT_SECONDS = 0.1  # so that a short run has several
 REFUSALS = {"full": errno.ENOSPC, "read-only": errno.EROFS}
 
@@ -163,6 +165,13 @@ def digest(out: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def left(out: Path) -> frozenset[tuple[str, int]]:
+    """Return what a refused run left: each file, of a log its number of lines too."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    lines = [len(p.read_bytes().splitlines()) if p.suffix == ".csv" else 0 for p in files]
+    return frozenset((str(p.relative_to(out)), n) for p, n in zip(files, lines))
+
+
 def half_written(out: Path) -> list[str]:
     """Return the files that cannot be read; those with a dot in front are nobody's."""
     readers = {
@@ -192,6 +201,7 @@ class Campaign:
         self.folder, self.args = folder, args
         self.random = random.Random(args.seed)
         self.faults: list[str] = []
+        self.seen: dict[str, set[frozenset[tuple[str, int]]]] = {}  # by task, what was begun from
         self.whole: dict[tuple[str, str], tuple[str, float]] = {}
 
     def undisturbed(self, task: str, method: str) -> tuple[str, float]:
@@ -242,7 +252,7 @@ class Campaign:
         utils.loop.CHECKPOINT_SECONDS = math.inf  # one at the end, so that all runs write alike
         for task, (kind, number) in itertools.product(self.args.tasks, REFUSALS.items()):
             expected, _ = self.undisturbed(task, FIRST)
-            out = self.folder / "refused"
+            out, seen = self.folder / "refused", self.seen.setdefault(task, set())
             for n in itertools.count(1):
                 status = wait(start(task, FIRST, out, partial(Disk, out, n, number)))
                 name = f"{task}, {kind} at write {n}"
@@ -252,15 +262,19 @@ class Campaign:
                 if status not in (1, 2) or "Traceback" in said or "error: " not in said:
                     self.faults.append(f"{name}: status {status}: {said[-300:]}")
                 self.check(name, out)
-                status = wait(start(task, FIRST, out))
-                if status:
-                    said = out.with_suffix(".txt").read_text()
-                    self.faults.append(f"after {name}: status {status}: {said[-300:]}")
-                else:
-                    self.check(f"after {name}", out, expected)
-                shutil.rmtree(out)
+                state = left(out)
+                if state not in seen:  # a refused write and its refused fsync leave the same
+                    seen.add(state)
+                    status = wait(start(task, FIRST, out))
+                    if status:
+                        said = out.with_suffix(".txt").read_text()
+                        self.faults.append(f"after {name}: status {status}: {said[-300:]}")
+                    else:
+                        self.check(f"after {name}", out, expected)
+                shutil.rmtree(out, ignore_errors=True)
             shutil.rmtree(out)
-            print(f"{task}: {kind} at {n - 1} writes, {len(self.faults)} faults", flush=True)
+            facts = f"{len(seen)} states begun again from, {len(self.faults)} faults"
+            print(f"{task}: {kind} at {n - 1} writes, {facts}", flush=True)
 
 
 def run(args: Args) -> None:
@@ -272,6 +286,8 @@ def run(args: Args) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)  # a fork has no other threads
     utils.loop.CHECKPOINT_SECONDS, utils.loop.CHECKPOINT_SHARE = CHECKPOINT_SECONDS, 1.0
+    for name in LATE:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder), args)
         if args.kills:

@@ -24,6 +24,7 @@ from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
+from utils.errors import CannotRun
 from utils.metrics import image_metrics
 from utils.randomness import stream
 from utils.reference import nearest_reference
@@ -446,7 +447,7 @@ def test_a_run_stopped_before_the_first_sample_gives_its_last_image():
 def test_too_few_steps_for_a_sample_are_refused_at_once(steps, burn_in, thin):
     net = make_net(sgld_dip)
     weights = copy.deepcopy(net.state_dict())
-    with pytest.raises(ValueError, match=f"no step is sampled: got {steps} steps"):
+    with pytest.raises(CannotRun, match=f"no step is sampled: got {steps} steps"):
         reconstruct(sgld_dip, net, steps=steps, burn_in=burn_in, thin=thin)
     torch.testing.assert_close(net.state_dict(), weights, rtol=0, atol=0)
 

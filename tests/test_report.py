@@ -46,9 +46,16 @@ def test_devices_stand_beside_the_times_where_they_differ(tmp_path):
     assert line_of(shown(tmp_path, gpu)[1], "ASEQDIP")[8] == "60 s"
 
 
-def test_a_perfect_image_is_infinite_and_has_no_difference(tmp_path):
+def test_a_figure_that_is_not_finite_is_a_dash_without_a_difference(tmp_path):
     _, text = shown(tmp_path, cell(write_run(tmp_path, psnr_final=None)))
-    assert line_of(text, "ASEQDIP")[1:4] == ["infinite", "31.51 ± 0.34", ""]
+    assert line_of(text, "ASEQDIP")[1:4] == ["-", "31.51 ± 0.34", ""]
+    assert "no truth to compare with" not in text
+
+
+def test_a_mean_tells_over_how_many_images_it_is(tmp_path):
+    perfect = cell(write_run(tmp_path, item="a", psnr_final=None), item="a")
+    other = cell(write_run(tmp_path, item="b", psnr_final=30.0), item="b")
+    assert line_of(shown(tmp_path, perfect, other)[1], "ASEQDIP")[1] == "30.00 (1 of 2)"
 
 
 def test_the_image_of_a_stopping_rule_is_the_result(tmp_path):

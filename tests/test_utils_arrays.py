@@ -1,5 +1,6 @@
 """Arrays in the formats that people bring, against what other writers put into them."""
 
+import struct
 import subprocess
 import sys
 import zlib
@@ -169,6 +170,38 @@ def test_what_a_header_declares_and_the_file_cannot_hold_is_refused(tmp_path):
     for name, words in (("huge.npy", "cut short"), ("huge.h5", "too large")):
         with pytest.raises(InputError, match=words):
             load_array(tmp_path / name, "x")
+
+
+def test_what_a_small_file_unpacks_to_is_known_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "LARGE", 2**20)
+    zeros = np.zeros((1100, 1100), np.uint8)
+    np.savez_compressed(tmp_path / "x.npz", x=zeros)
+    scipy.io.savemat(tmp_path / "x.mat", {"x": zeros}, do_compression=True)
+    for name in ("x.npz", "x.mat"):
+        with pytest.raises(InputError, match="made to fill the memory"):
+            load_array(tmp_path / name, "x")
+    np.savez_compressed(tmp_path / "y.npz", x=RNG.random((400, 400)))  # as large as it says
+    assert load_array(tmp_path / "y.npz", "x").shape == (400, 400)
+
+
+def test_an_empty_array_and_a_number_are_told(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((0, 5)))
+    with pytest.raises(InputError, match=r"an empty array, \(0, 5\)"):
+        load_array(tmp_path / "x.npy", "x")
+    np.save(tmp_path / "x.npy", np.float64(3))
+    assert load_array(tmp_path / "x.npy", "x") == 3
+
+
+def test_complex_numbers_whose_parts_overlap_are_refused(tmp_path):
+    """A damaged exponent makes h5py read a part as twice as long; HDF5 then ends the process."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((40, 36), "c8"), compression="gzip")
+    data = (tmp_path / "x.h5").read_bytes()
+    bias = struct.pack("<HHBBBBI", 0, 32, 23, 8, 0, 23, 127)  # of a part: bits, exponent, bias
+    assert data.count(bias) == 2
+    (tmp_path / "x.h5").write_bytes(data.replace(bias, bias[:-4] + b"w" + bias[-3:], 1))
+    with pytest.raises(InputError, match="overlap"):
+        load_array(tmp_path / "x.h5", "x")
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -215,6 +215,10 @@ def test_nifti_volumes_have_their_order_and_their_pixels(tmp_path):
     scan = load_slice(tmp_path / "x.nii.gz", "", None, index=2)
     np.testing.assert_array_equal(scan.values, volume[2])
     assert scan.item == "x_slice02" and scan.pixel_mm == pytest.approx(0.7)
+    image = nibabel.Nifti1Image(volume.transpose(2, 1, 0)[..., None], image.affine)
+    nibabel.save(image, tmp_path / "one_moment.nii")
+    scan = load_slice(tmp_path / "one_moment.nii", "", None, index=2)
+    np.testing.assert_array_equal(scan.values, volume[2])
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -252,6 +256,7 @@ def test_padding_becomes_air_wherever_its_value_lies(tmp_path, signed, limit, ca
     [
         ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "a LOCALIZER of CT"),
         ("ImageType", ["DERIVED", "SECONDARY", "SCREEN SAVE"], "a SCREEN SAVE of CT"),
+        ("ImageType", ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"], "a EFF_ATOMIC_NUM of CT"),
         ("RescaleType", "US", r"values are US \(RescaleType\)"),
         ("RescaleType", "Z_EFF", r"values are Z_EFF \(RescaleType\)"),
         ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
@@ -274,6 +279,44 @@ def test_what_is_no_slice_in_hounsfield_units_is_refused_in_a_series_too(
     assert running.call(monkeypatch, aseqdip_ct, *flags) == 2
     assert len([*(tmp_path / "o" / "ct" / "fbp").iterdir()]) == 1  # b was done
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_values_that_nothing_in_a_body_has_are_told(tmp_path, capsys):
+    values = np.linspace(-1000, 1000, 1600).reshape(40, 40)
+    np.save(tmp_path / "a.npy", values)
+    load_slice(tmp_path / "a.npy", "", None)
+    assert capsys.readouterr().out == ""
+    np.save(tmp_path / "a.npy", np.where(values < -900, 62512, values))
+    load_slice(tmp_path / "a.npy", "", None)
+    assert "62512 HU is no tissue" in capsys.readouterr().out
+
+
+def test_pixels_that_are_no_squares_are_told(tmp_path, capsys):
+    dataset = small()
+    dataset.PixelSpacing = [0.5, 1.0]
+    dataset.save_as(tmp_path / "a.dcm")
+    load_slice(tmp_path / "a.dcm", "", None)
+    assert "0.5 mm high and 1 mm wide" in capsys.readouterr().out
+
+
+def test_old_dicom_files_begin_with_their_tags(tmp_path):
+    small().save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "b.dcm").write_bytes(whole[132:])  # the preamble is 128 bytes and DICM
+    one, two = (load_slice(tmp_path / name, "", None) for name in ("a.dcm", "b.dcm"))
+    np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_line_integrals_beyond_single_precision_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((4, 40), 1e300))
+    with pytest.raises(InputError, match="beyond single precision"):
+        load_sinogram(tmp_path / "a.npy", "4")
+
+
+def test_the_range_of_the_angles_is_printed(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.ones((4, 40)))
+    ct_data.make_operator(load_sinogram(tmp_path / "a.npy", "4"), 4, None, "ramp")
+    assert "4 views from 0 to 135 degrees" in capsys.readouterr().out
 
 
 def test_files_beside_the_slices_are_no_work(tmp_path, monkeypatch, capsys):

@@ -1,9 +1,12 @@
 """Whole files or none, and hashes that tell contents apart."""
 
+import os
+
 import numpy as np
 import pytest
 
-from utils.files import content_hash, write_atomically
+from utils.errors import InputError
+from utils.files import check_file, content_hash, files_of, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -30,3 +33,15 @@ def test_hashes_tell_shape_type_content_and_order_apart():
     assert len(hashes) == 7
     every_second = np.arange(24, dtype=np.float32)[::2] / 2
     assert content_hash(every_second) == content_hash(a)
+
+
+def test_a_pipe_is_no_file_and_no_folder(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="expected a file, got a pipe or a device"):
+        check_file(tmp_path / "a.png")
+
+
+def test_a_folder_with_the_name_of_a_file_is_no_work(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "b.PNG").touch()
+    assert files_of(tmp_path, (".png",), lambda path: True) == [tmp_path / "b.PNG"]

@@ -74,7 +74,8 @@ def test_tiffs_of_all_kinds_are_read_as_pillow_shows_them(tmp_path):
         ("cmyk", image.convert("CMYK"), {}),
     ):
         kind.save(tmp_path / f"{name}.tif", **options)
-        expected = np.moveaxis(np.asarray(kind.convert("RGB")), -1, 0) / 255
+        shown = np.asarray(kind.convert("L" if name == "bits" else "RGB"))
+        expected = (shown[None] if name == "bits" else np.moveaxis(shown, -1, 0)) / 255
         read = load_picture(tmp_path / f"{name}.tif", "", None).pixels
         np.testing.assert_allclose(read, expected, atol=1e-7, err_msg=name)
     tifffile.imwrite(tmp_path / "white.tif", pixels[..., 0].astype(np.uint16),
@@ -167,6 +168,45 @@ def write_tiff(path, tags, strips):
         entries += struct.pack("<HHI", tag, 4, len(numbers)) + value
     head = b"II*\0" + struct.pack("<I", start)
     path.write_bytes(head + body + struct.pack("<H", len(tags)) + entries + bytes(4) + beyond)
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({258: [12]}, "12 bits, compression NONE;"),
+        ({259: [5], 322: [48], 323: [40]}, "16 bits, compression LZW, in tiles;"),
+        ({259: [34712]}, "16 bits, compression JPEG2000;"),
+        ({258: [32], 259: [8], 317: [3], 339: [3]}, "32 bits, compression ADOBE_DEFLATE;"),
+    ],
+)
+def test_a_layout_of_tiff_that_is_not_read_is_not_called_damaged(tmp_path, changed, words):
+    tags = {256: [48], 257: [40], 258: [16], 259: [1], 262: [1], 277: [1], 278: [40], 279: [3840]}
+    write_tiff(tmp_path / "a.tif", tags | changed, [bytes(3840)])
+    with pytest.raises(InputError, match=f"layout of TIFF is not read: {words} save it") as error:
+        read_pixels(tmp_path / "a.tif")
+    assert "magick" in str(error.value) and "damaged" not in str(error.value)
+
+
+def test_signed_and_one_bit_pixels_keep_their_meaning(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((40, 50), -3, np.int8))
+    with pytest.raises(InputError, match="got int8; say with --unit"):
+        read_pixels(tmp_path / "a.tif")
+    bits = noise(40, 50, top=1)
+    np.testing.assert_array_equal(read_pixels(write_png(tmp_path / "a.png", bits, 1)), bits)
+
+
+def test_a_float_picture_that_is_dark_everywhere_is_told(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.linspace(0, 0.004, 1600).reshape(40, 40))
+    read_pixels(tmp_path / "a.npy")
+    assert "nowhere brighter than 0.004" in capsys.readouterr().out
+    read_pixels(tmp_path / "a.npy", white=0.004)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_picture_of_another_kind_is_not_called_damaged_alone(tmp_path):
+    Image.fromarray(noise(40, 50, top=255).astype(np.uint8)).save(tmp_path / "a.png", format="GIF")
+    with pytest.raises(InputError, match="or of another kind; save it as PNG"):
+        read_pixels(tmp_path / "a.png")
 
 
 def test_pictures_are_read_by_what_they_hold(tmp_path):
@@ -325,6 +365,9 @@ def test_masks_are_black_and_white_in_any_notation(tmp_path):
     np.save(tmp_path / "bool.npy", mask)
     np.save(tmp_path / "int.npy", mask.astype(np.int64))
     np.save(tmp_path / "levels.npy", 255 * mask.astype(np.int64))
+    np.save(tmp_path / "rounded.npy", np.where(mask, 1.0000001, -1e-9))
+    np.save(tmp_path / "of_a_slice.npy", mask[None])
+    np.save(tmp_path / "of_a_channel.npy", mask[..., None])
     for path in tmp_path.iterdir():
         np.testing.assert_array_equal(load_mask(path, (40, 50)), mask, err_msg=path.name)
 

@@ -383,6 +383,29 @@ def test_a_mask_beside_the_k_space_says_what_was_sampled(tmp_path, form, capsys)
     assert "is not used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["columns", "points", "points of coils"])
+def test_a_mask_of_each_slice_belongs_to_that_slice(tmp_path, form, capsys):
+    kspace = small_kspace()
+    points = np.zeros((2, 64, 60), dtype=bool)
+    points[:, :, 24:36] = points[0, :, ::3] = points[1, :, ::5] = True
+    mask = {"columns": points[:, 0], "points": points[:, None],
+            "points of coils": np.repeat(points[:, None], len(kspace), axis=1)}[form]  # fmt: skip
+    leak = 3e-5 * np.abs(kspace).max()
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["kspace"] = [kspace * p + leak * ~p for p in points]
+        file["mask"] = mask
+    for number in (0, 1):
+        scan = mri_data.load_scan(tmp_path / "x.h5", number)
+        np.testing.assert_array_equal(mri_data.acquired_points(scan.kspace), points[number])
+    assert capsys.readouterr().out == ""
+
+
+def test_many_coils_are_told_since_they_could_be_rows(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((40, 64, 48), np.complex64))
+    assert mri_data.load_scan(tmp_path / "x.npy", None).kspace.shape == (40, 64, 48)
+    assert "is read as CHW, 40 coils" in capsys.readouterr().out
+
+
 def test_phase_encoding_along_the_rows_is_cropped_along_the_columns(capsys):
     rng = np.random.default_rng(0)
     rows = rng.random((50, 1)) < 0.3

@@ -30,6 +30,9 @@ MAT_PACKED = 15  # types of MATLAB 5's elements, and classes of its arrays
 MAT_NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}
 MAT_NUMERIC = range(6, 16)
 MAX_NESTING = 4  # groups of HDF5 that are looked into
+READ_WHOLE = ("npz", "mat", "mat73", "nii")  # kinds of which a part cannot be read alone
+PACKED = ("npz", "mat", "nii")  # kinds whose declared size can be far from the file's:
+LARGE, TIMES = 2**28, 100  # a large array that is so many times the file is no measurement
 BART_AXES = "HWDCM........S.."  # read, phase 1, phase 2, coils, maps; 13 is the slice
 Index = tuple[int | slice, ...]
 WHOLE: Index = (slice(None),)
@@ -117,12 +120,22 @@ class Variables:
             InputError: it is damaged, or larger than the free memory.
         """
         variable = self.of[name]
-        kept = [1 if isinstance(i, int) else n for i, n in zip(index, variable.shape)]
-        size = math.prod(kept + [*variable.shape[len(index) :]]) * variable.dtype.itemsize
+        shape, dtype = variable.shape, variable.dtype
+        require(math.prod(shape) > 0, f"{self.path}: an empty array, {shape}")
+        index = index[: len(shape)]
+        kept = [1 if isinstance(i, int) else n for i, n in zip(index, shape)]
+        whole = self.kind in READ_WHOLE
+        size = math.prod(shape if whole else kept + [*shape[len(index) :]]) * dtype.itemsize
+        stored = self.path.stat().st_size
+        require(
+            self.kind not in PACKED or size <= max(LARGE, TIMES * stored),
+            f"{self.path}: damaged, or made to fill the memory: it declares an array of {shape} "
+            f"{dtype}, {size / 1e9:.3g} GB, in a file of {stored / 1e6:.3g} MB",
+        )
         free = psutil.virtual_memory().available
         require(
             size <= free,
-            f"{self.path}: damaged, or too large: an array of {variable.shape} {variable.dtype} "
+            f"{self.path}: damaged, or too large: an array of {shape} {dtype} "
             f"takes {size / 1e9:.3g} GB, free are {free / 1e9:.3g} GB",
         )
         with foreign(self.path, WORDS[self.kind]):
@@ -240,8 +253,7 @@ def _npy(path: Path) -> Iterator[dict[str, Variable]]:
         )
 
         def read(index: Index) -> np.ndarray:
-            file.seek(0)
-            return np.load(file, allow_pickle=False)[index]
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[index])
 
         yield {"": Variable(shape, dtype, read)}
 
@@ -359,6 +371,10 @@ def _dataset(item: h5py.Dataset, is_matlab: bool) -> Variable | None:
     dtype, pair = item.dtype, None
     if dtype.names is not None and len(dtype.names) == 2:  # MATLAB's complex numbers
         pair, (real, _) = dtype.names, (dtype[name] for name in dtype.names)
+        ends = [at + part.itemsize for part, at in dtype.fields.values()]
+        starts = [at for _, at in dtype.fields.values()]
+        if max(ends) > dtype.itemsize or min(ends) > max(starts):
+            raise ValueError("numbers that overlap")  # HDF5 crashes on reading them
         dtype = np.result_type(real, np.complex64) if real.kind == "f" else dtype
     if not numeric(dtype) or item.attrs.get("MATLAB_class") in (b"char", b"cell"):
         return None
@@ -400,6 +416,8 @@ def _nifti(path: Path) -> Iterator[dict[str, Variable]]:
         values = orientations.apply_orientation(values, turn)
         return values.reshape(turned)[index]
 
+    if set(shape[3:]) == {1}:
+        shape = shape[:3]
     spatial = [*shape, 1][:3]
     order = np.argsort(turn[:, 0])
     turned = (*(spatial[i] for i in order), *shape[3:])
@@ -431,7 +449,7 @@ def _cfl(path: Path) -> Iterator[dict[str, Variable]]:
     shape = tuple(dims[i] for i in kept)
 
     def read(index: Index) -> np.ndarray:
-        return np.fromfile(data, "<c8").reshape(shape, order="F")[index]
+        return np.array(np.memmap(data, "<c8", "r", shape=shape, order="F")[index])
 
     known = set(axes) <= set("HWCS") and len(set(axes)) == len(axes)
     yield {"": Variable(shape, np.dtype("c8"), read, axes if known else None)}

@@ -18,7 +18,7 @@ from torch import Tensor
 from operators.radon import Radon, equispaced_angles
 from utils import arrays, image_data
 from utils.errors import InputError, require
-from utils.files import reason
+from utils.files import check_file, reason
 from utils.item import Item
 
 MIN_SIDE = image_data.MIN_SIDE
@@ -27,9 +27,15 @@ SUFFIXES = (*DICOM, ".png", *arrays.SUFFIXES)
 SAMPLES = {"skull": "J2K_pixelrep_mismatch.dcm", "small": "CT_small.dcm"}  # inside pydicom
 AIR_HU = -1024.0  # the lowest value of 12-bit CT; what lies below it is padding
 RELATIVE_ROUNDING = 0.01  # what relative attenuation may lie beyond 0 and 1
+MAX_HU = 30710.0  # the end of CT's extended scale; nothing in a body lies above it
 MIN_HU_RANGE = 100.0  # from the lowest to the highest value of a slice in HU
-# Words of ImageType for pictures beside the slices, and the class of pictures of a screen.
-NO_SLICES = ("LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "DOSE_INFO", "PROT")
+# Words of ImageType for pictures beside the slices, for values of two energies that are not HU
+# (PS3.3 C.8.15.3.1.4), and the class of pictures of a screen.
+NO_SLICES = (
+    "LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "DOSE_INFO", "PROT", "PROJECTION IMAGE", "MIP",
+    "MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY",
+)  # fmt: skip
+FIRST_TAG = b"\2\0\0\0"  # of DICOM; in old files nothing stands before it
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SCREENS = {"WSD", "SD", "SI", "DRW"}  # of ConversionType; slices of HU have others, such as DV
 VACUUM_HU = -1000.0  # no attenuation
@@ -149,7 +155,7 @@ def load_slice(
         scan = _load_dicom(Path(file), sample, f"pydicom's {name}")
     else:
         require(path.exists(), f"{path}: no such file; give --data a DICOM, .npy or .png file")
-        require(path.is_file(), f"{path}: expected a file, got a folder")
+        check_file(path)
         if not is_dicom(path) and arrays.is_array(path):
             scan = _load_array(path, variable, axes, index, unit)
         else:
@@ -168,6 +174,11 @@ def load_slice(
     )
     if scan.is_hu:
         scan.values = values = np.maximum(values, AIR_HU)
+        if values.max() > MAX_HU:
+            print(
+                f"note: {scan.source}: {values.max():g} HU is no tissue and no metal, perhaps "
+                "padding; it becomes white, and all else dark, unless --hu-range says otherwise"
+            )
     require(
         values.max() > values.min(),
         f"{scan.source}: every pixel is {values.max():g}; there is nothing to reconstruct",
@@ -253,7 +264,7 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            dataset = pydicom.dcmread(path)
+            dataset = pydicom.dcmread(path, force=_lacks_preamble(path))
     except InvalidDicomError as error:
         raise InputError(
             f"{path}: not a DICOM file; give --data a CT slice as DICOM, an array or .png"
@@ -271,8 +282,8 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
         raw = dataset.pixel_array
         values = np.asarray(apply_rescale(raw, dataset), dtype=np.float64)
         padding = _padding(dataset, raw)
-        spacing = dataset.get("PixelSpacing")
-        pixel_mm = None if not spacing else float(spacing[0])
+        spacing = [float(mm) for mm in dataset.get("PixelSpacing") or ()]
+        pixel_mm = spacing[0] if spacing else None
     except InputError:
         raise
     except RuntimeError as error:
@@ -293,7 +304,18 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
             f"({values[padding].max():g} HU by the file's own tag), which becomes air"
         )
     values[padding] = AIR_HU
+    if spacing and not math.isclose(*spacing, rel_tol=0.01):
+        print(
+            f"note: {path}: its pixels are {spacing[0]:g} mm high and {spacing[1]:g} mm wide; they "
+            "are taken for squares"
+        )
     return Slice(item, source, values, is_hu=True, pixel_mm=pixel_mm)
+
+
+def _lacks_preamble(path: Path) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(132)
+    return start[128:] != b"DICM" and start.startswith(FIRST_TAG)
 
 
 def _undecodable(path: Path, error: Exception) -> InputError:
@@ -532,7 +554,12 @@ def load_sinogram(path: Path, angles: str | None, variable: str | None = None) -
         f"{y.shape[0]} angles x {y.shape[1]} detector bins"
         + ("; transpose it" if count == y.shape[1] else ""),
     )
-    return Sinogram(path.stem, str(path), y.astype(np.float32), np.deg2rad(degrees))
+    with np.errstate(over="ignore"):
+        y = y.astype(np.float32)
+    require(
+        bool(np.isfinite(y).all()), f"{path}: line integrals beyond single precision; scale them"
+    )
+    return Sinogram(path.stem, str(path), y, np.deg2rad(degrees))
 
 
 def _load_degrees(path: Path) -> np.ndarray:
@@ -590,9 +617,10 @@ def make_operator(scan: Slice | Sinogram, views: int, size: int | None, filter_n
         A = Radon(shape, angles, n_det, filter_name)
     except ValueError as error:  # too many views of too many pixels
         raise InputError(str(error)) from error
+    first, last = torch.rad2deg(angles).aminmax()
     print(
-        f"{scan.source}: {shape[0]}x{shape[1]} pixels, {A.out_shape[1]} views of "
-        f"{A.out_shape[2]} bins"
+        f"{scan.source}: {shape[0]}x{shape[1]} pixels, {A.out_shape[1]} views from {first:.4g} to "
+        f"{last:.4g} degrees, of {A.out_shape[2]} bins"
     )
     return A
 

@@ -38,7 +38,8 @@ DAMAGED = (  # what reading a damaged file of torch.save, and looking into it, c
 def check_file(path: Path) -> None:
     """Raise InputError unless a path is a file."""
     require(path.exists(), f"{path}: no such file")
-    require(path.is_file(), f"{path}: expected a file, got a folder")
+    got = "a folder" if path.is_dir() else "a pipe or a device"
+    require(path.is_file(), f"{path}: expected a file, got {got}")
 
 
 @contextmanager
@@ -78,7 +79,8 @@ def files_of(path: Path, suffixes: tuple[str, ...], also: Callable[[Path], bool]
         return [path]
     # Hidden files are no work, such as the ._x that macOS writes beside x; DICOMDIR is a list.
     seen = [p for p in path.iterdir() if p.name[0] != "." and p.name.upper() != "DICOMDIR"]
-    found = sorted(p for p in seen if p.name.lower().endswith(suffixes) or also(p))
+    files = [p for p in seen if not p.is_dir()]
+    found = sorted(p for p in files if p.name.lower().endswith(suffixes) or also(p))
     require(bool(found), f"{path}: a folder without {', '.join(suffixes)} files")
     return found
 

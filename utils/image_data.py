@@ -30,7 +30,10 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SUFFIXES = (*PICTURES, ".npy", ".npz", ".mat")
 ORIENTATION = 274  # the tag of TIFF and EXIF
 TWELVE_BITS = 4095  # the largest number of most scientific cameras
+DARK = TWELVE_BITS / 65535  # a picture that is nowhere brighter is told
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
+COMPRESSIONS, LZW = (1, 8, 32773, 32946), 5  # of TIFF: none, Deflate, PackBits
+SIGNED = 2  # TIFF's sample format
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS * 2  # where Pillow refuses a picture as an attack
 
 
@@ -155,7 +158,10 @@ def read_pixels(
             suffix in SUFFIXES,
             f"{path}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}",
         )
-        raise InputError(f"{path}: not a readable picture, damaged or cut short")
+        raise InputError(
+            f"{path}: it does not begin as a PNG, JPEG, TIFF or BMP does: damaged, or of another "
+            "kind; save it as PNG"
+        )
     return _to_float(values, str(path), limits, white)
 
 
@@ -228,8 +234,8 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """Read a mask of known pixels.
 
     Args:
-        path: a picture or .npy of two values: 0 (black) where the pixel is missing, 1 (white:
-            1, 255 or 65535) where it is known.
+        path: a picture or an array of two values: 0 (black) where the pixel is missing, 1 (white:
+            1, 255 or 65535) where it is known; float ones to ROUNDING. Axes of one are left out.
         shape: (H, W) of the picture that it belongs to.
 
     Returns:
@@ -240,6 +246,7 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     """
     check_file(path)
     mask = arrays.load_array(path, key="mask") if arrays.is_array(path) else read_grey(path)
+    mask = np.squeeze(mask)
     require(
         mask.ndim == 2 and mask.dtype.kind in "buif",
         f"{path}: expected a mask of shape (H, W), got {mask.dtype} {mask.shape}",
@@ -251,13 +258,14 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
     )
     values = np.unique(mask)
     white = values[-1]
+    known = np.isclose(mask, white, rtol=ROUNDING, atol=0)
     require(
-        bool(np.isin(values, (0, white)).all())
+        bool((known | (np.abs(mask) <= ROUNDING * white)).all())
         and any(np.isclose(white, w) for w in (0, 1 / 65535, 1 / 255, 1, 255, 65535)),
         f"{path}: a mask holds black (missing) and white (known) only, got {len(values)} values "
         f"from {values[0]:.3g} to {white:.3g}; a JPEG cannot hold one, use a PNG",
     )
-    return mask != 0
+    return known & (mask != 0)
 
 
 def make_mask(
@@ -319,6 +327,8 @@ def _read_pillow(path: Path) -> np.ndarray:
             image = ImageOps.exif_transpose(image)
         if "transparency" in image.info or image.mode in ("LA", "La"):
             image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        elif image.mode == "1":
+            image = image.convert("L")
         elif image.mode != "L":
             image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
         return np.asarray(image)
@@ -354,20 +364,29 @@ def _read_tiff(path: Path) -> np.ndarray:
                 other.is_reduced,
                 f"{path}: expected one picture, got several pages; save one of them",
             )
-        if bits <= 8:
+        if bits <= 8 and page.sampleformat != SIGNED:
             return _read_pillow(path)  # it knows palettes and photographs' compressions
         require(
             kind in ("MINISBLACK", "RGB"),
             f"{path}: expected a TIFF of grey or RGB pixels, got {kind} of {bits} bits; save it "
             "as PNG",
         )
+        is_lzw = page.compression == LZW
+        compression = getattr(page.compression, "name", page.compression)
+        require(
+            page.compression in (*COMPRESSIONS, LZW)
+            and bits in (8, 16, 32, 64)
+            and page.predictor in (1, 2)
+            and not (is_lzw and page.is_tiled),
+            f"{path}: this layout of TIFF is not read: {bits} bits, compression {compression}"
+            f"{', in tiles' if page.is_tiled else ''}; save it uncompressed or as 16-bit PNG, such "
+            "as with `magick IN.tif -depth 16 OUT.png`",
+        )
         _check_size(path, page.imagewidth, page.imagelength)
         ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts) if at and n]
         if len(ends) != math.prod(page.chunked) or max(ends) > file.filehandle.size:
             raise ValueError("strips are missing")  # tifffile would fill them with zeros
-        values = _decode_lzw(page) if page.compression == 5 else page.asarray()
-        if values.dtype == np.uint16 and bits < 16:  # such as 12 bits, packed
-            values = values / (2**bits - 1)
+        values = _decode_lzw(page) if is_lzw else page.asarray()
         if values.ndim == 3 and page.planarconfig == 2:  # a plane for each channel
             values = np.moveaxis(values, 0, -1)
         return turned(values, int(page.tags.valueof(ORIENTATION, default=1)))
@@ -383,8 +402,8 @@ def _decode_lzw(page: tifffile.TiffPage) -> np.ndarray:
     row = width * in_pixel * page.bitspersample // 8  # bytes
     rows = min(page.rowsperstrip, height)
     strips = [min(rows, height - top) for top in range(0, height, rows)] * planes
-    if page.is_tiled or page.bitspersample % 8 or len(strips) != len(page.dataoffsets):
-        raise ValueError("LZW in tiles; save it uncompressed")
+    if len(strips) != len(page.dataoffsets):
+        raise ValueError("strips are missing")
     file, decoded = page.parent.filehandle, []
     for n, offset, size in zip(strips, page.dataoffsets, page.databytecounts):
         file.seek(offset)
@@ -394,8 +413,6 @@ def _decode_lzw(page: tifffile.TiffPage) -> np.ndarray:
     values = values.reshape(planes, height, width, in_pixel)
     if page.predictor == 2:  # differences along a row
         values = np.cumsum(values, axis=2, dtype=values.dtype)
-    elif page.predictor != 1:
-        raise ValueError("LZW of floating-point differences; save it uncompressed")
     return values[..., 0] if planes > 1 else values[0, ..., 0] if channels == 1 else values[0]
 
 
@@ -482,6 +499,11 @@ def _to_float(
             f"{values.min():.4g} to {values.max():.4g}; scale them, or say with --unit which "
             "number is white",
         )
+        if values.max() <= DARK:
+            print(
+                f"note: {source}: nowhere brighter than {values.max():.3g} of 1; if another number "
+                "is white, say it with --unit"
+            )
         values = values.astype(np.float64).clip(low, high)
     if values.ndim == 3 and values.shape[-1] in (2, 4):
         require(

@@ -208,6 +208,7 @@ def load_scan(
             )
         k = found.read(name, index)
         rss, sampled = None, None
+        slices = (n_slices, index[-1]) if index != arrays.WHOLE else None
         # fastMRI's own figure and mask, where the k-space is the one that they belong to.
         if "reconstruction_rss" in found.of and letters == "CHW" and index[0] != slice(None):
             shape = found.of["reconstruction_rss"].shape
@@ -230,7 +231,7 @@ def load_scan(
     require(bool(np.isfinite(k).all()), f"{path}: k-space holds NaN or Inf; repair or drop it")
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
     if sampled is not None:
-        k = only_sampled(path, k, sampled)
+        k = only_sampled(path, k, sampled, slices)
     k = without_rounding(centred(path, k))
     is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None and letters == "CHW"
     return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
@@ -293,16 +294,22 @@ def _place_of_coils(path: Path, shape: tuple[int, ...]) -> str:
         shape[0] <= 2 * min(shape[1:]) or min(shape[1:]) < MIN_SIDE,
         f"{path}: which axis of {shape} are the coils? Say it with --axes, such as HWC",
     )
+    if shape[0] >= MIN_SIDE:
+        print(f"note: {path}: {shape} is read as CHW, {shape[0]} coils; --axes says otherwise")
     return "CHW"
 
 
-def only_sampled(path: Path, k: np.ndarray, sampled: np.ndarray) -> np.ndarray:
+def only_sampled(
+    path: Path, k: np.ndarray, sampled: np.ndarray, slices: tuple[int, int] | None = None
+) -> np.ndarray:
     """Set what a file's own mask calls unsampled to zero.
 
     Args:
         path: for messages.
         k: (coils, H, W) complex64.
-        sampled: the file's `mask`: of the columns, the rows, or all points.
+        sampled: the file's `mask`: of the columns, the rows, or all points; of each slice or of
+            each coil, if it says so by an axis more.
+        slices: of a volume how many slices it has, and which this is.
 
     Returns:
         k itself where the mask is of another kind, which is told: it has another shape, or there
@@ -310,6 +317,10 @@ def only_sampled(path: Path, k: np.ndarray, sampled: np.ndarray) -> np.ndarray:
     """
     points = np.squeeze(sampled) != 0
     height, width = k.shape[1:]
+    if slices is not None and slices[0] > 1 and points.shape[:1] == slices[:1]:
+        points = np.squeeze(points[slices[1]])
+    if points.ndim == 3 and len(points) == len(k):
+        points = points.any(axis=0)
     if points.shape == (width,):
         points = np.broadcast_to(points, (height, width))
     elif points.shape == (height,):

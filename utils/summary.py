@@ -19,7 +19,7 @@ def summarise(status: Status, figures: list[tuple[str, dict[str, Any]]]) -> None
     done = status.blocks - len(status.failures)
     print(f"== {done} of {status.blocks} done, {len(status.failures)} failed")
     for name, why in status.failures:
-        print(f"  failed: {name}: {why}")
+        print(f"  failed: {name}: {why.removeprefix(f'{name}: ')}")
     head = ("method", "images", "PSNR (dB)", "SSIM", "time each")
     methods = dict.fromkeys(name for name, _ in figures)
     lines = [_line(name, [m for method, m in figures if method == name]) for name in methods]

@@ -6,7 +6,6 @@ config.json, curves from log.csv.
 
 import csv
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,10 +52,13 @@ class Run:
         return "stopped" if "step_stopped" in self.metrics else "final"
 
     def figure(self, name: str) -> float | None:
-        """Return a figure such as psnr_final, None without one; a PSNR of null is infinite."""
-        value = self.metrics.get(name)
-        perfect = value is None and name in self.metrics and name.startswith("psnr")
-        return math.inf if perfect else value
+        """Return a figure such as psnr_final, None without one or where it is not finite."""
+        return self.metrics.get(name)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the run's result was compared with a truth."""
+        return f"psnr_{self.image}" in self.metrics
 
     def result(self, name: str) -> float | None:
         """Return `psnr` or `ssim` of the run's result, None without a truth."""

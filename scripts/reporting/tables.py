@@ -4,7 +4,6 @@ report.md and index.html both show what is built here, so that they cannot disag
 """
 
 import itertools
-import math
 import string
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -163,7 +162,7 @@ def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
         entry.n = str(len({cell.item for cell in done}))
         entry.n += f" x {seeds} seeds" if seeds > 1 else ""
         entry.seconds = duration(_over_images(done, "seconds").mean)
-        if all(cell.run.result("psnr") is None for cell in done):
+        if not any(cell.run.has_truth for cell in done):
             entry.status.append("no truth to compare with")
         entry.ema = _plain(_over_images(done, "psnr_ema"))
         entry.oracle = _plain(_over_images(done, "psnr_oracle"))
@@ -179,19 +178,21 @@ def _measure(done: list[Cell], beside: list[Figure], name: str, digits: int) -> 
     ours = mean_over_images((c.item, c.run.result(name)) for c in done)
     paper = [(getattr(f, name), getattr(f, f"{name}_std")) for f in beside]
     printed = [(mean, std) for mean, std in paper if mean is not None]
-    difference = []
-    if ours is not None and math.isfinite(ours.mean):
+    if ours is None:  # a dash for what is not finite, such as the PSNR of an image without error
+        figure, difference = "-" if any(c.run.has_truth for c in done) else "", []
+    else:
+        figure = _mean(ours.mean, ours.std, digits)
+        n = len({c.item for c in done})
+        figure += "" if ours.n == n else f" ({ours.n} of {n})"
         difference = [signed(ours.mean - mean, digits) for mean, _ in printed]
     return Measure(
-        "" if ours is None else _mean(ours.mean, ours.std, digits),
+        figure,
         " or ".join(_mean(mean, std, digits) for mean, std in printed),
         " or ".join(difference),
     )
 
 
 def _mean(mean: float, std: float | None, digits: int) -> str:
-    if math.isinf(mean):
-        return "infinite"
     return f"{mean:.{digits}f}" + ("" if std is None else f" \N{PLUS-MINUS SIGN} {std:.{digits}f}")
 
 
