@@ -118,7 +118,7 @@ def write_bad(folder):
         "cut_photo.JPG": "damaged or cut short", "cut_slice.dcm": "", "cut_kspace.npy": "damaged",
         "cut_kspace.npz": "damaged", "nan_slice.h5": "NaN or Inf", "single.h5": "expected `kspace`",
         "nan.npy": "NaN or Inf", "objects.npy": "pickled", "tiny.png": "at least 32x32",
-        "empty.png": "not a readable picture", "mr.dcm": "modality MR", "gone.png": "no such file",
+        "empty.png": "damaged", "mr.dcm": "modality MR", "gone.png": "no such file",
         "localizer.dcm": "a LOCALIZER of CT", "several.mat": "--variable NAME",
         "alone.cfl": "alone.hdr: no such file",
     }  # fmt: skip
