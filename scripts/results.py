@@ -231,12 +231,15 @@ def figure(run: Run, name: str, image: str) -> float | None:
 def of_scans(task: str, runs: list[tuple[str, Run]]) -> str:
     """Write the table of a task whose items are columns."""
     columns = sorted({(run.metrics["item"], setting_of(run)) for _, run in runs})
-    lines = []
+    lines, seen = [], []
     for row, mine in rows_of(task, runs).items():
         cells = []
         for column in columns:
             here = [run for run in mine if (run.metrics["item"], setting_of(run)) == column]
             cells.append(cell(here, row[2]))
+        if cells in seen:  # zero-filled is the direct image, and a last step may change nothing
+            continue
+        seen.append(cells)
         seconds = [run.metrics["seconds"] for run in mine]
         lines.append((label(task, row, mine), *cells, "" if row[2] == "input" else spread(seconds)))
     heads = [f"{item}, {setting_label(setting)}" for item, setting in columns]

@@ -45,9 +45,15 @@ def test_scans_are_columns_and_seeds_one_cell(tmp_path):
     for seed, psnr in enumerate((30.0, 31.0)):
         write_run(tmp_path, "best", "mri", "split_dip", "a", psnr, {"accel": 4}, seed)
     write_run(tmp_path, "paper", "mri", "aseqdip", "b", 25.0, {"accel": 8})
+    for item in "ab":  # the direct image once more
+        write_run(
+            tmp_path, "best", "mri", "zero_filled", item, 20.0, {"accel": 4 if item == "a" else 8},
+            ssim_final=0.5,
+        )  # fmt: skip
     text = results.tables(results.read(tmp_path))
     assert "a, 4x" in text and "b, 8x" in text and "aSeqDIP, paper" in text
     assert "30.50 ± 0.71, 2 seeds / 0.900" in text
+    assert "zero-filled" not in text.split("## MRI")[1]
 
 
 def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, capsys):
