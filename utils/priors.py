@@ -72,7 +72,7 @@ def described(prior: Prior, sides: tuple[int, int]) -> str:
     text = prior.description()
     height, width = sides
     if (height, width) != (prior.size, prior.size):
-        text += f"; it takes {height}x{width} pixels whole"
+        text += f"; used on {height}x{width} pixels as a whole"
     if padded(sides, prior.multiple) != (height, width):
         text += ", mirrored to {}x{}".format(*padded(sides, prior.multiple))
     return text
