@@ -157,7 +157,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     missing = 1 - mask.mean()
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     requested = {"box": f"requested {args.hiar:g}", "random": f"requested {args.missing:g}"}
-    print(f"missing pixels {requested.get(args.mask, 'of ' + args.mask)}, true {missing:.4f}")
+    print(f"missing pixels: {requested.get(args.mask, 'as in ' + args.mask)}, true {missing:.4f}")
     y, x_true = A(pixels), None if args.measured else pixels
 
     return Problem(

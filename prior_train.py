@@ -12,9 +12,9 @@ any phase. What is kept is the average of the weights over the last updates.
     python prior_train.py images --data photographs --size 96     pictures of 8 or 16 bit
     python prior_train.py images                                  embedded photographs
 
-The last file of the folder, by name, is not learned from: its figures and pictures stand beside
-non-local means in OUT.png. Of a volume .h5 the middle slice counts. The same command goes on
-where an interrupted one stopped. docs/priors.md says what a short training reaches.
+The last file of the folder, by name, is held out: OUT.png compares the prior with non-local means
+on it. Of a volume .h5 the middle slice is read. To continue after a stop, repeat the command.
+docs/priors.md says what a short training reaches.
 """
 
 import math
@@ -319,7 +319,7 @@ class Training:
                     saved = now
                 if stopped_by and not done:
                     raise Interrupted(
-                        f"stopped after update {self.step}; the same command goes on from there"
+                        f"stopped after update {self.step}; repeat the command to continue"
                     )
 
 
@@ -474,7 +474,7 @@ def train(args: Args) -> None:
     """Train a prior and write it, with its picture."""
     check(args)
     if args.out.exists() and not args.fresh:
-        print(f"{args.out} is there already (--fresh trains it again)")
+        print(f"{args.out} exists already; --fresh trains it again")
         return
     held = InputError(f"{args.out}: another process is at work in its folder")
     release = lock(args.out.resolve().parent, held)
@@ -491,7 +491,7 @@ def fill(args: Args) -> None:
     smallest = min(min(image.shape[1:]) for image in images)
     if smallest < args.size:
         args = replace(args, size=smallest // MULTIPLE * MULTIPLE)
-        print(f"crops of {args.size} pixels, which the smallest image has")
+        print(f"crops have {args.size} pixels a side, because of the smallest image")
     training = Training(args, images, device)
     n_params = sum(p.numel() for p in training.net.parameters())
     print(f"{n_params:,} parameters; the images' root mean square is {training.data_std:.3f}")
@@ -511,7 +511,7 @@ def fill(args: Args) -> None:
         MULTIPLE, low, high, {}, tiled=True,
     )  # fmt: skip
     rows, shown = denoise(prior, held_out, args, device)
-    print("PSNR in dB on the image held out, by the noise's standard deviation")
+    print("PSNR in dB on the held-out image, for each standard deviation of the noise")
     print("  sigma   noisy  non-local means  prior")
     for row in rows:
         print(f"  {row['sigma']:.3f}  {row['noisy']:6.2f}  {row['nlm']:15.2f}  {row['prior']:5.2f}")

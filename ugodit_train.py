@@ -290,7 +290,7 @@ def main() -> int:
     task = sys.argv[1] if len(sys.argv) > 1 else ""
     if task in ("-h", "--help"):
         print(__doc__)
-        print(f"python ugodit_train.py {{{','.join(TASKS)}}} --help tells a task's flags")
+        print(f"python ugodit_train.py {{{','.join(TASKS)}}} --help lists the flags of a task")
         return 0
     if task not in TASKS:
         print(f"error: expected one of {', '.join(TASKS)} first, got {task!r}", file=sys.stderr)

@@ -47,7 +47,7 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             f"--method {name}: expected all, or of this list one or several with commas between: "
             + ", ".join(known),
         )
-    require(len(set(names)) == len(names), f"--method {args.method}: a method stands there twice")
+    require(len(set(names)) == len(names), f"--method {args.method}: a method is named twice")
     methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}
     for name, method in methods.items() if args.method != "all" else ():
         lacking = method.lacks(args)
@@ -56,12 +56,12 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         takers = [name for name in known if find(name).needs == needs]
         require(
             not methods.keys().isdisjoint(takers),
-            f"{flag(needs)}: of use to --method {', '.join(takers)} only",
+            f"{flag(needs)}: for --method {', '.join(takers)} only",
         )
     for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():
         require(
             name not in args.changed,
-            f"--{name.replace('_', '-')}: of use to aSeqDIP only; the other methods' settings are "
+            f"--{name.replace('_', '-')}: for aSeqDIP only; the other methods' settings are "
             "changed with --set",
         )
     require(

@@ -206,7 +206,10 @@ def held_out(
     rng: torch.Generator,
 ) -> tuple[Draw, Callable[[], Tensor]]:  # fmt: skip
     """Make the drawing of a part, and that of the whole, which is always z."""
-    print(f"a direct image of each of {parts} parts ...", flush=True)
+    print(
+        f"computing {parts} classical images, each without a part of the measurements ...",
+        flush=True,
+    )
     unseen = [choose(A, share, rng).to(y.device) for _ in range(parts)]
     inputs = [classical(y, A, max_iter, part) for part in unseen]
 

@@ -166,7 +166,7 @@ class RayExecutor:
             return self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             if not self._stopped:
-                print(f"note: Ray gave a cell up: {str(error).splitlines()[0]}", file=sys.stderr)
+                print(f"note: Ray gave up a run: {str(error).splitlines()[0]}", file=sys.stderr)
             return -signal.SIGKILL
 
     def stop(self) -> None:

@@ -12,11 +12,11 @@ Three parts follow each other, each within its share of --minutes:
 - campaign: full-size runs of the paper's setting until the time is up (gpu_campaign.py has the
   list).
 
-A step that fails does not stop the next. OUT/gpu.json holds every figure and OUT/gpu.md a summary;
-both are replaced after each step, so that a kill leaves what was measured. OUT/results holds the
-campaign's runs: the same command goes on where the last one ended. OUT/runs.tar.gz holds the logs
-and what is small of the runs, and brings it back on a machine where OUT/results is not there. DATA
-holds folders mri, ct and cbsd68; settings whose file is not there are left out.
+A step that fails does not stop the next. OUT/gpu.json holds every value and OUT/gpu.md a summary;
+both are rewritten after each step, so that a kill loses nothing that was measured. OUT/results holds
+the campaign's runs; to continue after a stop, repeat the command. OUT/runs.tar.gz holds the logs and
+the small files of the runs, and restores them on a machine without OUT/results. DATA holds the
+folders mri, ct and cbsd68; settings whose file is missing are left out.
 """
 
 import json
@@ -76,7 +76,8 @@ def check(args: Args) -> None:
         f"--at-a-time {args.at_a_time}: expected a whole number of at least 1",
     )
     require(
-        args.precision != "tf32" or not args.dry_run, "--precision tf32: a GPU's, not --dry-run's"
+        args.precision != "tf32" or not args.dry_run,
+        "--precision tf32: needs a GPU, so not with --dry-run",
     )
     if args.against is not None:
         require(not args.dry_run, "--against: the public loop has no tiny size for --dry-run")

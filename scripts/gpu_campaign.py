@@ -80,7 +80,7 @@ PACKED = (
     "metrics.json", "config.json", "log.csv", "reconstruction.png", "curve.png", "comparison.png",
 )  # fmt: skip
 # What a task script prints of its run folder at the end.
-FOLDER = re.compile(r"^  pictures, reconstruction and figures: (.+)$", re.MULTILINE)
+FOLDER = re.compile(r"^  pictures, reconstruction and metrics: (.+)$", re.MULTILINE)
 PACKED_BYTES = 15 * 2**20
 
 

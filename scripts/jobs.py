@@ -7,11 +7,11 @@ The script of a table, such as scripts/table2_mri.sh, hands over its settings on
 
 NAME is as in scripts/paper_tables.csv, or "PANEL / CURVE" of a figure. Each image, method and seed
 of a setting is a cell and a process of its own. All cells of the first image come first, so that a
-table that is cut short has all methods there. A cell whose run folder holds metrics.json is done;
-the others begin, or go on from a checkpoint: the same command goes on after whatever stopped it.
-All is in --out: results/, logs/, plan/NAME.json (each cell's state, to look at), figures/, report/.
+table that is cut short has all methods. A cell whose run folder holds metrics.json is done; the
+others begin, or resume from a checkpoint. To continue after a stop, repeat the command. --out holds
+everything: results/, logs/, plan/NAME.json (the state of each cell), figures/, report/.
 
-What follows a lone -- goes to every command whose script has the flag, such as -- --width 16.
+Flags after a lone -- go to every command whose script has them, such as -- --width 16.
 """
 
 import contextlib
@@ -354,12 +354,12 @@ class Runner:
         while waiting or self.plan.count("running"):
             if told < len(came):
                 if told == 0:
-                    print("stopping after the runs' present steps ...", file=sys.stderr)
+                    print("stopping after the current step of each run ...", file=sys.stderr)
                 told = len(came)
                 self.executor.stop()
             if told and not self.plan.count("running"):
                 name = signal.Signals(came[-1]).name
-                raise Interrupted(f"stopped by {name}; the same command goes on")
+                raise Interrupted(f"stopped by {name}; repeat the command to continue")
             for name, status in self.executor.ended():
                 self._end(cells[name], status, stopping=told > 0)
                 if cells[name].state == "waiting":
@@ -487,9 +487,9 @@ def check(args: Args) -> None:
         (args.workers >= 1, f"--workers {args.workers}: expected a whole number of at least 1"),
         (args.gpus_per_run > 0, f"--gpus-per-run {args.gpus_per_run:g}: expected a number above 0"),
         (not ray or args.workers == 1,
-         "--workers: of use to --executor local only; with ray take --gpus-per-run"),
+         "--workers: for --executor local only; with ray use --gpus-per-run"),
         (ray or args.gpus_per_run == 1,
-         "--gpus-per-run: of use to --executor ray only; with local take --workers"),
+         "--gpus-per-run: for --executor ray only; with local use --workers"),
         (not ray or importlib.util.find_spec("ray") is not None,
          "--executor ray: Ray is not installed; pip install -r requirements-cluster.txt"),
         (not args.quick or args.preset in ("paper", "quick"),
@@ -539,7 +539,7 @@ def run_table(plan: Plan, status: Status) -> None:
         if args.note:
             print(args.note)
         if args.data is None:
-            print("without --data: the scripts' embedded samples, one image a task")
+            print("no --data: the embedded samples, one image for each task")
         if plan.count("waiting"):
             ray = args.executor == "ray"
             executor = RayExecutor(args.gpus_per_run) if ray else LocalExecutor(args.workers)
@@ -564,7 +564,7 @@ def run_table(plan: Plan, status: Status) -> None:
         with status.each():
             make_report(plan)
     if plan.count("failed"):
-        raise RunFailed(f"{plan.count('failed')} cells failed; the same command tries them again")
+        raise RunFailed(f"{plan.count('failed')} runs failed; repeat the command to retry them")
 
 
 def read_arguments(words: list[str]) -> tuple[Args, dict[str, list[str]]]:

@@ -73,7 +73,7 @@ def draw(plan: dict[str, Any], out: Path) -> None:
         if curves:
             drawn[title_of(panel, folders, curves, plan["quick"])] = curves
     if not drawn:
-        print(f"{plan['title']}: nothing to draw, no cell with a truth is done")
+        print(f"{plan['title']}: nothing to draw: no run with a truth is finished")
         return
     figure, table = psnr_figure(drawn, styles(), plan["title"]), markdown_table(HEAD, rows)
     path = out / plan["figure"]["file"]

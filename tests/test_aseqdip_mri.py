@@ -303,7 +303,7 @@ def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert "stopped by SIGINT" in said.read_text()
-    assert "the same command goes on" in said.read_text()
+    assert "repeat the command to continue" in said.read_text()
     assert not (run_folder(out) / "metrics.json").exists()
 
     process = launch(out)
@@ -523,7 +523,7 @@ def test_ctrl_c_in_the_last_step_loses_nothing(scan, tmp_path, monkeypatch, caps
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "save_checkpoint", signalled)
         assert call(patch, *arguments, "--fresh") == 130
-    assert "without --fresh goes on" in capsys.readouterr().err
+    assert "without --fresh to continue" in capsys.readouterr().err
     assert call(monkeypatch, *arguments) == 0
 
 

@@ -71,7 +71,7 @@ def write_good(folder):
         "knee.h5": ("(2, 3, 40, 36) complex64", "fits mri"),
         "kspace.npy": ("(3, 40, 36) complex128", "fits mri"),
         "kspace.npz": ("(3, 40, 36) complex64", "fits mri"),
-        "kspace.mat": ("(40, 36, 3) complex64", "3 coils last; --axes says otherwise"),
+        "kspace.mat": ("(40, 36, 3) complex64", "3 coils last; --axes changes that"),
         "bart.cfl": ("(40, 36, 3) complex64", "fits mri"),
         "KNEE.H5": ("(1, 3, 40, 36) complex64", "fits mri"),
         "hollow.npy": ("undersampled (so with --measured)", "fits mri"),

@@ -145,7 +145,7 @@ def test_a_table_survives_a_corrupt_image_a_signal_and_a_kill(toy):
     assert len(processes(toy)) <= 2
     stopped.send_signal(signal.SIGTERM)
     status, _, errors = finish(stopped)
-    assert status == 130 and "same command goes on" in errors
+    assert status == 130 and "repeat the command to continue" in errors
     assert not processes(toy)
     assert len(list(toy.glob("out/results/denoising/*/b/*/checkpoint.pt"))) == 2
     assert set(states(toy, "b")) == {"waiting"}

@@ -188,7 +188,7 @@ def test_rounding_beyond_0_and_1_makes_no_hounsfield_units(tmp_path, capsys):
         np.testing.assert_array_equal(scan.values, 1.8 * values)
     np.save(tmp_path / "a.npy", 4095 * values.clip(0, 1))
     assert load_slice(tmp_path / "a.npy", "", None).is_hu
-    assert "taken for Hounsfield units" in capsys.readouterr().out
+    assert "read as Hounsfield units" in capsys.readouterr().out
 
 
 def test_a_volume_is_read_slice_by_slice_in_the_order_of_its_axes(tmp_path):
@@ -345,7 +345,7 @@ def test_what_can_only_be_radians_is_taken_so_and_told(tmp_path, capsys):
         np.save(tmp_path / "a.npy", angles)
         scan = load_sinogram(tmp_path / "s.npy", str(tmp_path / "a.npy"))
         np.testing.assert_allclose(scan.angles, expected, atol=1e-12)
-        assert ("taken for radians" in capsys.readouterr().out) == told
+        assert ("read as radians" in capsys.readouterr().out) == told
 
 
 def test_a_sinogram_and_its_angles_come_as_mat_too(tmp_path):

@@ -278,7 +278,7 @@ def test_rounding_beyond_black_and_white_is_let_pass_and_more_needs_the_unit(tmp
         read_pixels(tmp_path / "a.npy")
     assert capsys.readouterr().out == ""
     np.testing.assert_array_equal(read_pixels(tmp_path / "a.npy", white=1), pixels.clip(0, 1))
-    assert "2 of 1600 numbers lie beyond black and white; clipped" in capsys.readouterr().out
+    assert "2 of 1600 values are beyond black and white; clipped" in capsys.readouterr().out
     twelve_bits = noise(40, 50, top=4095)
     for dtype in (np.uint16, np.int64, float):
         np.save(tmp_path / "a.npy", twelve_bits.astype(dtype))

@@ -109,7 +109,7 @@ def test_a_wrong_prior_is_told_in_one_line(tmp_path, monkeypatch, kspace, capsys
     for arguments, facts in (
         (["--method", "dps"], "dps: needs prior data: --prior names them"),
         (["--method", "tv,ddnm"], "ddnm: needs prior data: --prior names them"),
-        (["--prior", rgb], "--prior: of use to --method dps, ddnm only"),
+        (["--prior", rgb], "--prior: for --method dps, ddnm only"),
         (["--method", "dps", "--prior", tmp_path / "no.pt"], "--prior .*no.pt: no such file"),
         (["--method", "dps", "--prior", tmp_path], f"--prior {tmp_path}: no such file"),
         (["--method", "dps", "--prior", grey], "dps: expected a prior of 3 channels, got one of 1"),

@@ -46,7 +46,7 @@ def task_run(task):
         folder = out / task / method / "item" / run
         if (folder / "metrics.json").exists():
             print("this run is finished already (--fresh repeats it)")
-            print(f"  pictures, reconstruction and figures: {folder}")
+            print(f"  pictures, reconstruction and metrics: {folder}")
             continue
         checkpoint = folder / "checkpoint.pt"
         first = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -68,7 +68,7 @@ def task_run(task):
         (folder / "reconstruction.npy").write_bytes(b"the same")
         metrics = {"psnr_input": 20.0, "psnr_final": 30.0, "ssim_final": 0.9, "seconds": 11.0}
         write(folder / "metrics.json", json.dumps(metrics))
-        print(f"  pictures, reconstruction and figures: {folder}")
+        print(f"  pictures, reconstruction and metrics: {folder}")
     if status:
         print("error: bm3d failed, as said above; the others are complete", file=sys.stderr)
     return status

@@ -110,7 +110,7 @@ class Variables:
             f"{self.path}: expected one array or one named `{key}`, got {names}; say "
             "--variable NAME",
         )
-        print(f"note: {self.path}: `{fitting[0]}` is read, of {names}")
+        print(f"note: {self.path}: reading `{fitting[0]}`, one of {names}")
         return fitting[0]
 
     def read(self, name: str, index: Index = WHOLE) -> np.ndarray:

@@ -201,8 +201,8 @@ def choose_files(
     lacking = [name for name, found in of_name.items() if not found]
     if lacking:
         print(
-            f"{folder}: {len(lacking)} of {len(names)} names in {list_file} are not there "
-            f"({_shortened(lacking)}); others are taken by name"
+            f"{folder}: {len(lacking)} of the {len(names)} names in {list_file} are missing "
+            f"({_shortened(lacking)}); the first other files are used instead"
         )
     listed = [*dict.fromkeys(file for found in of_name.values() for file in found)]
     return (listed + [file for file in files if file not in listed])[:number]
@@ -230,7 +230,7 @@ def check_method(args: Any) -> None:
     require(0 < args.hold_out <= 0.5, f"--hold-out {args.hold_out}: expected above 0, at most 0.5")
     require(
         args.stop == "holdout" or "hold_out" not in args.changed,
-        f"--hold-out {args.hold_out}: of use to --stop holdout only",
+        f"--hold-out {args.hold_out}: for --stop holdout only",
     )
     require(0 <= args.ema_decay < 1, f"--ema-decay {args.ema_decay}: expected a number in [0, 1)")
 
@@ -274,7 +274,7 @@ def set_up_device(args: RunArgs) -> torch.device:
         )
     require(
         args.precision != "tf32" or kind == "cuda",
-        "--precision tf32: a GPU's; take fp32 on the CPU, or --device cuda",
+        "--precision tf32: needs a GPU; use fp32 on the CPU, or --device cuda",
     )
     device = torch.device(name)
     if kind == "cpu":

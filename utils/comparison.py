@@ -40,7 +40,7 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     if failed and all(run.busy for run in failed):
         names = ", ".join(run.method.name for run in failed)
         raise Busy(
-            f"other processes are at work on {names}; the same command without --fresh goes on"
+            f"other processes are at work on {names}; repeat the command without --fresh to continue"
         )
     folder = comparison_folder(args, runs)
     folder.mkdir(parents=True, exist_ok=True)

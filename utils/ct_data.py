@@ -249,13 +249,13 @@ def _is_hu(path: Path, values: np.ndarray) -> bool:
         return False
     require(
         high - low >= MIN_HU_RANGE or high == low,
-        f"{path}: {low:.4g} to {high:.4g} are no Hounsfield units, and relative attenuation is 0 "
-        "to 1; say --unit hu or --unit relative",
+        f"{path}: {low:.4g} to {high:.4g} are neither Hounsfield units nor relative attenuation "
+        "from 0 to 1; give --unit hu or --unit relative",
     )
     if low >= 0:
         print(
-            f"note: {path}: {low:.4g} to {high:.4g} are taken for Hounsfield units, though no air "
-            "lies below 0; say --unit hu or --unit relative"
+            f"note: {path}: {low:.4g} to {high:.4g} are read as Hounsfield units, although no "
+            "value is below 0, as air is; confirm with --unit hu, or give --unit relative"
         )
     return True
 
@@ -583,7 +583,7 @@ def _load_degrees(path: Path) -> np.ndarray:
     whole = bool((degrees == np.rint(degrees)).all())
     if not whole and np.abs(degrees).max() <= 2.01 * np.pi and np.ptp(degrees) > 1:
         print(
-            f"note: {path}: angles from {degrees.min():.3g} to {degrees.max():.3g} are taken for "
+            f"note: {path}: angles from {degrees.min():.3g} to {degrees.max():.3g} are read as "
             "radians; if they are degrees, add 360 to each"
         )
         return np.rad2deg(degrees)
@@ -653,7 +653,7 @@ def measure(
     mu_0, mu_1 = attenuation(units, pixel_size(scan, pixel_mm))
     background = mu_0 * A(torch.ones_like(x_true))
     p, n_starved = photon_noise(background + (mu_1 - mu_0) * sinogram, photons, generator)
-    print(f"{photons:g} photons a ray; none came through {n_starved} of {sinogram.numel()} rays")
+    print(f"{photons:g} photons per ray; {n_starved} of {sinogram.numel()} rays lost all of them")
     # A count of n has the variance n, its logarithm 1 / n.
     noise_norm = (p.double().exp().sum() / photons).sqrt().item() / (mu_1 - mu_0)
     facts |= {

@@ -474,7 +474,7 @@ def _to_float(
         require(bool(np.isfinite(values).all()), f"{source}: the picture holds NaN or Inf")
         beyond = np.count_nonzero((values < low) | (values > high))
         if beyond:
-            print(f"note: {source}: {beyond} of {values.size} numbers lie beyond black and white; "
+            print(f"note: {source}: {beyond} of {values.size} values are beyond black and white; "
                   "clipped")  # fmt: skip
         values = values.clip(low, high)
     elif values.dtype == bool:
@@ -483,7 +483,7 @@ def _to_float(
         if values.dtype == np.uint16 and values.max(initial=0) <= TWELVE_BITS:
             print(
                 f"note: {source}: at most {values.max(initial=0)} of 65535; if it holds fewer than "
-                f"16 bits, say --unit, such as {TWELVE_BITS}"
+                f"16 bits, give --unit, such as {TWELVE_BITS}"
             )
         values = values / float(np.iinfo(values.dtype).max)
     else:

@@ -332,10 +332,10 @@ class Loop(Callback):
         self._bar.write("stopping after this outer step ...", file=sys.stderr)
 
     def _interrupted(self, number: int) -> Interrupted:
-        same = "the same command without --fresh" if self.args.fresh else "the same command"
+        same = "the command without --fresh" if self.args.fresh else "the command"
         return Interrupted(
             f"stopped by {signal.Signals(number).name} after outer step {self.k} of {self.K}; "
-            f"{same} goes on from {self.folder.path / 'checkpoint.pt'}"
+            f"repeat {same} to continue from {self.folder.path / 'checkpoint.pt'}"
         )
 
     def _save_checkpoint(self) -> None:
@@ -372,8 +372,8 @@ class Loop(Callback):
         for name, here in self._conditions.items():
             if conditions.get(name) != here:
                 print(
-                    f"note: {name} {conditions.get(name)} made the checkpoint, {here} goes on; "
-                    "the result will not be equal to the bit to that of an undisturbed run"
+                    f"note: the checkpoint is of {name} {conditions.get(name)}, this run of {here}; the "
+                    "result will not have the bits of an undisturbed run"
                 )
 
 
@@ -392,8 +392,8 @@ def _restore(part: Any, saved: Any) -> None:
     elif isinstance(part, torch.Generator):
         require(
             saved.numel() == part.get_state().numel(),
-            "this run was begun on another kind of device, whose random numbers are others; go on "
-            "there, or start afresh with --fresh",
+            "this run was begun on another kind of device, which draws other random numbers; "
+            "continue there, or start afresh with --fresh",
         )
         part.set_state(saved)
     else:

@@ -287,7 +287,7 @@ def _place_of_coils(path: Path, shape: tuple[int, ...]) -> str:
         letters = {1: "HCW", 2: "HWC"}[narrow[0]]
         print(
             f"note: {path}: {shape} is read as {letters}, {shape[narrow[0]]} coils "
-            f"{'last' if letters == 'HWC' else 'in the middle'}; --axes says otherwise"
+            f"{'last' if letters == 'HWC' else 'in the middle'}; --axes changes that"
         )
         return letters
     require(
@@ -326,11 +326,11 @@ def only_sampled(
     elif points.shape == (height,):
         points = np.broadcast_to(points[:, None], (height, width))
     if points.shape != (height, width) or not points.any():
-        print(f"note: {path}: its `mask`, {sampled.shape}, is no mask of this k-space; not used")
+        print(f"note: {path}: its `mask` {sampled.shape} does not fit this k-space; not used")
         return k
     magnitude = np.abs(k).max(axis=0)
     if magnitude[~points].max(initial=0) > MASKED * magnitude.max():
-        print(f"note: {path}: its `mask` is not used: there is k-space where it says there is none")
+        print(f"note: {path}: its `mask` is not used: it is zero where k-space is not")
         return k
     return k * points
 
@@ -478,7 +478,7 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
         whole_columns = bool((acquired == acquired.any(axis=0)).all())
         whole_rows = bool((acquired == acquired.any(axis=1, keepdims=True)).all())
         if whole_rows and not whole_columns:
-            print(f"note: {scan.source}: sampled in whole rows: its phase encoding is along H")
+            print(f"note: {scan.source}: whole rows are sampled, so its phase encoding is along H")
             shape = (height, shape[1])
         else:
             shape = (shape[0], width)
@@ -765,8 +765,8 @@ def measure(
         acquired = bounding_box(mask)
         if not has_holes(mask):
             print(
-                f"note: {scan.source}: --measured, but this scan is fully sampled; without "
-                "--measured it is undersampled and compared"
+                f"note: {scan.source}: --measured, but this scan is fully sampled; omit "
+                "--measured to undersample it and score the result"
             )
     else:
         mask = cartesian_mask(acquired, acceleration, center_fraction, kind, generator)
@@ -820,9 +820,9 @@ def make_operator(scan: Scan, y: np.ndarray, mask: np.ndarray, cache: Path) -> m
             f"note: the maps explain only part of the object: {lost:.0%} of the signal of the "
             "calibration lines lies outside them, and is lost in every image, the truth too; "
             + (
-                "raise --center-fraction, lower --accel, or bring maps with --maps"
+                "raise --center-fraction, lower --accel, or give --maps"
                 if scan.beside[0] is None
-                else "look whether --maps fits this scan"
+                else "check that --maps fits this scan"
             )
         )
     return mri.MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask))

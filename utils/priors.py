@@ -74,8 +74,8 @@ def described(prior: Prior, sides: tuple[int, int]) -> str:
     whole = padded(sides, prior.multiple)
     rows, columns = prior.tiles(whole)
     if (height, width) != (prior.size, prior.size):
-        text += f"; it takes {height}x{width} pixels"
-        text += " whole" if len(rows) * len(columns) == 1 else ""
+        text += f"; used on {height}x{width} pixels"
+        text += " as a whole" if len(rows) * len(columns) == 1 else ""
     if whole != (height, width):
         text += ", mirrored to {}x{}".format(*whole)
     if len(rows) * len(columns) > 1:

@@ -161,8 +161,8 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
             )
         if "psnr_oracle" in metrics:
             print(
-                f"  {'oracle':<14} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate by "
-                f"the truth, step {metrics['step_oracle']}: not a result"
+                f"  {'oracle':<14} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate "
+                f"in hindsight, step {metrics['step_oracle']}: not a result"
             )
     for doubt in metrics.get("doubts", ()):
         print(f"  warning: {doubt}")
@@ -172,5 +172,5 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
     print(
         f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"
     )
-    print(f"  pictures, reconstruction and figures: {folder}")
+    print(f"  pictures, reconstruction and metrics: {folder}")
     print(f"  images side by side: {folder / 'comparison.png'}")

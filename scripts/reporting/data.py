@@ -208,8 +208,8 @@ class Material:
             return table
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unreadable(
-                f"not a plan ({type(error).__name__}: {reason(error)}); the same command of its "
-                "script writes it anew, finished runs are kept"
+                f"not a plan ({type(error).__name__}: {reason(error)}); repeat the command of "
+                "its script to write it anew; finished runs are kept"
             ) from error
 
     def _cell(self, planned: dict[str, Any]) -> Cell:
