@@ -93,6 +93,10 @@ def test_a_run_says_whether_a_prior_sees_an_image_in_tiles():
         (100, 64): "; it takes 100x64 pixels, mirrored to 104x64, in 2x1 overlapping tiles, since "
         "it learned from crops of 64x64",
         (50, 40): "; it takes 50x40 pixels whole, mirrored to 56x40",
+        (
+            96,
+            96,
+        ): "; it takes 96x96 pixels in 2x2 overlapping tiles, since it learned from crops of 64x64",
     }.items():
         prior = gaussian_prior(0.0, 1.0, size=64, multiple=8, tiled=True)
         assert priors.described(prior, sides) == prior.description() + more
