@@ -216,6 +216,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """
     lr = {"lr": args.lr}
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
+    own |= {"noise_level": 0.03}  # of purification (docs/priors.md)
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
     return {

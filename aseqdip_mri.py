@@ -206,6 +206,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     split = quick if args.preset == "quick" else {"members": 3}
     split |= {"lr": args.lr} if "lr" in args.changed else {}
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
+    own |= {"noise_level": 0.3}  # of purification (docs/priors.md)
     ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,

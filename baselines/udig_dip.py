@@ -58,7 +58,7 @@ def udig_dip(
         order: `alternate`: as above; `released`: what the authors' public script does: z_0 is the
             image of DDS, and P the identity.
         noise_level: standard deviation of P's noise, where images go from 0 to 1. Not an index:
-            that means another noise in each schedule.
+            that means another noise in each schedule. The scripts of MRI and CT have their own.
         denoise_steps: passes through the diffusion network in each P.
         purifications: how many updates of z are by P, spread evenly; the others take f(z) as it is.
         seed: of P's noise, and of DDS.
@@ -75,7 +75,8 @@ def udig_dip(
     Reference:
         Liang, Alkhouri et al., Sequential diffusion-guided deep image prior for medical image
         reconstruction, ICASSP 2025 (arXiv 2410.04482). The paper's noise level, steps of denoising
-        and number of purifications were not at hand: these defaults are ours.
+        and number of purifications were not at hand: ours were chosen with small priors on
+        development images (docs/priors.md).
     """
     if N < 1 or purifications < 0:
         raise ValueError(

@@ -62,8 +62,8 @@ def test_the_output_names_the_file_and_what_it_is(tmp_path, monkeypatch, kspace,
     ):
         line = (
             f"{method}: prior {file}: exact.pt: Gaussian, 3 parameters, grey images of 64x64 in "
-            f"[0, 1], predicts eps, {kind}, 1000 steps of sigma 0.01 to 157; it takes 48x44 pixels "
-            "whole, mirrored to 48x48\n"
+            f"[0, 1], predicts eps, {kind}, 1000 steps of sigma 0.01 to 157; used on 48x44 pixels "
+            "as a whole, mirrored to 48x48\n"
         )
         assert line in said
         folder = run_folder(tmp_path / "out", "ct", "item", method)
@@ -90,9 +90,13 @@ def test_the_output_names_the_file_and_what_it_is(tmp_path, monkeypatch, kspace,
 def test_a_run_says_whether_a_prior_sees_an_image_in_tiles():
     for sides, more in {
         (64, 64): "",
-        (100, 64): "; it takes 100x64 pixels, mirrored to 104x64, in 2x1 overlapping tiles, since "
+        (100, 64): "; used on 100x64 pixels, mirrored to 104x64, in 2x1 overlapping tiles, since "
         "it learned from crops of 64x64",
-        (50, 40): "; it takes 50x40 pixels whole, mirrored to 56x40",
+        (50, 40): "; used on 50x40 pixels as a whole, mirrored to 56x40",
+        (
+            96,
+            96,
+        ): "; used on 96x96 pixels in 2x2 overlapping tiles, since it learned from crops of 64x64",
     }.items():
         prior = gaussian_prior(0.0, 1.0, size=64, multiple=8, tiled=True)
         assert priors.described(prior, sides) == prior.description() + more

@@ -77,13 +77,13 @@ def described(prior: Prior, sides: tuple[int, int]) -> str:
         text += f"; used on {height}x{width} pixels"
         text += " as a whole" if len(rows) * len(columns) == 1 else ""
     if whole != (height, width):
-        text += ", mirrored to {}x{}".format(*whole)
+        text += ", mirrored to {}x{},".format(*whole)
     if len(rows) * len(columns) > 1:
         text += (
-            f", in {len(rows)}x{len(columns)} overlapping tiles, since it learned from crops of "
+            f" in {len(rows)}x{len(columns)} overlapping tiles, since it learned from crops of "
             f"{prior.size}x{prior.size}"
         )
-    return text
+    return text.removesuffix(",")
 
 
 def read_varnet(path: Path) -> dict[str, Tensor]:
