@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -139,8 +140,11 @@ def hostile() -> Iterator[tuple[str, str, bytes]]:
         file = io.BytesIO()
         scipy.io.savemat(file, {"kspace": nested})
         yield reader, "nested.mat", file.getvalue()
-    bomb = npy("(16, 1024, 1024)", body=bytes(16 * 1024 * 1024 * 8))
+    bomb = npy("(256, 512, 512)", body=bytes(256 * 512 * 512 * 8))  # 0.5 GB in 0.5 MB
     yield "scan", "bomb.npz", zipped(bomb, zipfile.ZIP_DEFLATED)
+    file = io.BytesIO()
+    scipy.io.savemat(file, {"kspace": np.zeros((512, 512, 256))}, do_compression=True)
+    yield "scan", "bomb.mat", file.getvalue()
     yield "scan", "huge.h5", hdf5((1, 4, 10**6, 10**6))
     yield "scan", "deep.h5", hdf5((1, 4, 40, 40), depth=3000)
     nii = bytearray(352)
@@ -183,7 +187,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     rng, counts, worker = random.Random(args.seed), Counter(), Worker(args.seconds)
-    failures = 0
+    failures, memory, longest = 0, 0.0, 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subprocess.run([sys.executable, "-m", READERS, "--seeds", name], cwd=ROOT, check=True)
@@ -220,7 +224,11 @@ def main() -> int:
                 half = seeds[0].with_name(path.with_suffix(suffix).name)
                 if half.exists() and half.name != file_name:
                     (path.parent / half.name).write_bytes(half.read_bytes())
+            is_new, begun = worker.process is None, time.monotonic()
             found = worker.read(reader, path)
+            if not is_new:  # a new one waits for its imports
+                longest = max(longest, time.monotonic() - begun)
+            memory = max(memory, found.get("memory", 0))
             outcome = found["outcome"]
             if outcome == "read" and reader in OURS and found["digest"] != whole.get(seed):
                 outcome = "read wrongly"
@@ -240,7 +248,10 @@ def main() -> int:
                     file.unlink()
     worker.close()
     words = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
-    print(f"{sum(counts.values())} files: {words}; {failures} failures")
+    print(
+        f"{sum(counts.values())} files: {words}; {failures} failures; at most {longest:.1f} s for a "
+        f"file and {memory:.0f} MB of memory for all"
+    )
     return int(failures > 0)
 
 
