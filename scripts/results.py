@@ -224,8 +224,9 @@ def label(task: str, row: Row, runs: list[Run]) -> str:
 
 
 def figure(run: Run, name: str, image: str) -> float | None:
-    """Return a figure of one image of a run."""
-    return run.figure(f"{name}_{image}")
+    """Return a figure of one image of a run, None without one that is finite."""
+    value = run.figure(f"{name}_{image}")
+    return value if value is not None and math.isfinite(value) else None
 
 
 def of_scans(task: str, runs: list[tuple[str, Run]]) -> str:

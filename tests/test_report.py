@@ -15,7 +15,7 @@ import aseqdip_ct
 import aseqdip_denoising
 from scripts.reporting.data import Cell, Material
 from scripts.reporting.differences import differences
-from scripts.reporting.page import embed, picture_side
+from scripts.reporting.page import embed, error_map, open_picture, picture_side
 from scripts.reporting.tables import signed
 
 
@@ -46,21 +46,20 @@ def test_devices_stand_beside_the_times_where_they_differ(tmp_path):
     assert line_of(shown(tmp_path, gpu)[1], "ASEQDIP")[8] == "60 s"
 
 
-def test_a_figure_that_is_not_finite_is_a_dash_without_a_difference(tmp_path):
-    _, text = shown(tmp_path, cell(write_run(tmp_path, psnr_final=None)))
-    assert line_of(text, "ASEQDIP")[1:4] == ["-", "31.51 ± 0.34", ""]
-    assert "no truth to compare with" not in text
-
-
-def test_a_mean_tells_over_how_many_images_it_is(tmp_path):
-    perfect = cell(write_run(tmp_path, item="a", psnr_final=None), item="a")
-    other = cell(write_run(tmp_path, item="b", psnr_final=30.0), item="b")
-    assert line_of(shown(tmp_path, perfect, other)[1], "ASEQDIP")[1] == "30.00 (1 of 2)"
+def test_null_stands_for_a_figure_that_is_not_finite(tmp_path):
+    null = dict.fromkeys(("psnr_final", "ssim_final", "psnr_input", "psnr_oracle"))
+    cells = cell(write_run(tmp_path, **null)), cell(write_run(tmp_path, item="b"), item="b")
+    page, text = shown(tmp_path, *cells, cell(write_run(tmp_path, "denoising", "tv"), "tv"))
+    row = line_of(text, "ASEQDIP")
+    assert row[1:7] == ["-", "31.51 ± 0.34", "", "-", "0.926 ± 0.021", ""] and row[7] == "2"
+    assert line_of(text, "Direct")[1] == "-" and "| - at 100 |" in text
+    assert "infinite" not in text + page and "nan" not in text.lower() + page.lower()
+    assert "no figure that is finite" not in text  # TV's is
 
 
 def test_the_image_of_a_stopping_rule_is_the_result(tmp_path):
     write_run(tmp_path, psnr_stopped=29.0, ssim_stopped=0.8, step_stopped=7, stop="es_wmv")
-    assert line_of(page_and_text(tmp_path)[1], "aseqdip")[1] == "29.00"
+    assert line_of(page_and_text(tmp_path)[1], "aSeqDIP (")[1] == "29.00"
 
 
 def test_the_oracle_is_no_headline(tmp_path):
@@ -69,15 +68,96 @@ def test_the_oracle_is_no_headline(tmp_path):
     results, beside = page.split("Beside the results</h3>")
     assert "33.33" not in results.partition('class="results"')[2]
     assert '<td data-label="oracle ◊" class="oracle">33.33 at 100' in beside
-    assert "33.33" not in " ".join(line_of(text, "aseqdip (")) and "| 33.33 at 100 |" in text
+    assert "33.33" not in " ".join(line_of(text, "aSeqDIP (")) and "| 33.33 at 100 |" in text
 
 
 def test_both_ct_columns_stand_beside_views(tmp_path):
     write_run(tmp_path, task="ct", views=18, psnr_final=30.0)
     page, text = page_and_text(tmp_path)
-    row = line_of(text, "aseqdip")
+    row = line_of(text, "aSeqDIP (")
     assert row[2:4] == ["34.88 ± 0.36 or 33.09 ± 0.39", "−4.88 or −3.09"]
     assert "which more views cannot cause" in page and "which more views cannot cause" in text
+
+
+def test_best_and_second_best_are_those_on_the_images_that_all_methods_have(tmp_path):
+    found = {"aseqdip": (30.0, 32.0), "tv": (31.0, 10.0), "nlm": (29.0, 33.0), "bm3d": (40.0,)}
+    cells = [
+        cell(write_run(tmp_path, method=method, item=item, psnr_final=psnr), method, item)
+        for method, values in found.items()
+        for item, psnr in zip("ab", values)
+    ]
+    page, text = shown(tmp_path, *cells)
+    named = {
+        m: line_of(text, f"{m} ")[1].partition(", ")[2] for m in ("ASEQDIP", "TV", "NLM", "BM3D")
+    }
+    assert named == {"ASEQDIP": "", "TV": "second best", "NLM": "", "BM3D": "best"}  # on a
+    (line,) = [x for x in text.splitlines() if x.startswith("| Table 2, denoising, sigma 15 |")]
+    cells_of_line = [word.strip() for word in line.split("|")[2:-1]]
+    assert cells_of_line == ["1 of 2", "20.00", "40.00 BM3D", "31.00 TV", "31.51"]
+    assert "the images that all methods have, 1 of 2." in text and text.index(line) < text.index(
+        "## T"
+    )
+    assert page.index('id="summary"') < page.index('<table class="results')
+    assert page.count('<div class="ours best">40.00') == 1
+    assert "difference −" in page
+
+
+def test_equal_figures_share_a_place_and_a_method_alone_has_none(tmp_path):
+    cells = [
+        cell(write_run(tmp_path, method=method, psnr_final=psnr), method)
+        for method, psnr in (("aseqdip", 30.001), ("tv", 29.999), ("nlm", 28.0))
+    ]
+    _, text = shown(tmp_path, *cells)
+    places = [line_of(text, name)[1] for name in ("ASEQDIP", "TV (", "NLM")]
+    assert places == ["30.00, best", "30.00, best", "28.00, second best"]
+    assert "30.00 ASEQDIP, TV | 28.00 NLM" in text
+    _, text = shown(tmp_path, cells[0])
+    assert line_of(text, "ASEQDIP")[1] == "30.00" and "| 30.00 ASEQDIP |" in text
+
+
+def test_methods_of_different_images_have_no_places(tmp_path):
+    cells = [
+        cell(write_run(tmp_path, method=method, item=item), method, item)
+        for method, item in (("aseqdip", "a"), ("tv", "b"))
+    ]
+    _, text = shown(tmp_path, *cells)
+    assert line_of(text, "ASEQDIP")[1] == "30.00" and "no image that all methods have" in text
+
+
+def test_the_direct_reconstruction_is_the_mean_over_images_not_over_runs(tmp_path):
+    for method, items in (("aseqdip", "ab"), ("tv", "a")):
+        for item in items:
+            direct = {"psnr_input": {"a": 20.0, "b": 23.0}[item], "ssim_input": 0.4}
+            write_run(tmp_path, method=method, item=item, **direct)
+    row = line_of(page_and_text(tmp_path)[1], "Direct reconstruction")
+    assert row[1] == f"21.50 ± {np.std([20, 23], ddof=1):.2f}" and row[4] == "0.400 ± 0.000"
+    assert row[7] == "2" and row[10] == ""
+
+
+def test_an_error_map_is_five_times_the_mean_error_of_the_channels():
+    truth, image = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8)
+    image[0, 0], image[0, 1], truth[1, 0] = (3, 6, 0), 255, (0, 0, 9)
+    error = error_map(Image.fromarray(image), Image.fromarray(truth))
+    assert np.asarray(error).tolist() == [[15, 255], [15, 0]]
+    grey = Image.fromarray(image[..., 0])
+    assert error_map(grey, Image.fromarray(truth)) is None and error_map(grey, None) is None
+
+
+def test_the_images_shown_are_those_of_the_most_methods(tmp_path):
+    for item in "abcdefgh":
+        for method in ("aseqdip", "tv") if item == "h" else ("aseqdip",):
+            write_run(tmp_path, method=method, item=item, side=16)
+    page, _ = page_and_text(tmp_path)
+    shown_items = re.findall(r"<h4>sigma 15, (\w)</h4>", page)
+    assert shown_items == list("habcde") and "At most 6 images are shown" in page
+    assert "Images: a, b, c, d, e, f and 2 more" in page
+
+
+def test_a_center_fraction_belongs_to_the_problem(tmp_path):
+    for accel, share in ((4, None), (8, 0.1)):
+        settings = {"center_fraction": share}
+        write_run(tmp_path, "mri", name=f"{accel}", accel=accel, settings=settings)
+    assert set(Material(tmp_path).tables[0].methods.values()) == {"aSeqDIP"}
 
 
 def test_differences_carry_their_sign():
@@ -91,7 +171,7 @@ def marks_of(tmp_path, number=2, setting="sigma=15", items=20, **facts):
     cells = []
     for index in range(items):
         run = read_run(write_run(tmp_path, item=f"i{index}", **facts))
-        cells.append(Cell("c", setting, facts.get("method", "aseqdip"), f"i{index}", 0, run=run))
+        cells.append(Cell("c", setting, facts.get("method", "aSeqDIP ("), f"i{index}", 0, run=run))
     return differences(cells, number)
 
 
@@ -99,15 +179,6 @@ def own(method, **hyperparameters):
     return {"method": method, "settings": {"hyperparameters": hyperparameters}}
 
 
-def with_prior(network, **facts):
-    """Say what a run records of the weights that it was given."""
-    of_file = {"file": "p.pt", "network": network, "n_params": 1234, "sha256": "0123456789abcdef"}
-    return {"method": "dps", "prior": "a/p.pt", "prior_facts": of_file | facts}
-
-
-FACE, SCENES = with_prior("ADM, FFHQ"), with_prior("ADM, ImageNet")
-SMALL = with_prior("small ADM of prior_train.py, images", items=[{"source": "1.png"}, {}])
-VARNET = {"method": "varnet", "varnet": "a/v.pt", "varnet_seen": "trained on validation files"}
 CT = {"task": "ct", "setting": "views=18", "views": 18}
 BLUR = {"task": "deblurring", "setting": "bkse"}
 MRI = {"task": "mri", "setting": "accel=4"}
@@ -144,13 +215,6 @@ BOX = {"task": "inpainting", "setting": "ffhq_box_hiar=0.25", "number": 4}
         (BLUR | {"blur": "camera blur: no weights"}, "camera blur in place of BKSE's network"),
         (BLUR | {"blur": "trajectory blur"}, "trajectory blur in place of BKSE's network"),
         ({"measured": True}, "there is no truth"),
-        (FACE, "the prior p.pt (ADM, FFHQ, 1,234 parameters, SHA-256 0123456789ab) in place of ADM, "
-         "ImageNet"),
-        (SCENES | {"number": 4, "setting": "ffhq"}, "in place of ADM, FFHQ"),
-        (SMALL, "a small prior of the user's own, p.pt (small ADM of prior_train.py, images, 1,234 "
-         "parameters, SHA-256 0123456789ab), that learned from 2 images"),
-        (SMALL | {"number": None}, "a small prior of the user's own"),
-        (MRI | VARNET | {"number": 3}, "weights of v.pt; trained on validation files"),
     ],
 )  # fmt: skip
 def test_each_difference_is_told_from_what_the_run_recorded(facts, words, tmp_path):
@@ -246,14 +310,15 @@ def test_the_paper_s_methods_that_were_not_asked_for_stand_in_its_order(tmp_path
     cells = [cell(run, method) for method in ("tv", "aseqdip", "vanilla_dip")]
     page, text = shown(tmp_path, *cells)
     table = text[text.index("| Method ") :]
+    assert line_of(table, "Direct reconstruction")[1:5] == ["20.00", "", "", "0.300"]
     names = re.findall(r"^\| ([^|]+?)(?: \(.*)? \|", table, re.MULTILINE)
-    assert names[2:11] == [
+    assert names[3:12] == [
         "DPS†", "VANILLA_DIP", "SGLD-DIP", "TV-DIP", "Rethinking DIP", "ES-DIP",
         "Self-Guided DIP", "ASEQDIP", "TV",
     ]  # fmt: skip
     assert line_of(text, "ES-DIP")[2] == "31.11 ± 0.23"
     assert line_of(text, "ES-DIP")[10] == "not run: not asked for"
-    assert line_of(text, "DPS")[10] == "not run: not asked for"
+    assert line_of(text, "DPS")[10] == "not run: needs a pre-trained score network"
     assert '<div class="status">not run: not asked for</div>' in page
     assert "3 runs: 3 done." in text  # they are no cells of ours
     for more in ({"title": "Figure 2"}, {"images": None}):
@@ -263,22 +328,6 @@ def test_the_paper_s_methods_that_were_not_asked_for_stand_in_its_order(tmp_path
     mri = cell(write_run(tmp_path, task="mri", accel=4), setting="accel=4")
     row = line_of(shown(tmp_path, mri, title="Table 3")[1], "E2E VarNet, 8000 scans†")
     assert row[2] == "34.89" and "needs a network trained on 8000 fastMRI scans" in row[10]
-
-
-def test_the_weights_of_each_row_are_named(tmp_path):
-    own, public = (
-        write_run(tmp_path, item=item, **prior)
-        for item, prior in (("a", SMALL), ("b", with_prior("ADM, ImageNet", file="net.pt")))
-    )
-    cells = [cell(own, "dps"), cell(public, "dps", item="b"), cell(write_run(tmp_path))]
-    page, text = shown(tmp_path, *cells)
-    named = (
-        "Weights trained elsewhere: DPS with p.pt (small ADM of prior_train.py, images, 1,234 "
-        "parameters, SHA-256 0123456789ab); DPS with net.pt (ADM, ImageNet, 1,234 parameters, "
-        "SHA-256 0123456789ab)."
-    )
-    assert named in text and named in html.unescape(page)
-    assert "elsewhere" not in shown(tmp_path, cells[2])[1]
 
 
 def test_prior_data_are_marked_where_no_table_of_the_paper_is_rebuilt(tmp_path):
@@ -331,12 +380,12 @@ def test_without_a_plan_runs_stand_by_task_and_configurations_apart(tmp_path):
     material = Material(tmp_path)
     (table,) = material.tables
     assert list(table.settings.values()) == ["sigma 15"] and len(table.cells) == 3
-    assert set(table.methods.values()) == {"aseqdip (width 16)", "aseqdip (width 64)"}
+    assert set(table.methods.values()) == {"aSeqDIP (width 16)", "aSeqDIP (width 64)"}
     assert material.problems == [
         "results/denoising/aseqdip/c/r: no metrics.json, so the run is not finished"
     ]
-    row = line_of(page_and_text(tmp_path)[1], "aseqdip (width 64)")
-    assert row[1:3] == [f"21.00 ± {np.std([20, 22], ddof=1):.2f}", "31.51 ± 0.34"]
+    row = line_of(page_and_text(tmp_path)[1], "aSeqDIP (width 64)")
+    assert row[1:3] == [f"21.00 ± {np.std([20, 22], ddof=1):.2f}, second best", "31.51 ± 0.34"]
 
 
 def test_runs_of_two_seeds_are_one_configuration(tmp_path):
@@ -347,11 +396,11 @@ def test_runs_of_two_seeds_are_one_configuration(tmp_path):
 
     write("a", 0, 1.0, 30.0)
     write("b", 1, 1.0, 32.0)
-    row = line_of(page_and_text(tmp_path)[1], "tv_dip (")
+    row = line_of(page_and_text(tmp_path)[1], "TV-DIP (")
     assert row[1] == "31.00" and row[7] == "1 x 2 seeds"
     write("c", 0, 0.5, 30.0)
     text = page_and_text(tmp_path)[1]
-    assert "tv_dip (lambda_tv 0.5)" in text and "tv_dip (lambda_tv 1.0)" in text
+    assert "TV-DIP (lambda_tv 0.5)" in text and "TV-DIP (lambda_tv 1.0)" in text
 
 
 def test_a_task_that_the_paper_has_not_stands_beside_the_others(tmp_path):
@@ -360,8 +409,8 @@ def test_a_task_that_the_paper_has_not_stands_beside_the_others(tmp_path):
     write_run(tmp_path, "superresolution", "ugodit_train", "faces")  # no reconstruction
     page, text = page_and_text(tmp_path)
     assert "## Super-resolution" in text and "### factor 4" in text and "ugodit_train" not in page
-    assert line_of(text, "aseqdip (a)")[1:3] == ["22.50", ""]
-    assert line_of(text, "ugodit† (a)")[1] == "30.00"
+    assert line_of(text, "aSeqDIP (a)")[1:3] == ["22.50, second best", ""]
+    assert line_of(text, "UGoDIT (prior measurements)† (a)")[1] == "30.00, best"
     assert "- (a) a task that the paper does not have" in text
 
 
@@ -373,7 +422,7 @@ def test_runs_of_no_plan_are_counted(tmp_path):
 
 def test_a_folder_that_holds_the_tasks_is_a_folder_of_results(tmp_path):
     write_run(tmp_path)
-    assert line_of(page_and_text(tmp_path / "results")[1], "aseqdip (")[1] == "30.00"
+    assert line_of(page_and_text(tmp_path / "results")[1], "aSeqDIP (")[1] == "30.00"
 
 
 def test_a_figure_over_the_updates_has_the_panels_of_the_paper_s(tmp_path):
@@ -389,10 +438,10 @@ def test_a_figure_over_the_updates_has_the_panels_of_the_paper_s(tmp_path):
     }  # fmt: skip
     page, text = shown(tmp_path, *cells, **plan)
     first, second = (part.split("</figure>")[0] for part in page.split('"chart">')[1:])
-    assert "<figcaption>of denoising</figcaption>" in first and "N is 2, 31.00 dB</text>" in first
+    assert "<figcaption>of denoising</figcaption>" in first and "N is 2, 31.00" in first
     assert "of denoising: N is 1 ends at 30.00 dB, N is 2 ends at 31.00 dB" in first
     assert "<figcaption>of inpainting</figcaption>" in second and "N is 2" not in second
-    assert "ASEQDIP, 32.00 dB</text>" in second
+    assert "ASEQDIP, 32.00" in second
     assert "The noise is &lt;ours&gt;." in page and "The noise is <ours>." in text
     assert "10.png" not in text  # it was not drawn
     (tmp_path / "figures").mkdir()
@@ -449,6 +498,25 @@ def test_six_images_and_eight_methods_fit_into_15_mb(tmp_path):
     Image.fromarray(noisy).save(tmp_path / "noisy.png")  # larger as JPEG than what is restored
     for settings in (1, 2, 10):
         count = settings * 6 * (8 + 2)
-        uri = embed(tmp_path / "noisy.png", picture_side(count))
-        assert uri.startswith("data:image/jpeg;base64,") and count * len(uri) < 15e6
-    assert embed(tmp_path / "missing.png", 100) is None
+        noisy = open_picture(tmp_path / "noisy.png")
+        side = picture_side(2 * count)
+        picture, error = embed(noisy, side), embed(noisy.convert("L"), side)
+        assert picture.startswith("data:image/jpeg;base64,")
+        assert count * (len(picture) + len(error)) < 15e6
+    assert open_picture(tmp_path / "missing.png") is None and embed(None, 100) is None
+
+
+def test_the_weights_of_each_row_are_named(tmp_path):
+    own, public = (
+        write_run(tmp_path, item=item, **prior)
+        for item, prior in (("a", SMALL), ("b", with_prior("ADM, ImageNet", file="net.pt")))
+    )
+    cells = [cell(own, "dps"), cell(public, "dps", item="b"), cell(write_run(tmp_path))]
+    page, text = shown(tmp_path, *cells)
+    named = (
+        "Weights trained elsewhere: DPS with p.pt (small ADM of prior_train.py, images, 1,234 "
+        "parameters, SHA-256 0123456789ab); DPS with net.pt (ADM, ImageNet, 1,234 parameters, "
+        "SHA-256 0123456789ab)."
+    )
+    assert named in text and named in html.unescape(page)
+    assert "elsewhere" not in shown(tmp_path, cells[2])[1]

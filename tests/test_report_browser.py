@@ -13,6 +13,7 @@ from reports import TINY, report, write_run
 from running import call, squeezed
 
 import aseqdip_denoising
+from baselines import find
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,16 @@ def test_real_runs_make_a_whole_page(real):
         assert len(values) == 2
         shown = f"| {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |"
         section = text[text.index("### sigma 15") :]
-        (line,) = [x for x in section.splitlines() if x.startswith(f"| {method} (") and "±" in x]
-        assert shown in line
+        (line,) = [
+            x
+            for x in section.splitlines()
+            if x.startswith(f"| {find(method).label} (") and "±" in x
+        ]
+        assert re.sub(", (second )?best", "", line).count(shown) == 1
     assert "no truth to compare with" in page and "### measured, no truth" in text
-    assert "weight updates</text>" in page and page.count("data:image/jpeg") == 2 * (2 + 3) + 2
+    # Truth, direct reconstruction and three methods of two pictures, all but the truth with a map;
+    # direct reconstruction and result of the measured one.
+    assert "weight updates</text>" in page and page.count("data:image/jpeg") == 2 * (2 * 5 - 1) + 2
     assert not re.search(r'(?:src|href)="(?!data:|#)|url\((?!#)', page)
     versions = json.loads(next((real / "results").glob("denoising/tv/*/*/config.json")).read_text())
     assert versions["commit"][:10] in page and f"torch {versions['versions']['torch']}" in page
@@ -77,25 +84,78 @@ def test_the_page_fits_its_window_and_asks_for_nothing(real, browser, width):
     assert {url for url in browser.requests() if not url.startswith("data:")} == {page.as_uri()}
 
 
-SHOWN = "[...document.querySelectorAll('.pictures')].pop().querySelector('.shot.shown')"
-NAME = f"{SHOWN}.dataset.key"
-BYTES = f"{SHOWN}.querySelector('img').src"
-CHOICES = "[...document.querySelectorAll('.pictures')].pop().querySelectorAll('label')"
+def visible(selector):
+    return f"[...document.querySelectorAll('{selector}')].filter(e => e.checkVisibility())"
 
 
-def test_touch_and_keys_change_the_picture_that_is_shown(real, browser):
+IMAGE = "[...document.querySelectorAll('.image.chosen')].pop()"
+PANES = f"[...{IMAGE}.querySelectorAll('.pane img')]"
+BOXES = f"JSON.stringify({PANES}.map(i => {{ const b = i.getBoundingClientRect(), p = i.parentNode.getBoundingClientRect(); return [b.x - p.x, b.y - p.y, b.width].map(v => Math.round(10 * v / p.width) / 10); }}))"
+
+
+def boxes(browser):
+    """Return left, top and width of each picture in the last image, in widths of its pane."""
+    return {tuple(box) for box in json.loads(browser.value(BOXES))}
+
+
+def test_touch_and_keys_change_the_image_that_is_shown(real, browser):
     browser.open(real / "report" / "index.html", 400)
-    visible = "[...document.querySelectorAll('.grid figure')].every(f => [...f.querySelectorAll("
-    one_each = f"{visible}'img')].filter(i => i.checkVisibility()).length === 1)"
-    assert browser.value(one_each) and browser.value(NAME) == "aseqdip"
-    browser.tap(f"{CHOICES}[0]")
-    truth, picture = browser.value(BYTES), browser.picture()
-    assert browser.value(NAME) == "truth" and browser.value(one_each)
-    browser.press("ArrowRight")
-    assert browser.value(NAME) == "input" and browser.value(BYTES) != truth
-    assert browser.picture() != picture
+    choices = "document.querySelectorAll('fieldset label')"
+    names = f"{visible('.image')}.map(e => e.getAttribute('aria-label')).join()"
+    first = browser.value(names)
+    browser.tap(f"{choices}[1]")
+    second = browser.value(names)
+    assert "face" in first and "flag" not in first and second == first.replace("face", "flag")
     browser.press("ArrowLeft")
-    assert browser.value(NAME) == "truth" and browser.value(BYTES) == truth
+    assert browser.value(names) == first
+    assert browser.value(f"{visible('h4')}.length") == 1  # a choice names the others
+
+
+def test_one_zoom_moves_over_all_methods_and_their_error_maps(real, browser):
+    browser.open(real / "report" / "index.html", 400)
+    only = "document.querySelector('.image.chosen .grid')"
+    panes = f"{only}.querySelectorAll('.pane')"
+    assert browser.value(f"{only}.querySelectorAll('.pane.error').length") == 4  # truth has none
+    browser.value(f"{IMAGE}.classList.remove('chosen'), 0")  # leaves that with a truth as the last
+    assert boxes(browser) == {(0, 0, 1)}
+    picture = browser.picture()
+    browser.tap(f"{panes}[0]")
+    assert boxes(browser) == {(-1.5, -1.5, 4)} and browser.picture() != picture
+    browser.value(
+        f"['pointerdown', 'pointermove', 'pointerup'].forEach((kind, i) => {panes}[2].dispatchEvent("
+        "new PointerEvent(kind, {bubbles: true, pointerId: 1, clientX: 100 - 50 * (i > 0),"
+        f" clientY: 100}}))), 0".replace("pointerId: 1, ", "")
+    )
+    moved = boxes(browser)
+    assert len(moved) == 1 and next(iter(moved))[0] < -1.5 and next(iter(moved))[1:] == (-1.5, 4)
+    browser.value(f"{IMAGE}.querySelector('[data-sets=y]').focus(), 0")
+    browser.press("ArrowRight")
+    below = boxes(browser)
+    assert len(below) == 1 and next(iter(below))[1] < -1.5
+    browser.tap(f"{panes}[0]")
+    assert boxes(browser) == {(0, 0, 1)}
+    browser.tap(f"{IMAGE}.querySelector('[data-sets=errors]')")
+    assert browser.value(f"{visible('.image.chosen .error')}.length") == 0
+
+
+def test_curves_are_switched_off_and_on(real, browser):
+    browser.open(real / "report" / "index.html", 1400)
+    box = "document.querySelectorAll('[data-curve]')[1]"
+    line = f"document.getElementById({box}.dataset.curve + '-line')"
+    shown = "[1, 0].map(i => document.getElementById(document.querySelectorAll('[data-curve]')[i].dataset.curve + '-line').checkVisibility())"
+    assert browser.value(shown) == [True, True] and browser.value(f"{line} !== null")
+    browser.tap(box)
+    assert browser.value(shown) == [False, True]
+    browser.tap(box)
+    assert browser.value(shown) == [True, True]
+
+
+def test_every_control_has_a_name(real, browser):
+    browser.open(real / "report" / "index.html", 1400)
+    assert browser.value("document.querySelectorAll('input').length") > 5
+    assert browser.value(
+        "[...document.querySelectorAll('input')].every(i => i.labels[0].innerText.trim())"
+    )
 
 
 def test_print_and_no_script_show_all_pictures(real, browser, tmp_path):
@@ -120,7 +180,7 @@ def test_dark_and_light_are_both_legible(real, browser):
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
         ground = luminance(browser.value("getComputedStyle(document.body).backgroundColor"))
-        for selector in ("td", ".notes", ".paper", "nav a", ".caption"):
+        for selector in ("td", ".notes", ".paper", "nav a", ".place", ".shot figcaption"):
             element = f"document.querySelector('{selector}')"
             text = luminance(browser.value(f"getComputedStyle({element}).color"))
             high, low = max(text, ground), min(text, ground)
@@ -129,7 +189,7 @@ def test_dark_and_light_are_both_legible(real, browser):
         assert (ground > 0.5) == (scheme == "light")
         chart = [
             luminance(browser.value(f"getComputedStyle(document.querySelector('{e}')).{what}"))
-            for e, what in ((".chart svg", "backgroundColor"), (".chart text", "fill"))
+            for e, what in ((".chart", "backgroundColor"), (".chart text", "fill"))
         ]
         assert chart == [1, 0]
 
@@ -155,7 +215,7 @@ def test_a_table_that_is_too_wide_scrolls_and_the_page_does_not(browser, tmp_pat
         write_run(tmp_path, name=str(sigma), sigma=float(sigma))
     assert report(tmp_path) == 0
     browser.open(tmp_path / "report" / "index.html", 800)
-    table = "document.querySelector('.wide')"
+    table = "document.querySelector('.wide:has(.results)')"
     assert browser.value(f"{table}.scrollWidth > {table}.clientWidth + 100")
     assert browser.value("document.documentElement.scrollWidth") == 800
     browser.open(tmp_path / "report" / "index.html", 400)  # there, it is stacked

@@ -4,6 +4,7 @@ import io
 import itertools
 import re
 import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,6 +210,7 @@ def psnr_figure(
     title: str = "",
     level: float | None = None,
     size: tuple[float, float] = (6.0, 4.2),
+    legend: bool = True,
 ) -> "Figure":
     """Draw PSNR over the weight updates, as the paper's Figures 4 and 8 to 10.
 
@@ -221,11 +223,21 @@ def psnr_figure(
         title: line above all.
         level: PSNR of the direct reconstruction in dB, drawn as a line, None for none.
         size: inches of a panel.
+        legend: whether the curves are named. Without, a page does so; what belongs to the i-th
+            curve of a panel has the ids curve-i-line, curve-i-band and curve-i-top in an SVG.
     """
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}):  # labels hold file names
-        return _psnr_figure(panels, styles, title, level, size)
+        return _psnr_figure(panels, styles, title, level, size, legend)
+
+
+def line_styles(
+    labels: Iterable[str], styles: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return label -> style of its line: of `styles`, or one of OTHERS in turn."""
+    others = itertools.cycle(OTHERS)
+    return {label: styles.get(label) or next(others) for label in labels}
 
 
 def _psnr_figure(
@@ -234,6 +246,7 @@ def _psnr_figure(
     title: str,
     level: float | None,
     size: tuple[float, float],
+    legend: bool,
 ) -> "Figure":
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
@@ -242,19 +255,21 @@ def _psnr_figure(
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, (name, curves) in zip(axes.flat, panels.items()):
-        others = itertools.cycle(OTHERS)
-        for label, curve in curves.items():
-            style = styles.get(label) or next(others)
+        for i, (label, style) in enumerate(line_styles(curves, styles).items()):
+            curve = curves[label]
             text = f"{label}, {curve.mean[-1]:.2f} dB"
-            axis.plot(curve.steps, curve.mean, label=text, **style)
+            axis.plot(curve.steps, curve.mean, label=text, gid=f"curve-{i}-line", **style)
             if curve.images > 1:
                 at = np.linspace(0, len(curve.steps) - 1, BAND_POINTS).astype(int)
                 at = np.unique(at)
                 low, high = (curve.mean - curve.std)[at], (curve.mean + curve.std)[at]
                 axis.fill_between(
-                    curve.steps[at], low, high, color=style["color"], alpha=0.12, lw=0
-                )
-            axis.axvline(curve.steps[curve.best], color=style["color"], lw=0.6)
+                    curve.steps[at], low, high, color=style["color"], alpha=0.12, lw=0,
+                    gid=f"curve-{i}-band",
+                )  # fmt: skip
+            axis.axvline(
+                curve.steps[curve.best], color=style["color"], lw=0.6, gid=f"curve-{i}-top"
+            )
         if level is not None:
             axis.axhline(level, color="gray", ls=":", lw=1, label="direct reconstruction")
         top = max((curve.mean + curve.std).max() for curve in curves.values())
@@ -264,10 +279,11 @@ def _psnr_figure(
         axis.set(xlabel="weight updates", ylabel="PSNR (dB)")
         axis.set_title(name, fontsize=9, parse_math=False)  # it holds file names
         axis.grid(alpha=0.3)
-        axis.legend(
-            fontsize=8, title_fontsize=8, loc="best",
-            title="PSNR at the end; upright: highest (oracle)",
-        )  # fmt: skip
+        if legend:
+            axis.legend(
+                fontsize=8, title_fontsize=8, loc="best",
+                title="PSNR at the end; upright: highest (oracle)",
+            )  # fmt: skip
     figure.suptitle(readable(title), fontsize=10, parse_math=False)
     figure.tight_layout(pad=0.6)
     return figure

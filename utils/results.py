@@ -103,10 +103,11 @@ def save_results(
 def told_apart(
     pictures: dict[str, np.ndarray], limits: tuple[float, float]
 ) -> dict[str, np.ndarray]:
-    """Leave out what looks like one before it: no pixel differs by a grey level of 255."""
+    """Leave out what looks like one before it: it differs by less than a grey level of 255 (RMS)."""
     shown: dict[str, np.ndarray] = {}
+    level = (limits[1] - limits[0]) / 255
     for name, picture in pictures.items():
-        same = (np.abs(picture - p).max() < (limits[1] - limits[0]) / 255 for p in shown.values())
+        same = (np.mean((picture - p) ** 2) < level**2 for p in shown.values())
         if not any(same):
             shown[name] = picture
     return shown

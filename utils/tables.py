@@ -16,7 +16,7 @@ class Summary:
     """A mean over images.
 
     Attributes:
-        mean: infinite if any image has no error at all.
+        mean: not finite if the figure of any image is not.
         std: standard deviation between images (n - 1), None for one image.
         n: images.
     """

@@ -6,12 +6,14 @@ config.json, curves from log.csv.
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from baselines import ASEQDIP, NAMES, find
 from utils.files import reason
 from utils.tables import read_psnr
 
@@ -23,7 +25,7 @@ STATES = ("done", "failed", "running", "waiting", "not run")
 # Of a run's settings, those that tell problems and repetitions apart rather than configurations.
 NOT_CONFIGURATION = {
     "accel", "views", "sigma", "mask", "hiar", "missing", "blur", "seed", "data_seed",
-    "data_sha256", "sample", "measured", "log_every", "factor",
+    "data_sha256", "sample", "measured", "log_every", "factor", "center_fraction",
 }  # fmt: skip
 DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error)
 
@@ -52,13 +54,9 @@ class Run:
         return "stopped" if "step_stopped" in self.metrics else "final"
 
     def figure(self, name: str) -> float | None:
-        """Return a figure such as psnr_final, None without one or where it is not finite."""
-        return self.metrics.get(name)
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether the run's result was compared with a truth."""
-        return f"psnr_{self.image}" in self.metrics
+        """Return a figure such as psnr_final: None without one, NaN for null, which is not finite."""
+        value = self.metrics.get(name)
+        return math.nan if value is None and name in self.metrics else value
 
     def result(self, name: str) -> float | None:
         """Return `psnr` or `ssim` of the run's result, None without a truth."""
@@ -308,7 +306,8 @@ def _tell_configurations_apart(cells: list[Cell]) -> dict[str, str]:
         for cell, settings in zip(mine, own):
             values = ", ".join(f"{key} {settings.get(key)}" for key in differing)
             cell.method = f"{name} | {values}" if values else name
-            methods[cell.method] = f"{name} ({values})" if values else name
+            label = find(name).label if name in (*ASEQDIP, *NAMES) else name
+            methods[cell.method] = f"{label} ({values})" if values else label
     return methods
 
 
