@@ -410,7 +410,7 @@ def test_a_task_that_the_paper_has_not_stands_beside_the_others(tmp_path):
     page, text = page_and_text(tmp_path)
     assert "## Super-resolution" in text and "### factor 4" in text and "ugodit_train" not in page
     assert line_of(text, "aSeqDIP (a)")[1:3] == ["22.50, second best", ""]
-    assert line_of(text, "UGoDIT† (a)")[1] == "30.00, best"
+    assert line_of(text, "UGoDIT (prior measurements)† (a)")[1] == "30.00, best"
     assert "- (a) a task that the paper does not have" in text
 
 
