@@ -106,6 +106,21 @@ class Browser:
         self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         time.sleep(0.3)  # a tap becomes a click after it
 
+    def drag(self, expression: str, right: int) -> None:
+        """Drag by so many CSS pixels with the mouse, from the middle of the element that is given."""
+        box = self.value(
+            f"(() => {{ const b = {expression}.getBoundingClientRect();"
+            "return {x: b.x + b.width / 2, y: b.y + b.height / 2}; })()"
+        )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=False)
+        button = {"button": "left", "buttons": 1}
+        self.call("Input.dispatchMouseEvent", type="mousePressed", clickCount=1, **box, **button)
+        box["x"] += right
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", **box, **button)
+        self.call(
+            "Input.dispatchMouseEvent", type="mouseReleased", clickCount=1, **box, button="left"
+        )
+
     def press(self, key: str) -> None:
         """Press a key, such as ArrowRight."""
         codes = {"ArrowRight": 39, "ArrowLeft": 37}
