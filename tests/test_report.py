@@ -179,6 +179,15 @@ def own(method, **hyperparameters):
     return {"method": method, "settings": {"hyperparameters": hyperparameters}}
 
 
+def with_prior(network, **facts):
+    """Say what a run records of the weights that it was given."""
+    of_file = {"file": "p.pt", "network": network, "n_params": 1234, "sha256": "0123456789abcdef"}
+    return {"method": "dps", "prior": "a/p.pt", "prior_facts": of_file | facts}
+
+
+FACE, SCENES = with_prior("ADM, FFHQ"), with_prior("ADM, ImageNet")
+SMALL = with_prior("small ADM of prior_train.py, images", items=[{"source": "1.png"}, {}])
+VARNET = {"method": "varnet", "varnet": "a/v.pt", "varnet_seen": "trained on validation files"}
 CT = {"task": "ct", "setting": "views=18", "views": 18}
 BLUR = {"task": "deblurring", "setting": "bkse"}
 MRI = {"task": "mri", "setting": "accel=4"}
@@ -215,6 +224,13 @@ BOX = {"task": "inpainting", "setting": "ffhq_box_hiar=0.25", "number": 4}
         (BLUR | {"blur": "camera blur: no weights"}, "camera blur in place of BKSE's network"),
         (BLUR | {"blur": "trajectory blur"}, "trajectory blur in place of BKSE's network"),
         ({"measured": True}, "there is no truth"),
+        (FACE, "the prior p.pt (ADM, FFHQ, 1,234 parameters, SHA-256 0123456789ab) in place of ADM, "
+         "ImageNet"),
+        (SCENES | {"number": 4, "setting": "ffhq"}, "in place of ADM, FFHQ"),
+        (SMALL, "a small prior of the user's own, p.pt (small ADM of prior_train.py, images, 1,234 "
+         "parameters, SHA-256 0123456789ab), that learned from 2 images"),
+        (SMALL | {"number": None}, "a small prior of the user's own"),
+        (MRI | VARNET | {"number": 3}, "weights of v.pt; trained on validation files"),
     ],
 )  # fmt: skip
 def test_each_difference_is_told_from_what_the_run_recorded(facts, words, tmp_path):
@@ -318,7 +334,7 @@ def test_the_paper_s_methods_that_were_not_asked_for_stand_in_its_order(tmp_path
     ]  # fmt: skip
     assert line_of(text, "ES-DIP")[2] == "31.11 ± 0.23"
     assert line_of(text, "ES-DIP")[10] == "not run: not asked for"
-    assert line_of(text, "DPS")[10] == "not run: needs a pre-trained score network"
+    assert line_of(text, "DPS")[10] == "not run: not asked for"
     assert '<div class="status">not run: not asked for</div>' in page
     assert "3 runs: 3 done." in text  # they are no cells of ours
     for more in ({"title": "Figure 2"}, {"images": None}):
@@ -328,6 +344,22 @@ def test_the_paper_s_methods_that_were_not_asked_for_stand_in_its_order(tmp_path
     mri = cell(write_run(tmp_path, task="mri", accel=4), setting="accel=4")
     row = line_of(shown(tmp_path, mri, title="Table 3")[1], "E2E VarNet, 8000 scans†")
     assert row[2] == "34.89" and "needs a network trained on 8000 fastMRI scans" in row[10]
+
+
+def test_the_weights_of_each_row_are_named(tmp_path):
+    own, public = (
+        write_run(tmp_path, item=item, **prior)
+        for item, prior in (("a", SMALL), ("b", with_prior("ADM, ImageNet", file="net.pt")))
+    )
+    cells = [cell(own, "dps"), cell(public, "dps", item="b"), cell(write_run(tmp_path))]
+    page, text = shown(tmp_path, *cells)
+    named = (
+        "Weights trained elsewhere: DPS with p.pt (small ADM of prior_train.py, images, 1,234 "
+        "parameters, SHA-256 0123456789ab); DPS with net.pt (ADM, ImageNet, 1,234 parameters, "
+        "SHA-256 0123456789ab)."
+    )
+    assert named in text and named in html.unescape(page)
+    assert "elsewhere" not in shown(tmp_path, cells[2])[1]
 
 
 def test_prior_data_are_marked_where_no_table_of_the_paper_is_rebuilt(tmp_path):
@@ -504,19 +536,3 @@ def test_six_images_and_eight_methods_fit_into_15_mb(tmp_path):
         assert picture.startswith("data:image/jpeg;base64,")
         assert count * (len(picture) + len(error)) < 15e6
     assert open_picture(tmp_path / "missing.png") is None and embed(None, 100) is None
-
-
-def test_the_weights_of_each_row_are_named(tmp_path):
-    own, public = (
-        write_run(tmp_path, item=item, **prior)
-        for item, prior in (("a", SMALL), ("b", with_prior("ADM, ImageNet", file="net.pt")))
-    )
-    cells = [cell(own, "dps"), cell(public, "dps", item="b"), cell(write_run(tmp_path))]
-    page, text = shown(tmp_path, *cells)
-    named = (
-        "Weights trained elsewhere: DPS with p.pt (small ADM of prior_train.py, images, 1,234 "
-        "parameters, SHA-256 0123456789ab); DPS with net.pt (ADM, ImageNet, 1,234 parameters, "
-        "SHA-256 0123456789ab)."
-    )
-    assert named in text and named in html.unescape(page)
-    assert "elsewhere" not in shown(tmp_path, cells[2])[1]
