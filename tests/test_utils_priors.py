@@ -62,8 +62,8 @@ def test_the_output_names_the_file_and_what_it_is(tmp_path, monkeypatch, kspace,
     ):
         line = (
             f"{method}: prior {file}: exact.pt: Gaussian, 3 parameters, grey images of 64x64 in "
-            f"[0, 1], predicts eps, {kind}, 1000 steps of sigma 0.01 to 157; it takes 48x44 pixels "
-            "whole, mirrored to 48x48\n"
+            f"[0, 1], predicts eps, {kind}, 1000 steps of sigma 0.01 to 157; used on 48x44 "
+            "pixels as a whole, mirrored to 48x48\n"
         )
         assert line in said
         folder = run_folder(tmp_path / "out", "ct", "item", method)
