@@ -74,7 +74,7 @@ def test_an_array_is_chosen_by_name_or_because_it_alone_fits(tmp_path, capsys):
     path = tmp_path / "x.mat"
     scipy.io.savemat(path, {"fov": 220.0, "te": [[1, 2, 3]], "data": COMPLEX, "who": "me"})
     np.testing.assert_array_equal(load_array(path, "kspace"), COMPLEX)
-    assert "`data` is read" in capsys.readouterr().out
+    assert "reading `data`" in capsys.readouterr().out
     scipy.io.savemat(path, {"kspace": COMPLEX, "maps": 2 * COMPLEX})
     np.testing.assert_array_equal(load_array(path, "kspace"), COMPLEX)
     np.testing.assert_array_equal(load_array(path, "kspace", "maps"), 2 * COMPLEX)
