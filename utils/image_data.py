@@ -159,8 +159,7 @@ def read_pixels(
             f"{path}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}",
         )
         raise InputError(
-            f"{path}: it does not begin as a PNG, JPEG, TIFF or BMP does: damaged, or of another "
-            "kind; save it as PNG"
+            f"{path}: not a readable picture: damaged, or of another kind; save it as PNG"
         )
     return _to_float(values, str(path), limits, white)
 
