@@ -82,7 +82,7 @@ def sgld_dip(
     first_sample = (burned // thin + 1) * thin
     if first_sample > steps:
         raise CannotRun(
-            f"no step is sampled: got {steps} steps, a burn-in of {burned} and a sample every "
+            f"sgld_dip: no step is sampled: got {steps} steps, a burn-in of {burned} and a sample every "
             f"{thin} steps; take more steps or a lower thin or burn_in"
         )
     callback = Callback() if callback is None else callback

@@ -163,7 +163,7 @@ def test_unfit_kernels_are_refused(tmp_path):
     for match, array in [
         (r"at least 2x2, got shape \(4, 4, 4\)", np.ones((4, 4, 4))),
         (r"at least 2x2, got shape \(1, 4\)", good[:1]),
-        (r"at least 2x2, got shape \(0, 4\)", good[:0]),
+        (r"an empty array, \(0, 4\)", good[:0]),
         ("minimum of -1", negative),
         ("NaN or Inf", nan),
         ("NaN or Inf", good * np.inf),
@@ -213,7 +213,7 @@ def test_bkse_kernels_are_read_and_unfit_ones_are_refused(tmp_path):
     for match, value in [
         (r"H / 128, W / 128\), got \(512, 1, 2\)", kernel[0]),
         (r"got \(1, 256, 1, 2\)", kernel[:, :256].clone()),
-        (r"got \(1, 512, 0, 2\)", kernel[:, :, :0].clone()),
+        (r"\(1, 512, 0, 2\)", kernel[:, :, :0].clone()),
         ("NaN or Inf", nan),
     ]:
         np.save(tmp_path / "bad.npy", value.numpy())
