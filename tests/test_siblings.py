@@ -293,15 +293,14 @@ def test_best_is_a_preset(task, arguments, tmp_path, monkeypatch):
     for name, more in (
         ("paper", []),
         ("spelled", spelled),
-        ("preset", ["--preset", "best"]),
-        ("equal", ["--preset=best"]),
+        ("preset", ["--preset=best"]),
         ("overruled", ["--preset", "best", "--set", "alpha=1"]),
     ):
         out = tmp_path / name
-        assert call(monkeypatch, SIBLINGS[task], *flags, "--K", 4, *more, "--out", out) == 0
+        assert call(monkeypatch, SIBLINGS[task], *flags, "--K", 1, *more, "--out", out) == 0
         folder = run_folder(out, task, "item", "aseqdip" if name == "paper" else "split_dip")
         found.append((folder.name, digest(folder)))
-    assert found[1] == found[2] == found[3]
+    assert found[1] == found[2]
     assert len({name for name, _ in found}) == len({bits for _, bits in found}) == 3
     monkeypatch.setattr(sys, "argv", ["script", "--preset", "best"])
     args = cli.parse_args(script.Args, script.PRESETS, "")
