@@ -216,13 +216,12 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """
     lr = {"lr": args.lr}
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
-    own |= {"noise_level": 0.03}  # of purification (docs/priors.md)
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
         "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},
-        "tv": {"lambda_tv": LAMBDA_TV[Radon]}, "udig_dip": own, "dds": {}, "mcg": {},
+        "tv": {"lambda_tv": LAMBDA_TV[Radon]}, "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
     }  # fmt: skip
 
 

@@ -99,6 +99,14 @@ def test_the_detail_shown_is_where_the_images_differ_most():
         np.testing.assert_array_equal(detail, picture[10:25, 60:75])
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 2), (4, 4)])
+def test_the_detail_of_a_tiny_or_narrow_image_lies_in_it(shape):
+    image = np.random.default_rng(0).random(shape)
+    for images in ([image], [image, image + 1]):
+        row, column, side = zoom_box(images)
+        assert side >= 1 and row + side <= shape[0] and column + side <= shape[1]
+
+
 def test_of_one_image_the_detail_is_where_the_texture_is():
     image = np.zeros((60, 80))
     image[:, 40:] = 1  # one long edge

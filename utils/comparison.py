@@ -139,8 +139,9 @@ def _save_pictures(
         pictures[label] = f"not run: {run.why_not}" if run.why_not else "failed"
         if figures:
             pictures[label] = problem.picture(np.load(run.folder.path / file))
-        if figures.get(f"psnr_{stopped}") is not None:
-            psnr[label] = figures[f"psnr_{stopped}"]
+        if f"psnr_{stopped}" in figures:
+            if figures[f"psnr_{stopped}"] is not None:
+                psnr[label] = figures[f"psnr_{stopped}"]
             captions[label] = caption({n: figures[f"{n}_{stopped}"] for n in ("psnr", "ssim")})
     limits = problem.limits
     if limits is None:

@@ -81,7 +81,7 @@ def zoom_box(images: list[np.ndarray]) -> tuple[int, int, int]:
         Its top row, left column, and side.
     """
     grey = np.stack([x.mean(axis=-1) if x.ndim == 3 else x for x in images]).astype(float)
-    side = max(min(grey.shape[1:]) // 4, 4)
+    side = max(min(grey.shape[1:]) // 4, min(4, *grey.shape[1:]))
     single = np.abs(grey[0] - gaussian_filter(grey[0], 2))
     amount = uniform_filter(grey.std(axis=0) if len(images) > 1 else single, side)
     half = side // 2
