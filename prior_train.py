@@ -11,6 +11,7 @@ any phase. What is kept is the average of the weights over the last updates.
     python prior_train.py ct --data slices --minutes 120          DICOM, or .npy in HU
     python prior_train.py images --data photographs --size 96     pictures of 8 or 16 bit
     python prior_train.py images                                  embedded photographs
+    python prior_train.py ct --levels ve --out ct_ve.pt           for score_mri and mcg
 
 The last file of the folder, by name, is held out: OUT.png compares the prior with non-local means
 on it. Of a volume .h5 the middle slice is read. To continue after a stop, repeat the command.
@@ -38,7 +39,7 @@ from tyro.conf import Positional
 
 from baselines.nlm import nlm
 from models.adm import ADM
-from models.diffusion import KIND, Preconditioned, Prior, vp_levels
+from models.diffusion import KIND, SCHEDULES, Preconditioned, Prior
 from operators.pixels import Identity
 from utils import ct_data, image_data, mri_data
 from utils.cli import set_up_device
@@ -67,6 +68,7 @@ class Args:
     task: Positional[Literal["mri", "ct", "images"]]
     data: Path | None = None  # folder of scans, slices or pictures; without it embedded ones
     out: Path = Path("prior.pt")  # the file that the prior is written to
+    levels: Literal["vp", "ve"] = "vp"  # of the noise: variance-preserving, or exploding as Score-MRI and MCG were made for
     minutes: float = 30.0  # of training, in all
     size: int = 64  # side in pixels of the crops that are learned from, of smaller images less; best that of the images to reconstruct
     batch: int = 4  # crops in one update
@@ -205,7 +207,7 @@ class Training:
 
     def __init__(self, args: Args, images: list[Tensor], device: torch.device) -> None:
         self.args, self.images, self.device = args, images, device
-        self.sigma, self.scale = vp_levels()
+        self.sigma, self.scale = SCHEDULES[args.levels]()
         squares = sum(image.square().sum().item() for image in images)
         self.data_std = math.sqrt(squares / sum(image.numel() for image in images))
         self.adm, self.net = self._build()
@@ -420,7 +422,7 @@ def picture(
 
 def settings_of(args: Args, facts: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a checkpoint must have in common with this run."""
-    names = ("task", "minutes", "size", "batch", "width", "lr", "ema_decay", "seed")
+    names = ("task", "levels", "minutes", "size", "batch", "width", "lr", "ema_decay", "seed")
     return {name: getattr(args, name) for name in names} | {
         "images": content_hash(*(fact["sha256"] for fact in facts))
     }

@@ -15,6 +15,7 @@ from utils.files import DAMAGED, file_hash, load_torch, reason
 
 KIND = "aSeqDIP prior 1"  # of the files that prior_train.py writes
 VP_STEPS = 1000
+VE_STEPS, VE_LOWEST, VE_HIGHEST = 2000, 0.01, 378.0
 
 
 def vp_levels() -> tuple[Tensor, Tensor]:
@@ -29,6 +30,21 @@ def vp_levels() -> tuple[Tensor, Tensor]:
     beta = torch.linspace(1e-4, 2e-2, VP_STEPS, dtype=torch.float64)
     abar = torch.cumprod(1 - beta, dim=0)
     return ((1 - abar) / abar).sqrt(), abar.sqrt()
+
+
+def ve_levels() -> tuple[Tensor, Tensor]:
+    """Return sigma and scale, (2000,) float64 each, of a geometric schedule from 0.01 to 378.
+
+    Reference:
+        Song et al., Score-based generative modeling through stochastic differential equations,
+        ICLR 2021, appendix C; the ends are those of the public code of Score-MRI and MCG.
+    """
+    ends = (math.log10(level) for level in (VE_LOWEST, VE_HIGHEST))
+    sigma = torch.logspace(*ends, VE_STEPS, dtype=torch.float64)
+    return sigma, torch.ones_like(sigma)
+
+
+SCHEDULES = {"vp": vp_levels, "ve": ve_levels}
 
 
 class Preconditioned(nn.Module):

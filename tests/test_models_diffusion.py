@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter
 from torch import nn
 
 from models.adm import ADM
-from models.diffusion import KIND, Preconditioned, Prior, load_prior, starts, vp_levels
+from models.diffusion import KIND, Preconditioned, Prior, load_prior, starts, ve_levels, vp_levels
 from models.ncsnpp import NCSNpp
 from utils.errors import InputError
 from utils.precision import place
@@ -190,6 +190,13 @@ def test_noise_levels_are_those_that_the_papers_give():
     found = [sigma[t].item() for t in (0, 100, 200, 300, 400, 500, 999)]
     assert found == pytest.approx([0.010, 0.342, 0.724, 1.24, 2.04, 3.44, 157], rel=5e-3)
     torch.testing.assert_close(scale**2 * (1 + sigma**2), torch.ones_like(scale))
+
+
+def test_exploding_levels_are_those_that_score_mri_gives():
+    sigma, scale = ve_levels()
+    expected = [0.01 * (378 / 0.01) ** (i / 1999) for i in (0, 1, 700, 1999)]
+    assert [sigma[i].item() for i in (0, 1, 700, 1999)] == pytest.approx(expected)
+    assert len(sigma) == 2000 and bool((scale == 1).all())
 
 
 def ncsnpp_record(prefix="module.", seed=3):

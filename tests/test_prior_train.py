@@ -73,11 +73,12 @@ def test_complex_crops_keep_their_moduli_and_take_any_phase():
     assert (angles.cos().mean() ** 2 + angles.sin().mean() ** 2) ** 0.5 < 0.4
 
 
-def test_the_loss_of_an_untrained_network_is_that_of_the_wiener_filter():
+@pytest.mark.parametrize("levels", ["vp", "ve"])
+def test_the_loss_of_an_untrained_network_is_that_of_the_wiener_filter(levels):
     # White images of variance s^2: eps_hat = sigma x / r^2 leaves E|eps_hat - eps|^2 = s^2 / r^2.
     g = torch.Generator().manual_seed(5)
     images = [0.2 * torch.randn(1, 64, 64, generator=g) for _ in range(4)]
-    training = Training(small("ct", batch=12, lr=1e-12), images, CPU)
+    training = Training(small("ct", levels=levels, batch=12, lr=1e-12), images, CPU)
     assert training.data_std == pytest.approx(0.2, rel=0.03)
     losses = [training.update(0.0).item() for _ in range(2)]
     assert np.mean(losses) == pytest.approx(1, rel=0.05)  # weighted by r^2 / s^2
