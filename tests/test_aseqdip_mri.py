@@ -284,7 +284,7 @@ def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
         "import sys; from utils import loop; loop.CHECKPOINT_SECONDS = 0; "
         "loop.CHECKPOINT_SHARE = 1e9; import aseqdip_mri; sys.exit(aseqdip_mri.main())"
     )
-    arguments = ["--data", scan, *TINY, "--K", "40"]
+    arguments = ["--data", scan, *TINY, "--K", "25"]
     out = tmp_path / "b"
     said = tmp_path / "said.txt"
 

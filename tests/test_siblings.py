@@ -287,14 +287,15 @@ def test_the_paper_s_values_are_the_defaults(task):
 def test_best_is_a_preset(task, arguments, tmp_path, monkeypatch):
     script = SIBLINGS[task]
     flags = ["--width", 4, "--log-every", 2, "--data", arguments[1], "--device", "cpu"]
+    one = ["--set", "members=1"]
     preset = script.PRESETS["best"]
     spelled = [f"--{k}={v}" for k, v in preset.items() if k not in ("K", "lr")]
     found = []
     for name, more in (
         ("paper", []),
-        ("spelled", spelled),
-        ("preset", ["--preset=best"]),
-        ("overruled", ["--preset", "best", "--set", "alpha=1"]),
+        ("spelled", [*spelled, *one]),
+        ("preset", ["--preset=best", *one]),
+        ("overruled", ["--preset", "best", *one, "alpha=1"]),
     ):
         out = tmp_path / name
         assert call(monkeypatch, SIBLINGS[task], *flags, "--K", 1, *more, "--out", out) == 0

@@ -58,7 +58,9 @@ def read_flags(
     )  # fmt: skip
     found = tyro.cli(
         whole, args=words, description=description,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        config=(
+            tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
+        ),
     )  # fmt: skip
     values: dict[str, Any] = {}
     for group in vars(found).values():
