@@ -20,12 +20,10 @@ import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
 import math
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -139,7 +137,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         require("clip" not in args.changed, "--clip: a measured picture is taken as it is")
         y, x_true, sigma = pixels, None, args.sigma
         if sigma is None:
-            sigma = 255 * estimated_sigma(picture.pixels)
+            sigma = 255 * image_data.estimate_noise(picture)
         source = "estimated by skimage" if args.sigma is None else "given"
     else:
         sigma, source = 25.0 if args.sigma is None else args.sigma, "given"
@@ -170,15 +168,6 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         known={"sigma": sigma / 255},
         noise_norm=sigma / 255 * math.sqrt(pixels.numel()) if math.isfinite(sigma) else 0.0,
     )
-
-
-def estimated_sigma(pixels: np.ndarray) -> float:
-    """Estimate the noise of a picture (C, H, W) in units of it; NaN where a channel is constant."""
-    from skimage.restoration import estimate_sigma  # not at the top: it takes half a second
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of the mean of nothing
-        return float(estimate_sigma(pixels, channel_axis=0, average_sigmas=True))
 
 
 def baselines(args: Args) -> dict[str, dict[str, Any]]:

@@ -418,3 +418,17 @@ def test_a_picture_that_declares_too_many_pixels_is_refused(tmp_path):
         png.write_chunks(file, chunks)
     with pytest.raises(InputError, match="too large"):
         read_pixels(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_white_noise_is_estimated_and_smoother_noise_is_told_of(smooth, capsys):
+    noise = np.random.default_rng(0).normal(0, 0.05, (3, 128, 128))
+    if smooth:  # neighbours share it
+        noise = sum(np.roll(noise, (i, j), (1, 2)) for i in (0, 1) for j in (0, 1)) / 2
+    pixels = np.linspace(0.2, 0.8, 128, dtype=np.float32) + noise.astype(np.float32)
+    picture = image_data.Picture("item", "source", pixels)
+    found, said = image_data.estimate_noise(picture), capsys.readouterr().out
+    if smooth:
+        assert found < 0.025 and "twice as coarse" in said and "--sigma" in said
+    else:
+        assert found == pytest.approx(0.05, rel=0.05) and not said

@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ SUFFIXES = (*PICTURES, ".npy", ".npz", ".mat")
 ORIENTATION = 274  # the tag of TIFF and EXIF
 TWELVE_BITS = 4095  # the largest number of most scientific cameras
 DARK = TWELVE_BITS / 65535  # a picture that is nowhere brighter is told
+SMOOTH = 2.0  # noise that is so much stronger at half the resolution is told of
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
 COMPRESSIONS, LZW = (1, 8, 32773, 32946), 5  # of TIFF: none, Deflate, PackBits
 SIGNED = 2  # TIFF's sample format
@@ -192,6 +194,33 @@ def read_grey(path: Path) -> np.ndarray:
     grey = bool((pixels == pixels[..., :1]).all())
     require(grey, f"{path}: expected a grey picture, got a coloured one")
     return pixels[..., 0]
+
+
+def estimate_noise(picture: Picture) -> float:
+    """Estimate the standard deviation of white noise, in units of the pixels, from the finest detail.
+
+    Noise that neighbouring pixels share, as in a camera's JPEG, has little fine detail: its estimate
+    is too low. Where twice as coarse detail has much more, a note says so.
+
+    Returns:
+        The mean over the channels; NaN where one is constant.
+    """
+    import pywt  # not at the top: these two take half a second
+    from skimage.restoration import estimate_sigma
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the mean of nothing
+        sigma = float(estimate_sigma(picture.pixels, channel_axis=0, average_sigmas=True))
+    # As skimage does it, one level further: of normal noise the median modulus is 0.6745 sigma.
+    details = pywt.wavedec2(picture.pixels, "db2", level=2)[1][-1]
+    coarser = float(np.median(np.abs(details), axis=(1, 2)).mean() / 0.6745)
+    if coarser > SMOOTH * sigma:
+        print(
+            f"note: {picture.source}: the finest detail has noise of {255 * sigma:.1f} of 255, detail "
+            f"twice as coarse {255 * coarser:.1f}. Noise that neighbouring pixels share, as in a "
+            f"camera's JPEG, is estimated too low; if it stays, repeat with --sigma {255 * coarser:.1f}"
+        )
+    return sigma
 
 
 def box_mask(shape: tuple[int, int], hiar: float) -> np.ndarray:
