@@ -99,6 +99,17 @@ def test_the_detail_shown_is_where_the_images_differ_most():
         np.testing.assert_array_equal(detail, picture[10:25, 60:75])
 
 
+def test_the_detail_shows_what_the_truth_has_there():
+    truth = np.zeros((60, 80))
+    truth[30:45, 5:20] = np.random.default_rng(1).random((15, 15))
+    first, second = np.zeros((2, 60, 80))
+    second[10:25, 60:75] = 1  # an empty corner
+    second[30:45, 5:20] = 0.3
+    assert zoom_box([first, second])[:2] == (10, 60)
+    row, column, _ = zoom_box([first, second], truth)
+    assert abs(row - 30) <= 2 and abs(column - 5) <= 2
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 2), (4, 4)])
 def test_the_detail_of_a_tiny_or_narrow_image_lies_in_it(shape):
     image = np.random.default_rng(0).random(shape)

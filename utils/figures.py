@@ -69,21 +69,28 @@ def content_box(image: np.ndarray, limits: tuple[float, float]) -> tuple[slice, 
     return tuple(slice(max(at[0] - margin, 0), at[-1] + margin + 1) for at in (rows, columns))
 
 
-def zoom_box(images: list[np.ndarray]) -> tuple[int, int, int]:
+def zoom_box(images: list[np.ndarray], truth: np.ndarray | None = None) -> tuple[int, int, int]:
     """Choose the square of a quarter of the shorter side in which images differ most.
 
-    Of one image it is the square with most fine detail: what a Gaussian of two pixels smooths away.
+    With a truth it is that of the largest product of difference and fine detail: what a Gaussian of
+    two pixels smooths away. Of one image it is that of most fine detail.
 
     Args:
         images: at least one of (H, W) or (H, W, 3), real.
+        truth: as one of them.
 
     Returns:
         Its top row, left column, and side.
     """
+
+    def detail(x: np.ndarray) -> np.ndarray:
+        return uniform_filter(np.abs(x - gaussian_filter(x, 2)), side)
+
     grey = np.stack([x.mean(axis=-1) if x.ndim == 3 else x for x in images]).astype(float)
     side = max(min(grey.shape[1:]) // 4, min(4, *grey.shape[1:]))
-    single = np.abs(grey[0] - gaussian_filter(grey[0], 2))
-    amount = uniform_filter(grey.std(axis=0) if len(images) > 1 else single, side)
+    amount = uniform_filter(grey.std(axis=0), side) if len(images) > 1 else detail(grey[0])
+    if truth is not None:
+        amount = amount * detail(truth.mean(axis=-1) if truth.ndim == 3 else truth.astype(float))
     half = side // 2
     inside = amount[
         half : amount.shape[0] - side + half + 1, half : amount.shape[1] - side + half + 1
@@ -106,7 +113,7 @@ def comparison(
 ) -> "Figure":
     """Show images side by side, each with a detail and its error map below.
 
-    The detail is where the images differ most. Grey images are cropped to the body.
+    The detail is that of zoom_box. Grey images are cropped to the body.
 
     Args:
         images: name -> (H, W) grey or (H, W, 3) colour in [0, 1], real; in place of an image a
@@ -128,7 +135,8 @@ def comparison(
     box = content_box(real[truth] if truth is not None else list(real.values())[-1], limits)
     real = {name: image[box] for name, image in real.items()}
     deciding = [image.clip(*limits) for name, image in real.items() if name not in (direct, truth)]
-    row, column, side = zoom_box(deciding or [image.clip(*limits) for image in real.values()])
+    deciding = deciding or [image.clip(*limits) for image in real.values()]
+    row, column, side = zoom_box(deciding, None if truth is None else real[truth].clip(*limits))
     height, width = next(iter(real.values())).shape[:2]
     cells: list[str | None] = [*images, *([None] if truth is None and extra is not None else [])]
     columns = min(columns, len(cells))

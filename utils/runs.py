@@ -261,7 +261,7 @@ class Run:
         if loop.k > 0 and self.method.iterative:
             if self._averages():
                 images |= {"final": loop.averaged(), "last": x_hat}
-            else:
+            elif not self.method.own_average:
                 images["ema"] = loop.averaged()
         if rule is not None:
             images["stopped"] = rule.best

@@ -202,8 +202,10 @@ def _image(shots: list[Shot], name: str, side: int) -> dict[str, Any]:
     alike = [result for result in results if result.shape == results[0].shape]
     x = y = 50.0
     if alike:
-        row, column, box = zoom_box(alike)
         height, width = alike[0].shape[:2]
+        truth = opened.get("truth")
+        fits = truth is not None and truth.size == (width, height)
+        row, column, box = zoom_box(alike, np.asarray(truth) if fits else None)
         x, y = (100 * at / max(room - box, 1) for at, room in ((column, width), (row, height)))
     return {"shots": found, "x": round(x), "y": round(y)}
 
