@@ -37,7 +37,7 @@ each_slice() {
 each_slice "direct start" --z0 fbp "${ct[@]}" --method aseqdip,udig_dip,dds
 each_slice "TV start" --method aseqdip
 each_slice released "${ct[@]}" --method udig_dip --set order=released
-each_slice "direct start" --z0 fbp "${ct[@]}" --method mcg --set n_steps=500
+each_slice "direct start" "${ct[@]}" --method mcg --set n_steps=500
 
 pictures=(--data "$cbsd" --crop 128 --images 3 --prior "$priors/images.pt" --method aseqdip,udig_dip,dps,ddnm)
 pictures+=(--set dps.n_steps=200)
