@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Real measurements without a truth: the pictures of docs/results.md, on a CPU in an hour (one core).
+#   bash scripts/real.sh TOOTH.npy NOISY.png BLURRED.png KERNEL.npy [OUT]
+# TOOTH.npy: sinogram of 181 views over 180 degrees, of which 30 are taken. NOISY.png: a camera's
+# picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
+# BM3D takes part where its package is installed. A finished run is not done again.
+set -euo pipefail
+tooth=$(realpath "$1")
+noisy=$(realpath "$2")
+blurred=$(realpath "$3")
+kernel=$(realpath "$4")
+out=$(realpath -m "${5:-results/real}")
+cd "$(dirname "$0")/.."
+
+# picture NAME TASK METHODS FLAGS: the comparison of the methods, with the facts of the last one
+picture() {
+    python "aseqdip_$2.py" --preset best --width 16 --precision bf16 --out "$out/$1" --method "$3" "${@:4}"
+    python -m scripts.take_picture "$(dirname "$(ls "$out/$1/$2/${3##*,}"/*/*/metrics.json)")" "$1" \
+        --file "$(ls "$out/$1/$2"/comparison/*/*/comparison.png)"
+}
+
+mkdir -p "$out"
+python - "$tooth" "$out" <<'PYTHON'
+import sys
+import numpy as np
+views = np.load(sys.argv[1])
+chosen = np.rint(np.arange(30) * len(views) / 30).astype(int)
+np.save(f"{sys.argv[2]}/tooth30.npy", views[chosen])
+np.save(f"{sys.argv[2]}/angles30.npy", chosen * 180 / len(views))
+PYTHON
+picture real_tooth ct fbp,sart,tv,split_dip --sinogram "$out/tooth30.npy" --angles "$out/angles30.npy" \
+    --set members=1
+# Without --sigma a note says that this picture's noise is estimated too low, and gives 4.8.
+picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 --sigma 4.8
+picture real_blur deblurring vanilla_dip,aseqdip --data "$blurred" --measured --kernel "$kernel"
