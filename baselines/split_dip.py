@@ -112,11 +112,16 @@ def split_dip(
         raise ValueError(f"split_dip: expected at least 4 known pixels, got {int(A.mask.sum())}")
     callback = Callback() if callback is None else callback
     rng = stream(seed, "parts")
+    parts = 0 if isinstance(A, Identity) else parts
+    masks = [choose(A, share, rng).to(y.device) for _ in range(parts)]
+    if parts:
+        print(f"a classical image of all measurements, then {parts} of a part each ...", flush=True)
     z = classical(y, A, start_iter) if z0 is None else z0
+    inputs = torch.zeros(parts, *z.shape, dtype=z.dtype, device=z.device)
     if isinstance(A, Identity):
         draw, whole = recorrupted(y, sigma, alpha, rng)
     else:
-        draw, whole = held_out(y, z, A, parts, share, start_iter, rng)
+        draw, whole = held_out(y, z, inputs, masks, rng)
     there, back = orientations(A.in_shape[-2:], y.device)
     if not isinstance(A, Identity):
         there, back = there[:1], back[:1]
@@ -153,7 +158,9 @@ def split_dip(
     nets = nn.ModuleList([net, *(with_shuffled_weights(net, rng) for _ in range(members - 1))])
     updates = [update_of(net) for net in nets]
     state = {f"update_{m}": update for m, update in enumerate(updates)}
-    x = callback.start(z, net=nets, rng=rng, **state)
+    x = callback.start(z, net=nets, rng=rng, inputs=inputs, **state)
+    for j in callback.prepare(parts, "classical image"):
+        inputs[j] = classical(y, A, start_iter, masks[j])
     for step in callback.outer(steps):
         for update in updates:
             z_j, unseen_j, y_j = draw()
@@ -202,20 +209,13 @@ def recorrupted(
 
 
 def held_out(
-    y: Tensor, z: Tensor, A: Operator, parts: int, share: float, max_iter: int,
-    rng: torch.Generator,
-) -> tuple[Draw, Callable[[], Tensor]]:  # fmt: skip
+    y: Tensor, z: Tensor, inputs: Tensor, masks: list[Tensor], rng: torch.Generator
+) -> tuple[Draw, Callable[[], Tensor]]:
     """Make the drawing of a part, and that of the whole, which is always z."""
-    print(
-        f"computing {parts} classical images, each without a part of the measurements ...",
-        flush=True,
-    )
-    unseen = [choose(A, share, rng).to(y.device) for _ in range(parts)]
-    inputs = [classical(y, A, max_iter, part) for part in unseen]
 
     def draw() -> tuple[Tensor, Tensor, Tensor]:
-        j = int(torch.randint(parts, (), generator=rng))
-        return inputs[j], unseen[j], y
+        j = int(torch.randint(len(masks), (), generator=rng))
+        return inputs[j], masks[j], y
 
     return draw, lambda: z
 

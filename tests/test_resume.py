@@ -1,5 +1,7 @@
 """An interrupted run goes on to the bytes of an undisturbed one: every method, every task."""
 
+import signal
+
 import numpy as np
 import pytest
 from running import call, digest, log_of, metrics, run_folder, stop_half_way
@@ -50,3 +52,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
     same = metrics(whole).keys() - {"seconds"}
     assert {k: metrics(resumed)[k] for k in same} == {k: metrics(whole)[k] for k in same}
+
+
+@pytest.mark.parametrize("stop", ["fixed", "holdout"])
+def test_what_a_method_has_prepared_is_kept(stop, tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("mri", tmp_path, kspace, "--method", "split_dip", "--stop", stop)
+    flags += settings_for("split_dip")
+    assert call(monkeypatch, SCRIPTS["mri"], *flags, "--out", tmp_path / "whole") == 0
+    made, classical = [], split_dip.classical
+
+    def signalled(*arguments):
+        made.append(arguments)
+        if len(made) == 3:  # z is the first
+            signal.raise_signal(signal.SIGINT)
+        return classical(*arguments)
+
+    monkeypatch.setattr(split_dip, "classical", signalled)
+    assert call(monkeypatch, SCRIPTS["mri"], *flags) == 130
+    assert "after classical image 2 of 3; repeat" in capsys.readouterr().err and len(made) == 3
+    assert call(monkeypatch, SCRIPTS["mri"], *flags) == 0
+    said = capsys.readouterr().out
+    assert "resumed before the first step" in said and "note:" not in said
+    assert len(made) == 5  # z once more, and the third part
+    whole, resumed = (
+        run_folder(tmp_path / name, "mri", "item", "split_dip") for name in ("whole", "out")
+    )
+    assert digest(whole) == digest(resumed)

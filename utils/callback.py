@@ -35,6 +35,15 @@ class Callback:
         """
         return z0
 
+    def prepare(self, n: int, what: str) -> Iterator[int]:
+        """Yield what is left of 0..n-1, each a costly part of the state that the steps need.
+
+        Args:
+            n: how many parts there are.
+            what: what one is called, such as "classical image".
+        """
+        yield from range(n)
+
     def outer(self, n: int) -> Iterator[int]:
         """Yield the steps that are left of 1..n."""
         yield from range(1, n + 1)

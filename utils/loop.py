@@ -70,6 +70,7 @@ class Loop(Callback):
         self.folder, self.args, self.score, self.inner = folder, args, score, inner
         self.device = y.device
         self.k = self.K = 0
+        self.prepared = 0
         self.state: dict[str, Any] = {}
         self.z: Tensor | None = None
         self.ema: Tensor | None = None
@@ -107,11 +108,34 @@ class Loop(Callback):
         saved = self.folder.load_checkpoint()
         if saved is not None:
             self._restore(saved)
-            print(f"resumed after outer step {self.k} from {self.folder.path / 'checkpoint.pt'}")
+            where = f"after outer step {self.k}" if self.k else "before the first step"
+            print(f"resumed {where} from {self.folder.path / 'checkpoint.pt'}")
         elif z0 is not None:
             self._add_row({"step": 0}, self.score(z0))
         self.write_log()
         return self.z
+
+    def prepare(self, n: int, what: str) -> Iterator[int]:
+        """Yield what is left of the preparations 0..n-1, with their progress; save in time.
+
+        Ctrl-C and SIGTERM let the one in hand end, as in `outer`.
+        """
+        if self.prepared >= n:
+            return
+        self._last_checkpoint = time.perf_counter()
+        with (
+            progress(n, self.prepared, what) as self._bar,
+            handled_signals(self._on_signal, (signal.SIGINT, signal.SIGTERM)),
+        ):
+            for i in range(self.prepared, n):
+                yield i
+                self.prepared = i + 1
+                self._bar.update()
+                since = time.perf_counter() - self._last_checkpoint
+                if since > CHECKPOINT_SECONDS or self._stopped_by is not None:
+                    self._save_checkpoint()
+                if self._stopped_by is not None:
+                    raise self._interrupted(self._stopped_by, f"{what} {i + 1} of {n}")
 
     def outer(self, n: int) -> Iterator[int]:
         """Yield the outer steps that are left of 1..n, with their progress.
@@ -329,13 +353,13 @@ class Loop(Callback):
         if self._stopped_by is not None:
             raise KeyboardInterrupt
         self._stopped_by = number
-        self._bar.write("stopping after this outer step ...", file=sys.stderr)
+        self._bar.write("stopping after this step; once more stops at once ...", file=sys.stderr)
 
-    def _interrupted(self, number: int) -> Interrupted:
+    def _interrupted(self, number: int, after: str = "") -> Interrupted:
         same = "the command without --fresh" if self.args.fresh else "the command"
         return Interrupted(
-            f"stopped by {signal.Signals(number).name} after outer step {self.k} of {self.K}; "
-            f"repeat {same} to continue from {self.folder.path / 'checkpoint.pt'}"
+            f"stopped by {signal.Signals(number).name} after "
+            f"{after or f'outer step {self.k} of {self.K}'}; repeat {same} to continue from {self.folder.path / 'checkpoint.pt'}"
         )
 
     def _save_checkpoint(self) -> None:
@@ -343,6 +367,7 @@ class Loop(Callback):
         self.folder.save_checkpoint(
             {
                 "conditions": self._conditions,
+                "prepared": self.prepared,
                 "k": self.k,
                 "seconds": self.seconds(),
                 "z": self.z,
@@ -361,7 +386,9 @@ class Loop(Callback):
             for name, part in self.state.items():
                 _restore(part, saved["state"][name])
             self.k, self._seconds_before = saved["k"], saved["seconds"]
-            self.z, self.ema = saved["z"].to(self.device), saved["ema"].to(self.device)
+            self.prepared = saved["prepared"]
+            self.z = saved["z"].to(self.device)
+            self.ema = saved["ema"].to(self.device) if self.k else None
             self.rows, self.oracle = saved["rows"], saved["oracle"]
             self._latest = saved["latest"]
             conditions = saved["conditions"]

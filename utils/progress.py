@@ -12,11 +12,11 @@ SECONDS = 2.0  # at least so long apart,
 SILENCE = 60.0  # and a line at the latest after so long
 
 
-def progress(total: int, done: int) -> "tqdm | Lines":
+def progress(total: int, done: int, what: str = "step") -> "tqdm | Lines":
     """Return what tells of `total` steps on stderr, `done` of which were taken earlier."""
     if sys.stderr.isatty():
-        return tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5)
-    return Lines(total, done)
+        return tqdm(total=total, initial=done, unit=what, dynamic_ncols=True, mininterval=0.5)
+    return Lines(total, done, what)
 
 
 class Lines:
@@ -25,10 +25,11 @@ class Lines:
     Args:
         total: how many steps there are.
         done: how many of them were taken by an earlier process.
+        what: what one is called.
     """
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done, self.first = total, done, done
+    def __init__(self, total: int, done: int, what: str = "step") -> None:
+        self.total, self.done, self.first, self.what = total, done, done, what
         self.shown: dict[str, str] = {}
         self.begun = self.told_at = time.monotonic()
         self.told = done
@@ -59,7 +60,7 @@ class Lines:
     def _print(self) -> None:
         now = time.monotonic()
         self.told, self.told_at = self.done, now
-        facts = [f"step {self.done} of {self.total}"]
+        facts = [f"{self.what} {self.done} of {self.total}"]
         facts += [f"{name} {value}" for name, value in self.shown.items()]
         seconds = now - self.begun
         facts.append(duration(seconds))

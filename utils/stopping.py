@@ -243,6 +243,10 @@ class Stopping(Callback):
             self.rule.to(x.device)
         return x
 
+    def prepare(self, n: int, what: str) -> Iterator[int]:
+        """Pass it on."""
+        yield from self.callback.prepare(n, what)
+
     def outer(self, n: int) -> Iterator[int]:
         """Yield the steps that are left of 1..n, none after the rule has decided."""
         # The other callback is asked for one step more than is made, and then closed: so it opens
