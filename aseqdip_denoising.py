@@ -146,7 +146,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         y = y.clamp(0, 1) if args.clip else y
     print(f"{picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     told = shown(sigma, 1)
-    print(f"noise of standard deviation {told} of 255 ({source}); aSeqDIP does not use it")
+    print(f"noise of standard deviation {told} of 255 ({source})")
 
     return Problem(
         y.to(device),
