@@ -184,7 +184,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     linear = args.blur == "trajectory" or (args.blur is None and given_kernel)
     own = {"N": args.N, "lr": args.lr, "loss": args.loss, "lambda_ae": args.lambda_ae}  # aSeqDIP's
     return {
-        "self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}, "udig_dip": own,
+        "self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}, "udig_dip": own | {"noise_level": 0.03},
         "dps": {},
     } | ({"ddnm": {}} if linear or "ddnm" in args.method.split(",") else {})  # fmt: skip
 

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Real measurements without a truth: the pictures of docs/results.md, on a CPU in an hour (one core).
-#   bash scripts/real.sh TOOTH.npy NOISY.png BLURRED.png KERNEL.npy [OUT]
+# Real measurements: the pictures and figures of docs/results.md, on a CPU in an hour (one core).
+#   bash scripts/real.sh TOOTH.npy NOISY.png CLEAN.png BLURRED.png KERNEL.npy SHARP.png [OUT]
 # TOOTH.npy: sinogram of 181 views over 180 degrees, of which 30 are taken. NOISY.png: a camera's
 # picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
+# CLEAN.png, SHARP.png: references, for the PSNR that is printed at the end; no method sees them.
 # BM3D takes part where its package is installed. A finished run is not done again.
 set -euo pipefail
 tooth=$(realpath "$1")
 noisy=$(realpath "$2")
-blurred=$(realpath "$3")
-kernel=$(realpath "$4")
-out=$(realpath -m "${5:-results/real}")
+clean=$(realpath "$3")
+blurred=$(realpath "$4")
+kernel=$(realpath "$5")
+sharp=$(realpath "$6")
+out=$(realpath -m "${7:-results/real}")
 cd "$(dirname "$0")/.."
 
 # picture NAME TASK METHODS FLAGS: the comparison of the methods, with the facts of the last one
@@ -33,3 +36,30 @@ picture real_tooth ct fbp,sart,tv,split_dip --sinogram "$out/tooth30.npy" --angl
 # Without --sigma a note says that this picture's noise is estimated too low, and gives 4.8.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 --sigma 4.8
 picture real_blur deblurring vanilla_dip,aseqdip --data "$blurred" --measured --kernel "$kernel"
+
+python - "$out" "$noisy" "$clean" "$blurred" "$sharp" <<'PYTHON'
+import sys
+from pathlib import Path
+import numpy as np
+from skimage import img_as_float, io
+from skimage.metrics import peak_signal_noise_ratio
+BORDER = 20  # pixels that the blur's unknown surroundings disturb
+out, *files = sys.argv[1:]
+noisy, clean, blurred, sharp = (img_as_float(io.imread(file)) for file in files)
+
+
+def centre(x, height, width):
+    top, left = (x.shape[0] - height) // 2, (x.shape[1] - width) // 2
+    return x[top : top + height, left : left + width]
+
+
+for name, measured, truth, border in (
+    ("real_noise", noisy, clean, 0), ("real_blur", blurred, sharp, BORDER)
+):
+    found = {p.parts[-4]: np.load(p) for p in Path(out, name).glob("*/*/*/*/reconstruction.npy")}
+    height, width = next(iter(found.values())).shape[:2]
+    for method, x in {"measured": centre(measured, height, width), **found}.items():
+        pair = (centre(truth, height, width), x.squeeze().clip(0, 1))
+        pair = (centre(v, height - 2 * border, width - 2 * border) for v in pair)
+        print(f"{name}, {method}: {peak_signal_noise_ratio(*pair, data_range=1):.2f} dB")
+PYTHON
