@@ -328,7 +328,7 @@ def curves(rows: list[dict[str, float]], title: str) -> "Figure":
     if has_truth:
         axes[0].plot([r["step"] for r in rows], [r["psnr"] for r in rows], label="iterate")
         if rows[0]["step"] == 0:
-            axes[0].axhline(rows[0]["psnr"], color="gray", ls="--", lw=1, label="z_0")
+            axes[0].axhline(rows[0]["psnr"], color="gray", ls="--", lw=1, label="start")
         axes[0].set(xlabel="step (weight updates)", ylabel="PSNR (dB)")
         axes[0].legend()
     logged = [r for r in rows if "loss" in r]
