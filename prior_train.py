@@ -68,7 +68,7 @@ class Args:
     task: Positional[Literal["mri", "ct", "images"]]
     data: Path | None = None  # folder of scans, slices or pictures; without it embedded ones
     out: Path = Path("prior.pt")  # the file that the prior is written to
-    levels: Literal["vp", "ve"] = "vp"  # of the noise: variance-preserving, or exploding as Score-MRI and MCG were made for
+    levels: Literal["vp", "ve"] = "vp"  # of the noise: variance-preserving, or variance-exploding for Score-MRI and MCG
     minutes: float = 30.0  # of training, in all
     size: int = 64  # side in pixels of the crops that are learned from, of smaller images less; best that of the images to reconstruct
     batch: int = 4  # crops in one update
@@ -458,7 +458,7 @@ def resume(training: Training, path: Path, settings: dict[str, Any]) -> None:
     """
     try:
         saved = load_torch(path)
-        other = [name for name in settings if saved["settings"][name] != settings[name]]
+        other = [name for name in settings if saved["settings"].get(name) != settings[name]]
         require(
             not other,
             f"{path}: of a training with other {', '.join(other)}; take its flags, another --out, "

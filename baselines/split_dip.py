@@ -114,8 +114,8 @@ def split_dip(
     rng = stream(seed, "parts")
     parts = 0 if isinstance(A, Identity) else parts
     masks = [choose(A, share, rng).to(y.device) for _ in range(parts)]
-    if parts:
-        print(f"a classical image of all measurements, then {parts} of a part each ...", flush=True)
+    if parts and z0 is None:
+        print("a classical image of all measurements ...", flush=True)
     z = classical(y, A, start_iter) if z0 is None else z0
     inputs = torch.zeros(parts, *z.shape, dtype=z.dtype, device=z.device)
     if isinstance(A, Identity):

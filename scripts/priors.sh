@@ -2,19 +2,19 @@
 # The runs of docs/priors.md with priors of prior_train.py, of the test half of data/split.txt.
 #   bash scripts/priors.sh PRIORS CBSD68 CT.dcm BRAIN.npy PHANTOM.npy [OUT]
 #   python -m scripts.results OUT
-# PRIORS: a folder with mri.pt, ct.pt, images.pt, and of --levels ve mri_ve.pt, ct_ve.pt.
+# PRIORS: a folder with mri.pt, ct.pt, images.pt, and mri_ve.pt, ct_ve.pt, trained with --levels ve.
 # CBSD68: a folder with 0000.png to 0002.png; CT.dcm: abdomen_512.dcm; BRAIN.npy, PHANTOM.npy:
 # brain_gre_16coil.npy and phantom_4coil.npy. A finished run is not done again. OUT has a folder for
 # each variant: what the networks start from, or the order of uDiG-DIP's public script.
 set -uo pipefail
-priors=$(realpath "$1")
-cbsd=$(realpath "$2")
-abdomen=$(realpath "$3")
-brain=$(realpath "$4")
-phantom=$(realpath "$5")
+priors=$(realpath -e "$1") || exit
+cbsd=$(realpath -e "$2") || exit
+abdomen=$(realpath -e "$3") || exit
+brain=$(realpath -e "$4") || exit
+phantom=$(realpath -e "$5") || exit
 out=$(realpath -m "${6:-results/priors}")
 cd "$(dirname "$0")/.."
-head=$(python -c 'from pydicom.data import get_testdata_file as f; print(f("693_J2KI.dcm", download=False))')
+head=$(python -c 'from pydicom.data import get_testdata_file as f; print(f("693_J2KI.dcm", download=False))') || exit
 
 # run VARIANT TASK FLAGS
 run() { python "aseqdip_$2.py" --preset best --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }

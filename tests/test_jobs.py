@@ -303,7 +303,9 @@ def test_every_command_of_every_table_is_one_that_its_script_takes(tmp_path):
                     assert not cell.why or not asked or any(w in cell.why for w in lacking)
                     seen[tuple(cell.command)] = cell
     assert len(seen) > 100
-    each = {(c[0], "--preset" in c, cell.method): (c, cell) for c, cell in seen.items() if c}
+    # Of those that differ in values alone the plan itself has read each; one is enough here.
+    each = {(c[0], *(w for w in c if w[:2] == "--"), cell.method): (c, cell)
+            for c, cell in seen.items() if c}  # fmt: skip
     for command, cell in each.values():
         script = importlib.import_module(command[0].removesuffix(".py"))
         args = parse_args(script.Args, script.PRESETS, "", command[1:])

@@ -73,7 +73,7 @@ def zoom_box(images: list[np.ndarray], truth: np.ndarray | None = None) -> tuple
     """Choose the square of a quarter of the shorter side in which images differ most.
 
     With a truth it is that of the largest product of difference and fine detail: what a Gaussian of
-    two pixels smooths away. Of one image it is that of most fine detail.
+    two pixels smooths away. Of one image it is that of most fine detail, as where nothing differs.
 
     Args:
         images: at least one of (H, W) or (H, W, 3), real.
@@ -90,7 +90,8 @@ def zoom_box(images: list[np.ndarray], truth: np.ndarray | None = None) -> tuple
     side = max(min(grey.shape[1:]) // 4, min(4, *grey.shape[1:]))
     amount = uniform_filter(grey.std(axis=0), side) if len(images) > 1 else detail(grey[0])
     if truth is not None:
-        amount = amount * detail(truth.mean(axis=-1) if truth.ndim == 3 else truth.astype(float))
+        fine = detail(truth.mean(axis=-1) if truth.ndim == 3 else truth.astype(float))
+        amount = amount * fine if (amount * fine).any() else amount + fine
     half = side // 2
     inside = amount[
         half : amount.shape[0] - side + half + 1, half : amount.shape[1] - side + half + 1

@@ -32,7 +32,8 @@ SUFFIXES = (*PICTURES, ".npy", ".npz", ".mat")
 ORIENTATION = 274  # the tag of TIFF and EXIF
 TWELVE_BITS = 4095  # the largest number of most scientific cameras
 DARK = TWELVE_BITS / 65535  # a picture that is nowhere brighter is told
-SMOOTH = 2.0  # noise that is so much stronger at half the resolution is told of
+SMOOTH = 2.0  # a note is printed where half the resolution has so much more noise,
+LEVEL = 1 / 255  # and at least so much
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
 COMPRESSIONS, LZW = (1, 8, 32773, 32946), 5  # of TIFF: none, Deflate, PackBits
 SIGNED = 2  # TIFF's sample format
@@ -200,10 +201,11 @@ def estimate_noise(picture: Picture) -> float:
     """Estimate the standard deviation of white noise, in units of the pixels, from the finest detail.
 
     Noise that neighbouring pixels share, as in a camera's JPEG, has little fine detail: its estimate
-    is too low. Where twice as coarse detail has much more, a note says so.
+    is too low. So a note is printed where detail twice as coarse has much more. A picture without
+    noise that is somewhat blurred looks the same.
 
     Returns:
-        The mean over the channels; NaN where one is constant.
+        The mean over the channels; NaN where there is no detail at all.
     """
     import pywt  # not at the top: these two take half a second
     from skimage.restoration import estimate_sigma
@@ -211,14 +213,17 @@ def estimate_noise(picture: Picture) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of the mean of nothing
         sigma = float(estimate_sigma(picture.pixels, channel_axis=0, average_sigmas=True))
-    # As skimage does it, one level further: of normal noise the median modulus is 0.6745 sigma.
-    details = pywt.wavedec2(picture.pixels, "db2", level=2)[1][-1]
-    coarser = float(np.median(np.abs(details), axis=(1, 2)).mean() / 0.6745)
-    if coarser > SMOOTH * sigma:
+        # As skimage does it, one level further: of normal noise the median modulus is 0.6745 sigma,
+        # and what is exactly 0 does not count.
+        details = np.abs(pywt.wavedec2(picture.pixels, "db2", level=2)[1][-1])
+        medians = [np.median(detail[detail > 0]) / 0.6745 for detail in details]
+    coarser = float(np.mean(medians))
+    if coarser > max(SMOOTH * sigma, LEVEL):
         print(
-            f"note: {picture.source}: the finest detail has noise of {255 * sigma:.1f} of 255, detail "
-            f"twice as coarse {255 * coarser:.1f}. Noise that neighbouring pixels share, as in a "
-            f"camera's JPEG, is estimated too low; if it stays, repeat with --sigma {255 * coarser:.1f}"
+            f"note: {picture.source}: noise of {255 * sigma:.1f} of 255 is estimated from the finest "
+            f"detail; twice as coarse detail would give {255 * coarser:.1f}. Either the picture is "
+            "soft, or neighbouring pixels share the noise, as in a camera's JPEG. If noise remains, "
+            f"repeat with --sigma {255 * coarser:.1f}"
         )
     return sigma
 

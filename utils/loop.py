@@ -131,11 +131,11 @@ class Loop(Callback):
                 yield i
                 self.prepared = i + 1
                 self._bar.update()
-                since = time.perf_counter() - self._last_checkpoint
-                if since > CHECKPOINT_SECONDS or self._stopped_by is not None:
+                stopped_by = self._stopped_by  # read once: a signal can come at any moment
+                if self._save_due() or stopped_by is not None:
                     self._save_checkpoint()
-                if self._stopped_by is not None:
-                    raise self._interrupted(self._stopped_by, f"{what} {i + 1} of {n}")
+                if stopped_by is not None:
+                    raise self._interrupted(stopped_by, f"{what} {i + 1} of {n}")
 
     def outer(self, n: int) -> Iterator[int]:
         """Yield the outer steps that are left of 1..n, with their progress.
@@ -175,9 +175,7 @@ class Loop(Callback):
         self._pending.append(terms)
         # Methods with other inner steps log at the same updates.
         log_due = k * self.inner % (self.args.log_every * self.args.N) == 0 or k == self.K
-        since = time.perf_counter() - self._last_checkpoint
-        save_due = since > max(CHECKPOINT_SECONDS, self._checkpoint_cost / CHECKPOINT_SHARE)
-        save_due = save_due or stopped_by is not None or k == self.K
+        save_due = self._save_due() or stopped_by is not None or k == self.K
         if log_due or save_due:
             self._read_terms()
             if log_due:
@@ -362,6 +360,10 @@ class Loop(Callback):
             f"{after or f'outer step {self.k} of {self.K}'}; repeat {same} to continue from {self.folder.path / 'checkpoint.pt'}"
         )
 
+    def _save_due(self) -> bool:
+        since = time.perf_counter() - self._last_checkpoint
+        return since > max(CHECKPOINT_SECONDS, self._checkpoint_cost / CHECKPOINT_SHARE)
+
     def _save_checkpoint(self) -> None:
         begun = time.perf_counter()
         self.folder.save_checkpoint(
@@ -386,7 +388,7 @@ class Loop(Callback):
             for name, part in self.state.items():
                 _restore(part, saved["state"][name])
             self.k, self._seconds_before = saved["k"], saved["seconds"]
-            self.prepared = saved["prepared"]
+            self.prepared = saved.get("prepared", 0)
             self.z = saved["z"].to(self.device)
             self.ema = saved["ema"].to(self.device) if self.k else None
             self.rows, self.oracle = saved["rows"], saved["oracle"]
