@@ -32,7 +32,7 @@ views = np.load(sys.argv[1])
 np.save(f"{sys.argv[2]}/tooth30.npy", views[:180:6])
 PYTHON
 picture real_tooth ct fbp,sart,tv,split_dip --sinogram "$out/tooth30.npy" --angles 30 --set members=1
-# Without --sigma a note says that this picture's noise is estimated too low, and gives 4.8.
+# Without --sigma a note says that this picture's noise may be estimated too low, and proposes 4.8.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 --sigma 4.8
 picture real_blur deblurring vanilla_dip,aseqdip --data "$blurred" --measured --kernel "$kernel"
 

@@ -355,9 +355,10 @@ class Loop(Callback):
 
     def _interrupted(self, number: int, after: str = "") -> Interrupted:
         same = "the command without --fresh" if self.args.fresh else "the command"
+        after = after or f"outer step {self.k} of {self.K}"
         return Interrupted(
-            f"stopped by {signal.Signals(number).name} after "
-            f"{after or f'outer step {self.k} of {self.K}'}; repeat {same} to continue from {self.folder.path / 'checkpoint.pt'}"
+            f"stopped by {signal.Signals(number).name} after {after}; repeat {same} to continue from "
+            f"{self.folder.path / 'checkpoint.pt'}"
         )
 
     def _save_due(self) -> bool:
