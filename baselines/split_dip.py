@@ -176,7 +176,7 @@ def split_dip(
 
 METHOD = Method(
     "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
-    output="average of its images", style={"color": "tab:cyan", "lw": 1.5},
+    output="Split DIP", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
 
 

@@ -294,19 +294,36 @@ def of_pictures(task: str, runs: list[tuple[str, Run]]) -> str:
         where = ", PSNR in the hole, SSIM of the whole" if task == "inpainting" else ""
         head = ("", "pictures", "PSNR / SSIM", "best is ahead by", "seconds")
         text += f"**{setting_label(setting)}**{where}\n\n" + markdown_table(head, lines) + "\n"
+        text += seeds_of(best, name)
     return text
+
+
+def seeds_of(runs: list[Run], name: str) -> str:
+    """Write how the seeds of the best method differ, for each picture that has several."""
+    text = ""
+    for item, psnr in sorted(by_item(runs, name, "final").items()):
+        if len(psnr) > 1:
+            spread = f"{math.fsum(psnr) / len(psnr):.2f} ± {statistics.stdev(psnr):.2f} dB"
+            text += f"`best` on {item} with {len(psnr)} seeds: {spread}.\n\n"
+    return text
+
+
+def by_item(runs: list[Run], name: str, image: str) -> dict[str, list[float]]:
+    """Return the figures of each item, one a seed."""
+    of_item: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        value = figure(run, name, image)
+        if value is not None:
+            of_item[run.metrics["item"]].append(value)
+    return of_item
 
 
 def ahead(best: list[Run], others: list[Run], name: str, image: str) -> str:
     """Write the mean paired difference over the pictures that both have."""
-    means = []
-    for runs, which in ((best, "final"), (others, image)):
-        of_item: dict[str, list[float]] = defaultdict(list)
-        for run in runs:
-            value = figure(run, name, which)
-            if value is not None:
-                of_item[run.metrics["item"]].append(value)
-        means.append({item: math.fsum(v) / len(v) for item, v in of_item.items()})
+    means = [
+        {item: math.fsum(v) / len(v) for item, v in by_item(runs, name, which).items()}
+        for runs, which in ((best, "final"), (others, image))
+    ]
     differences = [means[0][item] - means[1][item] for item in means[0].keys() & means[1].keys()]
     if not differences:
         return ""

@@ -32,12 +32,15 @@ def test_pictures_are_averaged_and_paired(tmp_path):
         for item, psnr in zip("abc", values):
             if psnr is not None:
                 write_run(tmp_path, "best", "denoising", name, item, psnr, {"sigma": 25.0})
+    write_run(tmp_path, "best", "denoising", "split_dip", "a", 32.0, {"sigma": 25.0}, seed=1)
     text = results.tables(results.read(tmp_path))
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
-    assert "32.00 ± 2.65 / 0.900" in rows["**best: Split DIP**"]
-    # 2, 1 and 4 dB: their mean, and the standard deviation 1.528 over the root of 3
-    assert "29.67 ± 1.53" in rows["TV"] and "+2.33 ± 0.88" in rows["TV"]
-    assert "| 1 " in rows["non-local means"] and "+3.00" in rows["non-local means"]
+    # a counts once, with the mean of its two seeds
+    assert "32.33 ± 2.31 / 0.900" in rows["**best: Split DIP**"]
+    assert "`best` on a with 2 seeds: 31.00 ± 1.41 dB." in text and "on b" not in text
+    # 3, 1 and 4 dB: their mean, and the standard deviation 1.528 over the root of 3
+    assert "29.67 ± 1.53" in rows["TV"] and "+2.67 ± 0.88" in rows["TV"]
+    assert "| 1 " in rows["non-local means"] and "+4.00" in rows["non-local means"]
     assert "20.00" in rows["direct image"]
 
 
