@@ -70,16 +70,16 @@ OF_SCANS: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "vanilla_dip": {"lr": (3e-4, 1e-3, 3e-3)},
     "self_guided_dip": {"lr": (3e-4, 1e-3, 3e-3)},
-    "tv_dip": {"lr": (1e-3,), "lambda_tv": (1e-2, 1e-3, 1e-4)},
+    "tv_dip": {"lr": (1e-3,), "lambda_tv": (1e-1, 1e-2, 1e-3, 1e-4)},
     "es_dip": {"lr": (1e-3,), "patience": (100, 300)},
     "sgld_dip": {"lr": (1e-3,), "temperature": (1.0, 0.01)},
     "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
 }  # fmt: skip
 # Of the networks in denoising and inpainting alike.
 OF_PICTURES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
-    "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
-    "tv_dip": {"lr": (1e-2,), "lambda_tv": (0.1, 0.03, 0.01)},
+    "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2, 3e-2)},
+    "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3, 3e-3)},
+    "tv_dip": {"lr": (3e-3, 1e-2), "lambda_tv": (0.1, 0.03, 0.01)},
     "es_dip": {"lr": (1e-2,), "patience": (100, 300)},
     "sgld_dip": {"lr": (1e-2,), "temperature": (1.0, 0.01)},
 }
@@ -125,7 +125,7 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
             "loss": ("squares", "norms"), "lambda_ae": (1.0, 0.1), "lr": (1e-3,), "N": (2, 10),
         },
         "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
-        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3)},
+        "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3, 3e-3)},
         "sgld_dip": {"lr": (1e-2,), "temperature": (1.0, 0.01)},
     },
 }  # fmt: skip
