@@ -33,28 +33,54 @@ each_scan() {
 # Best, and the classical methods
 pictures=(--data "$cbsd" --crop 128 --images 10)
 best denoising "${pictures[@]}" --sigma 25 --method tv,nlm,wavelet,bm3d,split_dip
-best inpainting "${pictures[@]}" --method biharmonic,linear,tv,split_dip
+for hiar in 0.1 0.25; do
+    best inpainting "${pictures[@]}" --hiar $hiar --method biharmonic,linear,tv,split_dip
+done
 best inpainting "${pictures[@]}" --mask random --method linear,tv,split_dip
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
-for seed in 1 2; do each_scan best mri --seed $seed; done
+for seed in 1 2; do
+    each_scan best mri --seed $seed
+    first=(--data "$cbsd" --crop 128 --images 1 --seed $seed)
+    best denoising "${first[@]}" --sigma 25
+    for mask in box random; do best inpainting "${first[@]}" --mask $mask; done
+    best deblurring "${first[@]}" --blur camera
+done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best
 best mri --accel 8 --method $direct_and_best
+
+# Full width
+full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
+full_width mri --data "$brain" --accel 3 --center-fraction 0.17
+full_width mri --data "$phantom" --accel 4
+full_width ct --data "$abdomen" --resize 128 --views 18
 
 # The mean of three networks left out
 one_network denoising "${pictures[@]}" --sigma 25
 each_slice one_network ct --width 32
 each_scan one_network mri
 
-# The first four pictures: the paper's text, the public settings, other networks at their authors' settings
+# The first pictures: the paper's text, the public settings
 few=(--data "$cbsd" --crop 128 --images 4)
-best deblurring "${few[@]}" --blur camera --method aseqdip,vanilla_dip,self_guided_dip
-run paper deblurring "${few[@]}" --blur camera
-run paper denoising "${few[@]}" --sigma 25 --method aseqdip,rethinking_dip
+five=(--data "$cbsd" --crop 128 --images 5)
+best deblurring "${five[@]}" --blur camera
+run paper deblurring "${five[@]}" --blur camera
+run paper denoising "${few[@]}" --sigma 25
 for mask in box random; do
     run paper inpainting "${few[@]}" --mask $mask
     run public inpainting "${few[@]}" --mask $mask --preset public
+done
+
+# Other networks, with the settings that studies/tune.py chose (docs/tuning.csv)
+end=(--result average --finish consistency)
+each_slice run tuned ct --width 32 "${end[@]}" --method vanilla_dip --set lr=0.001 --K 500
+each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
+run tuned denoising "${few[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
+    --set vanilla_dip.lr=0.003 rethinking_dip.lr=0.03 --K 500
+run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
+for mask in box random; do
+    run tuned inpainting "${few[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 done
 
 # The paper's text on the slices and scans
