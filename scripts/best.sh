@@ -54,19 +54,20 @@ best mri --accel 8 --method $direct_and_best
 full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
 full_width mri --data "$brain" --accel 3 --center-fraction 0.17
 full_width mri --data "$phantom" --accel 4
-full_width ct --data "$abdomen" --resize 128 --views 18
+for slice in "$abdomen" "$head"; do full_width ct --data "$slice" --resize 128 --views 18; done
 
 # The mean of three networks left out
 one_network denoising "${pictures[@]}" --sigma 25
 each_slice one_network ct --width 32
 each_scan one_network mri
 
-# The first pictures: the paper's text, the public settings
+# The first pictures: deblurring, the paper's text, the public settings
 few=(--data "$cbsd" --crop 128 --images 4)
 five=(--data "$cbsd" --crop 128 --images 5)
 best deblurring "${five[@]}" --blur camera
+best deblurring "${few[@]}" --blur camera --method vanilla_dip,self_guided_dip
 run paper deblurring "${five[@]}" --blur camera
-run paper denoising "${few[@]}" --sigma 25
+run paper denoising "${pictures[@]}" --sigma 25
 for mask in box random; do
     run paper inpainting "${few[@]}" --mask $mask
     run public inpainting "${few[@]}" --mask $mask --preset public
@@ -84,5 +85,5 @@ for mask in box random; do
 done
 
 # The paper's text on the slices and scans
-each_slice run paper ct
+each_slice run paper ct --width 32
 each_scan run paper mri

@@ -6,7 +6,7 @@ A summary comes first: for each problem the best classical method, the paper's a
 OUT holds a folder for each variant (best, paper, public, ...), and in it the folders of the runs.
 MRI and CT: a row a method, a column a scan. Pictures: a table for each setting, means over pictures
 with their standard deviation, and how far the best method is ahead: the mean paired difference with
-its standard error. PSNR in dB / SSIM. Nothing is computed anew.
+its standard error. A line below tells of pictures that it has with several seeds. PSNR in dB / SSIM. Nothing is computed anew.
 """
 
 import math
@@ -303,8 +303,8 @@ def seeds_of(runs: list[Run], name: str) -> str:
     text = ""
     for item, psnr in sorted(by_item(runs, name, "final").items()):
         if len(psnr) > 1:
-            spread = f"{math.fsum(psnr) / len(psnr):.2f} ± {statistics.stdev(psnr):.2f} dB"
-            text += f"`best` on {item} with {len(psnr)} seeds: {spread}.\n\n"
+            told = f"{math.fsum(psnr) / len(psnr):.2f} ± {statistics.stdev(psnr):.2f} dB"
+            text += f"`best` on {item} with {len(psnr)} seeds: {told}.\n\n"
     return text
 
 

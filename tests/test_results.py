@@ -37,7 +37,7 @@ def test_pictures_are_averaged_and_paired(tmp_path):
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     # a counts once, with the mean of its two seeds
     assert "32.33 ± 2.31 / 0.900" in rows["**best: Split DIP**"]
-    assert "`best` on a with 2 seeds: 31.00 ± 1.41 dB." in text and "on b" not in text
+    assert "`best` on a with 2 seeds: 31.00 ± 1.41 dB." in text and "`best` on b" not in text
     # 3, 1 and 4 dB: their mean, and the standard deviation 1.528 over the root of 3
     assert "29.67 ± 1.53" in rows["TV"] and "+2.67 ± 0.88" in rows["TV"]
     assert "| 1 " in rows["non-local means"] and "+4.00" in rows["non-local means"]
