@@ -18,6 +18,7 @@ head=$(python -c 'from pydicom.data import get_testdata_file as f; print(f("693_
 run() { python "aseqdip_$2.py" --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }
 best() { run best "$1" --preset best "${@:2}"; }
 one_network() { run "one network" "$1" --preset best --method split_dip --set members=1 "${@:2}"; }
+full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
 
 each_slice() {
     for slice in "$abdomen" "$head"; do
@@ -51,7 +52,6 @@ best mri --data "$phantom" --accel 8 --method $direct_and_best
 best mri --accel 8 --method $direct_and_best
 
 # Full width
-full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
 full_width mri --data "$brain" --accel 3 --center-fraction 0.17
 full_width mri --data "$phantom" --accel 4
 for slice in "$abdomen" "$head"; do full_width ct --data "$slice" --resize 128 --views 18; done

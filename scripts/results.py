@@ -6,7 +6,8 @@ A summary comes first: for each problem the best classical method, the paper's a
 OUT holds a folder for each variant (best, paper, public, ...), and in it the folders of the runs.
 MRI and CT: a row a method, a column a scan. Pictures: a table for each setting, means over pictures
 with their standard deviation, and how far the best method is ahead: the mean paired difference with
-its standard error. A line below tells of pictures that it has with several seeds. PSNR in dB / SSIM. Nothing is computed anew.
+its standard error. A line below tells how its seeds differ. PSNR in dB / SSIM. Nothing is computed
+anew.
 """
 
 import math
