@@ -18,6 +18,7 @@ Under the paper's setting the image passes the blurred one after some 300 (traje
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ from utils.precision import place
 from utils.problem import Problem
 from utils.runs import Run, unfinished
 from utils.summary import summarise
+from utils.tables import shown
 
 
 # fmt: off
@@ -64,6 +66,8 @@ class Args(RunArgs):
     kernel: Path | None = None  # linear kernel as .npy or picture, or BKSE's encoded one; without it drawn from data_seed
     bkse_weights: Path | None = None  # GOPRO_wVAE.pth of Tran et al. (section 4)
     bkse_sha256: str | None = None  # what the SHA-256 of that file must be
+    # Noise
+    sigma: float | None = None  # standard deviation in grey levels of 255 (DPS: 12.75); without it none, or with --measured estimated
     # Method
     K: int = 2000  # input updates (section 4.1); the public code has 5000
     N: int = 2  # weight updates per input update (section 4.1)
@@ -79,10 +83,14 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md).
-BEST = dict(K=150, N=10, lr=1e-3, loss="norms", lambda_ae=0.1, ema_decay=0.8, precision="auto")
+# What --preset best changes (docs/best.md): Split DIP, with a last step; lr, loss, lambda_ae and
+# ema_decay are for --method aseqdip.
+BEST = dict(
+    method="split_dip", K=150, N=10, finish="consistency", precision="auto",
+    lr=1e-3, loss="norms", lambda_ae=0.1, ema_decay=0.8,
+)  # fmt: skip
 # What --preset quick changes: best with less.
-QUICK = BEST | dict(sample="face", K=60, width=16, log_every=1)
+QUICK = BEST | dict(sample="face", K=60, width=16)
 # What --preset public changes: the authors' public script.
 PUBLIC = dict(K=5000, loss="means", lambda_ae=5.0, network="shallow")
 PRESETS = {"public": PUBLIC, "best": BEST, "quick": QUICK}
@@ -148,12 +156,25 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         args.data_seed,
     )  # fmt: skip
     A = A.to(device)
+    require(
+        args.sigma is None or 0 <= args.sigma <= 255,
+        f"--sigma {args.sigma}: expected a number of grey levels from 0 to 255",
+    )
     print(f"{blur}; {picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     pixels = torch.from_numpy(picture.pixels)[None].to(device)
     check_size(pixels.shape[-2:], args.depth)
-    with torch.no_grad():
-        y = pixels if args.measured else A(pixels)
-    x_true = None if args.measured else pixels
+    if args.measured:
+        y, x_true, sigma = pixels, None, args.sigma
+        if sigma is None:
+            sigma = 255 * image_data.estimate_noise(picture, sharp=False)
+        source = "estimated by skimage" if args.sigma is None else "given"
+    else:
+        x_true, sigma, source = pixels, args.sigma or 0.0, "given"
+        noise = torch.randn(pixels.shape, generator=picture.rng(args.data_seed, "noise"))
+        with torch.no_grad():
+            y = A(pixels) + sigma / 255 * noise.to(device)
+    told = shown(sigma, 2)
+    print(f"noise of standard deviation {told} of 255 ({source})")
 
     kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
     extra = None  # BKSE's is a code, not a picture
@@ -164,14 +185,22 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         A,
         x_true,
         lambda x: image_metrics(x, x_true),
-        facts={"source": picture.source, "blur": blur, "measured": args.measured},
-        title=f"{picture.item}, {blur}",
+        facts={
+            "source": picture.source,
+            "blur": blur,
+            "sigma": sigma,
+            "sigma_source": source,
+            "measured": args.measured,
+        },
+        title=f"{picture.item}, {blur}" + (f", sigma {told}" if sigma else ""),
         array=image_data.as_array,
         picture=image_data.as_picture,
         names={"truth": "sharp", "input": "blurred"},
         limits=(0, 1),
         extra=extra,
         arrays={"measurement.npy": image_data.as_array(y), "kernel.npy": kernel},
+        known={"sigma": sigma / 255},
+        noise_norm=sigma / 255 * math.sqrt(pixels.numel()) if math.isfinite(sigma) else 0.0,
     )
 
 
@@ -183,9 +212,10 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     given_kernel = args.kernel is not None and args.bkse_weights is None
     linear = args.blur == "trajectory" or (args.blur is None and given_kernel)
     own = {"N": args.N, "lr": args.lr, "loss": args.loss, "lambda_ae": args.lambda_ae}  # aSeqDIP's
+    split = {"lr": 1e-3, "members": 1 if args.preset == "quick" else 3}
     return {
         "self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}, "udig_dip": own | {"noise_level": 0.03},
-        "dps": {},
+        "split_dip": split, "tv": {}, "dps": {},
     } | ({"ddnm": {}} if linear or "ddnm" in args.method.split(",") else {})  # fmt: skip
 
 

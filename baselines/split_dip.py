@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -12,6 +13,7 @@ from baselines.classical import check_problem
 from baselines.linear import linear
 from baselines.tv import tv
 from operators.base import Operator
+from operators.blur import BLURS
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
@@ -24,6 +26,9 @@ from utils.randomness import stream
 EVERY = 20  # updates between two images of the whole
 TRIES = 100  # for a place of a moved mask that leaves most known pixels known
 MEMORY = 5  # of these images, of the average that is the result
+# Of z_j of a blurred picture, less than is best for that image alone: the network needs the detail.
+LAMBDA_PER_SIGMA = 0.04
+ROUNDING = 1 / 255 / math.sqrt(12)  # noise of a picture of 8 bits, at least
 
 
 def split_dip(
@@ -60,18 +65,20 @@ def split_dip(
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
     each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is
     turned and mirrored by chance, and f_phi(z) is the mean over all orientations: a network that
-    must fit all does not learn the noise by heart. In the other tasks that costs more than it
-    brings.
+    must fit all does not learn the noise by heart.
+    Deblurring: the same, but for one n_j for each part. z_j is an image of y + alpha n_j by total
+    variation, and y_j = y - n_j / alpha. In the other tasks turning costs more than it brings.
 
     Args:
         y: measurements, (1, *A.out_shape).
-        A: MultiCoilMRI, Radon, PixelMask or Identity.
+        A: MultiCoilMRI, Radon, PixelMask, Identity, LinearBlur, CameraBlur or BKSEBlur.
         net: untrained network from an image to an image.
         z0: z; None makes it.
-        sigma: standard deviation of the noise, in units of y; for denoising.
+        sigma: standard deviation of the noise, in units of y; for denoising and deblurring, there
+            at least that of rounding to 8 bits.
         parts: how many z_j are made; for denoising it does not matter.
         share: of what can be unseen, in (0, 0.5].
-        alpha: for denoising; the smaller, the less noise has z_j, and the more y_j.
+        alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
         members: how many networks. The others begin with the weights of `net` in another order,
             which are as good as a fresh draw where weights are drawn independently.
@@ -91,18 +98,21 @@ def split_dip(
     Reference:
         None as a whole. The split is that of self-supervised learning via data undersampling and
         its zero-shot form (Yaman, Hosseini, Akcakaya, ICLR 2022), there with unrolled networks;
-        for denoising Pang et al., Recorrupted-to-recorrupted, CVPR 2021, there with a data set.
+        for noise Pang et al., Recorrupted-to-recorrupted, CVPR 2021, there with a data set.
         An input near the truth: aSeqDIP (Alkhouri et al., NeurIPS 2024), section 3.1. Norms in
         place of their squares, as in the public code of aSeqDIP. It has neither aSeqDIP's
         sequence of inputs nor its autoencoding term.
     """
-    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Identity)
+    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Identity, *BLURS)
     if min(parts, start_iter, members) < 1:
         raise ValueError(
             "split_dip: expected parts, start_iter and members of at least 1, "
             f"got {parts}, {start_iter} and {members}"
         )
-    if isinstance(A, Identity) and not (sigma is not None and sigma > 0 and alpha > 0):
+    noisy = isinstance(A, (Identity, *BLURS))
+    if isinstance(A, BLURS):
+        sigma = max(sigma or 0.0, ROUNDING)
+    if noisy and not (sigma is not None and sigma > 0 and alpha > 0):
         raise ValueError(
             f"split_dip: expected sigma and alpha above 0 for denoising, got {sigma} and {alpha}"
         )
@@ -113,17 +123,17 @@ def split_dip(
     callback = Callback() if callback is None else callback
     rng = stream(seed, "parts")
     parts = 0 if isinstance(A, Identity) else parts
-    masks = [choose(A, share, rng).to(y.device) for _ in range(parts)]
-    if parts and z0 is None:
+    pieces = [part(y, A, share, sigma, alpha, rng) for _ in range(parts)]
+    if pieces and z0 is None:
         print("a classical image of all measurements ...", flush=True)
-    z = classical(y, A, start_iter) if z0 is None else z0
+    z = classical(y, A, start_iter, sigma=sigma) if z0 is None else z0
     inputs = torch.zeros(parts, *z.shape, dtype=z.dtype, device=z.device)
     if isinstance(A, Identity):
         draw, whole = recorrupted(y, sigma, alpha, rng)
     else:
-        draw, whole = held_out(y, z, inputs, masks, rng)
+        draw, whole = held_out(z, inputs, pieces, rng)
     there, back = orientations(A.in_shape[-2:], y.device)
-    if not isinstance(A, Identity):
+    if not noisy:
         there, back = there[:1], back[:1]
     # What differs from step to step stays in one place, for a CUDA graph.
     unseen, target = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
@@ -160,7 +170,7 @@ def split_dip(
     state = {f"update_{m}": update for m, update in enumerate(updates)}
     x = callback.start(z, net=nets, rng=rng, inputs=inputs, **state)
     for j in callback.prepare(parts, "classical image"):
-        inputs[j] = classical(y, A, start_iter, masks[j])
+        inputs[j] = classical(pieces[j].measured, A, start_iter, pieces[j].left_out, sigma)
     for step in callback.outer(steps):
         for update in updates:
             z_j, unseen_j, y_j = draw()
@@ -208,14 +218,35 @@ def recorrupted(
     return draw, lambda: y + alpha * noise()
 
 
+@dataclass
+class Part:
+    """One part of the measurements: what z_j is made of, and what it is to predict."""
+
+    measured: Tensor
+    left_out: Tensor | None  # A.out_shape bool, of what is measured; None leaves nothing out
+    unseen: Tensor  # A.out_shape bool, of the target
+    target: Tensor
+
+
+def part(
+    y: Tensor, A: Operator, share: float, sigma: float | None, alpha: float, rng: torch.Generator
+) -> Part:
+    """Draw a part: some measurements are left out, or of a blurred picture all have other noise."""
+    if isinstance(A, BLURS):
+        n = (sigma * torch.randn(y.shape, generator=rng)).to(y)
+        return Part(y + alpha * n, None, torch.ones_like(y[0], dtype=torch.bool), y - n / alpha)
+    left_out = choose(A, share, rng).to(y.device)
+    return Part(y, left_out, left_out, y)
+
+
 def held_out(
-    y: Tensor, z: Tensor, inputs: Tensor, masks: list[Tensor], rng: torch.Generator
+    z: Tensor, inputs: Tensor, parts: list[Part], rng: torch.Generator
 ) -> tuple[Draw, Callable[[], Tensor]]:
     """Make the drawing of a part, and that of the whole, which is always z."""
 
     def draw() -> tuple[Tensor, Tensor, Tensor]:
-        j = int(torch.randint(len(masks), (), generator=rng))
-        return inputs[j], masks[j], y
+        j = int(torch.randint(len(parts), (), generator=rng))
+        return inputs[j], parts[j].unseen, parts[j].target
 
     return draw, lambda: z
 
@@ -246,19 +277,28 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     return choose_positions(known, share, rng).expand(A.out_shape)
 
 
-def classical(y: Tensor, A: Operator, max_iter: int, unseen: Tensor | None = None) -> Tensor:
+def classical(
+    y: Tensor,
+    A: Operator,
+    max_iter: int,
+    unseen: Tensor | None = None,
+    sigma: float | None = None,
+) -> Tensor:
     """Reconstruct by total variation, or fill missing pixels; a noisy image stays as it is.
 
     Args:
         y, A: as for split_dip.
         max_iter: iterations of total variation.
         unseen: A.out_shape bool, what is not used of y; None uses all.
+        sigma: as for split_dip.
 
     Returns:
         (1, *A.in_shape).
     """
     if isinstance(A, Identity):
         return y
+    if isinstance(A, BLURS):
+        return tv(y, A, lambda_tv=LAMBDA_PER_SIGMA * sigma, max_iter=max_iter)
     unseen = torch.zeros_like(y[0], dtype=torch.bool) if unseen is None else unseen
     if isinstance(A, Radon):
         views = ~unseen[0, :, 0]

@@ -1,4 +1,4 @@
-"""Total variation: the classical penalty that keeps edges, for MRI, CT, inpainting, denoising."""
+"""Total variation: the classical penalty that keeps edges, for all tasks."""
 
 import math
 
@@ -7,14 +7,23 @@ from torch import Tensor, nn
 
 from baselines.classical import check_problem, operator_norm
 from operators.base import Operator
+from operators.blur import BLURS, BKSEBlur, CameraBlur, LinearBlur
+from operators.downsample import Downsample
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.methods import Count, Method, Positive
+from utils.optim import minimise, sqnorm
 
-# Chosen by studies/tune.py, on the development half of data/split.txt, in CT without noise.
-LAMBDA_TV = {MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001}
+# Chosen by studies/tune.py, on the development half of data/split.txt, in CT and of blurs without
+# noise.
+LAMBDA_TV = {
+    MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001, Downsample: 0.001,
+    LinearBlur: 1e-6, CameraBlur: 1e-6, BKSEBlur: 1e-6,
+}  # fmt: skip
+LAMBDA_PER_SIGMA = {Identity: 0.7, LinearBlur: 0.2, CameraBlur: 0.2, BKSEBlur: 0.2}  # with noise
+EPS = 1e-3  # what rounds the lengths of differences off, where A is a blur
 
 
 def tv(
@@ -24,20 +33,23 @@ def tv(
     *,
     z0: Tensor | None = None,
     lambda_tv: Positive | None = None,
-    lambda_per_sigma: Positive = 0.7,
+    lambda_per_sigma: Positive | None = None,
     sigma: float | None = None,
     max_iter: Count = 1000,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Reconstruct by total variation, with the primal-dual hybrid gradient method.
+    """Reconstruct by total variation.
 
         min_x ||A x - y||^2 / (2 ||A||^2) + lambda_tv TV(x)
 
         TV(x) = sum_i sqrt(|x_i - x_above|^2 + |x_i - x_left|^2)
 
     over all pixels i, and channels, which do not interact; a difference across the border is zero,
-    |.| the modulus. ||A|| is 1 for MRI with normalised maps, for inpainting and denoising; for CT,
-    where it grows with the views and the image, dividing by it keeps lambda_tv comparable.
+    |.| the modulus. ||A|| is 1 for MRI with normalised maps and for pictures; for CT, where it
+    grows with the views and the image, dividing by it keeps lambda_tv comparable.
+
+    The solver is the primal-dual hybrid gradient method. Blurs, which may be non-linear, have
+    L-BFGS in its place, and lengths of sqrt(|.|^2 + EPS^2).
 
     Args:
         y: measurements, (1, *A.out_shape), scaled as the task scripts do: max|A^H y| = 1 in MRI,
@@ -45,10 +57,10 @@ def tv(
         A: forward operator.
         net, z0, callback: not used.
         lambda_tv: weight of TV, above 0, in units of x. None takes LAMBDA_TV of the operator, and
-            for denoising lambda_per_sigma sigma.
-        lambda_per_sigma: chosen by studies/tune.py too.
-        sigma: standard deviation of the noise in units of y; used for denoising only, and there
-            only without lambda_tv.
+            for noisy or blurred pictures with noise lambda_per_sigma sigma.
+        lambda_per_sigma: above 0; None takes LAMBDA_PER_SIGMA of the operator.
+        sigma: standard deviation of the noise in units of y; used for noisy and blurred pictures
+            only, and there only without lambda_tv.
         max_iter: iterations from A.pinv(y), in which missing pixels are the mean of the known.
 
     Returns:
@@ -62,24 +74,27 @@ def tv(
         Rudin, Osher, Fatemi, Nonlinear total variation based noise removal algorithms, Physica D
         1992; Chambolle and Pock, J. Math. Imaging Vis. 2011, Algorithm 1, of sigpy. Differs from
         sigpy.mri.app.TotalVariationRecon: isotropic, and no differences across the border.
+        L-BFGS as in utils.optim.minimise.
     """
-    import sigpy  # not at the top: it takes a second, and the scripts import this file
-
-    from baselines.primal_dual import LengthSum, TorchLinop, differences
-
     check_problem("tv", y, A, *LAMBDA_TV, Identity)
-    if lambda_tv is None and isinstance(A, Identity):
-        if sigma is None:
-            raise ValueError("tv: expected lambda_tv or sigma for denoising, got neither")
-        lambda_tv = lambda_per_sigma * sigma
+    if lambda_tv is None and sigma and isinstance(A, tuple(LAMBDA_PER_SIGMA)):
+        lambda_tv = sigma * (lambda_per_sigma or of_kind(A, LAMBDA_PER_SIGMA))
+    elif lambda_tv is None and isinstance(A, Identity):
+        raise ValueError("tv: expected lambda_tv or sigma for denoising, got neither")
     elif lambda_tv is None:
-        lambda_tv = next(weight for kind, weight in LAMBDA_TV.items() if isinstance(A, kind))
+        lambda_tv = of_kind(A, LAMBDA_TV)
     if not 0 < lambda_tv < math.inf:
         raise ValueError(f"tv: expected lambda_tv above 0, got {lambda_tv}")
 
     x = A.pinv(y)
+    if isinstance(A, BLURS):
+        return minimise(lambda u: sqnorm(A(u), y) / 2 + lambda_tv * rounded_tv(u), x, max_iter)
     if isinstance(A, PixelMask):  # a large hole takes long to fill from black
         x = torch.where(A.mask, y, y[..., A.mask].mean())
+    import sigpy  # not at the top: it takes a second, and the scripts import this file
+
+    from baselines.primal_dual import LengthSum, TorchLinop, differences
+
     # Both parts of the dual problem weigh the same once A and the gradient have norm 1.
     norm, gradient_norm = operator_norm(A), math.sqrt(8)
     array = y[0].cpu().numpy()
@@ -106,3 +121,15 @@ def tv(
 
 
 METHOD = Method("tv", "TV", tv, takes=("sigma",))
+
+
+def of_kind(A: Operator, weights: dict[type[Operator], float]) -> float:
+    """Return the weight of an operator's kind."""
+    return next(weight for kind, weight in weights.items() if isinstance(A, kind))
+
+
+def rounded_tv(x: Tensor) -> Tensor:
+    """Compute sum_i sqrt(|x_i - x_above|^2 + |x_i - x_left|^2 + EPS^2) of (1, C, H, W)."""
+    above = torch.diff(x, dim=-2, prepend=x[..., :1, :])
+    left = torch.diff(x, dim=-1, prepend=x[..., :1])
+    return (above.square() + left.square() + EPS**2).sqrt().sum()

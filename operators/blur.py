@@ -283,3 +283,6 @@ class BKSEBlur(Operator):
         """Return the blurred image y itself: approximate."""
         self.check_measurement(y)
         return y
+
+
+BLURS = (LinearBlur, CameraBlur, BKSEBlur)

@@ -10,7 +10,7 @@ is not measured again. The winners of the classical methods are the defaults in 
     CT           pydicom's skull (resampled to 128x128) and CT_small.dcm (128x128), 18 and 30 views
     denoising    the centres of the pictures given, with noise of 15, 25 and 30 of 255
     inpainting   the same, with a box (10 %) and random pixels (97 %) missing
-    deblurring   the same, with the camera blur
+    deblurring   the same, with the camera blur and noise of 2.55 and 12.75 of 255
 
     python -m studies.tune --tasks mri ct --scans brain_t1_8coil.npy heart_6simulated_coils.npy
     python -m studies.tune --tasks denoising inpainting 0024.png 0030.png 0036.png 0042.png
@@ -128,6 +128,8 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
         "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2)},
         "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3, 3e-3)},
         "sgld_dip": {"lr": (1e-2,), "temperature": (1.0, 0.01)},
+        "split_dip": {"alpha": (0.5, 1.0), "lr": (5e-4, 1e-3, 2e-3)},
+        "tv": {"lambda_per_sigma": (0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)},
     },
 }  # fmt: skip
 PICTURES = ("denoising", "inpainting", "deblurring")
@@ -146,6 +148,7 @@ class Args:
     steps: int = 1000  # weight updates of the networks, at most
     sigmas: tuple[float, ...] = (15.0, 25.0, 30.0)  # of 255, in denoising
     log: Path = Path("results/tuning.csv")  # every point that was measured
+    blur_sigmas: tuple[float, ...] = (2.55, 12.75)  # of 255, in deblurring
     crop: int = 160  # side in pixels of a picture's centre; smaller pictures stay as they are
     cache: Path = Path("results")  # folder for cache/, the sensitivity maps
     scan: Path | None = None  # instead: CG-SENSE on the embedded MRI sample and on this scan
@@ -323,12 +326,15 @@ def inpainting_problems(options: Args) -> list[Problem]:
 
 
 def deblurring_problems(options: Args) -> list[Problem]:
-    """Blur the pictures' centres."""
+    """Blur the pictures' centres, and add noise."""
     problems = []
     for path in options.pictures:
         args = aseqdip_deblurring.Args(data=path, blur="camera", device="cpu")
         picture = centre(aseqdip_deblurring.load(args, path), options.crop)
-        problems.append(aseqdip_deblurring.build_problem(args, picture, CPU))
+        problems += [
+            aseqdip_deblurring.build_problem(replace(args, sigma=sigma), picture, CPU)
+            for sigma in options.blur_sigmas
+        ]
     return problems
 
 

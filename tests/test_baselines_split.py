@@ -12,12 +12,14 @@ from baselines.split_dip import (
     choose,
     classical,
     orientations,
+    part,
     recorrupted,
     reordered,
     split_dip,
     with_shuffled_weights,
 )
 from models.unet import UNet
+from operators.blur import LinearBlur
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
@@ -131,6 +133,35 @@ def test_the_two_images_of_a_noisy_one_have_independent_noise():
     assert abs((z * target).mean().item()) < 0.01 * sigma**2 * 2.5
 
 
+def soft(side=48, channels=3):
+    kernel = torch.ones(5, 5) / 25
+    return LinearBlur(kernel, (channels, side, side))
+
+
+def test_the_two_measurements_of_a_blurred_picture_have_independent_noise():
+    A, sigma, alpha = soft(200, 1), 0.2, 0.5
+    y = sigma * torch.randn(1, *A.out_shape, generator=rng(1))
+    piece = part(y, A, 0.2, sigma, alpha, rng(2))
+    assert piece.left_out is None and piece.unseen.all()
+    assert piece.measured.var().item() == pytest.approx((1 + alpha**2) * sigma**2, rel=0.03)
+    assert piece.target.var().item() == pytest.approx((1 + 1 / alpha**2) * sigma**2, rel=0.03)
+    assert abs((piece.measured * piece.target).mean().item()) < 0.02 * sigma**2 * 2.5
+
+
+def test_it_deblurs_better_than_the_image_that_it_starts_from():
+    """A texture that total variation flattens."""
+    row, column = torch.meshgrid(*[torch.arange(48.0)] * 2, indexing="ij")
+    x_true = (0.5 + 0.3 * torch.sin(row * 0.7 + 0.5 * column)).expand(1, 3, 48, 48)
+    A, sigma = soft(), 0.02
+    y = A(x_true) + sigma * torch.randn(x_true.shape, generator=rng(1))
+    net = UNet(3, 3, 8, 2, 0.02, rng())
+    x = split_dip(y, A, net, sigma=sigma, steps=300, lr=5e-3)
+    error, start = (
+        (image - x_true).square().mean() for image in (x, classical(y, A, 100, sigma=sigma))
+    )
+    assert error < 0.7 * start
+
+
 @pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
 def test_all_orientations_are_there_and_lead_back(shape):
     there, back = orientations(shape, torch.device("cpu"))
@@ -155,7 +186,7 @@ def test_a_regular_mask_is_split_too():
 
 def test_bad_arguments_are_refused():
     y = torch.zeros(1, 3, 40, 40)
-    with pytest.raises(ValueError, match="Identity, got Subset"):
+    with pytest.raises(ValueError, match="BKSEBlur, got Subset"):
         split_dip(y, Subset(box(), torch.ones(3, 40, 40, dtype=torch.bool)), None)
     few = torch.zeros(40, 40, dtype=torch.bool)
     few[0, :3] = True

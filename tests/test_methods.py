@@ -68,7 +68,9 @@ ITERATIVE = {
     "inpainting": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "split_dip",
     ],
-    "deblurring": ["vanilla_dip", "self_guided_dip", "sgld_dip", "ugodit", "udig_dip"],
+    "deblurring": [
+        "vanilla_dip", "self_guided_dip", "sgld_dip", "ugodit", "udig_dip", "split_dip",
+    ],
     "superresolution": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ugodit",
     ],
@@ -78,8 +80,8 @@ DIRECT = {
     "ct": ["fbp", "sart", "tv"],
     "denoising": ["tv", "nlm", "wavelet", "bm3d"],
     "inpainting": ["biharmonic", "linear", "tv"],
-    "deblurring": [],
-    "superresolution": [],
+    "deblurring": ["tv"],
+    "superresolution": ["tv"],
 }
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from running import call, metrics, run_folder
 
-import aseqdip_deblurring
 import aseqdip_inpainting
 from utils.results import doubts, told_apart
 
@@ -32,13 +31,6 @@ def test_the_average_is_the_result_and_the_known_pixels_come_back(monkeypatch, t
     figures = metrics(finished)
     assert figures["psnr_unfinished"] == metrics(plain)["psnr_ema"]
     assert figures["psnr_final"] > figures["psnr_unfinished"]
-
-
-def test_the_last_step_is_refused_where_the_problem_is_not_linear(monkeypatch, capsys, tmp_path):
-    arguments = [*TINY, "--blur", "camera", "--finish", "consistency", "--out", tmp_path]
-    assert call(monkeypatch, aseqdip_deblurring, *arguments) == 2
-    assert "--finish consistency: for linear problems only" in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_a_run_that_went_wrong_says_so():

@@ -6,53 +6,57 @@ import torch
 from torch import Tensor
 
 from operators.base import Operator
+from utils.optim import minimise, sqnorm
 
 MU_RANGE = (1e-3, 1e2)  # of the search, in units of ||A||^2
 CG_STEPS = 50
+LBFGS_STEPS = 100
 
 
 @torch.no_grad()
 def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
-    """Bring an image of a linear problem as near to the measurements as their noise tells.
+    """Bring an image as near to the measurements as their noise tells.
 
-        x_mu = argmin_u ||A u - y||^2 + mu ||A||^2 ||u - x||^2
+        x_mu = argmin_u ||A(u) - y||^2 + mu ||A||^2 ||u - x||^2
 
-    mu follows from the discrepancy principle: the largest with ||A x_mu - y|| <= noise_norm. So
+    mu follows from the discrepancy principle: the largest with ||A(x_mu) - y|| <= noise_norm. So
     an image that explains the measurements already stays as it is. Without noise mu is 0.001.
     Where that does not reach noise_norm, such as for maps that do not fit the scan, A itself does
-    not explain y so far, and the image stays as it is too.
+    not explain y so far, and the image stays as it is too. The minimum is found by conjugate
+    gradients, where A is not linear by L-BFGS.
 
     Args:
         x: image, (1, *A.in_shape).
         y: measurements, (1, *A.out_shape).
-        A: linear operator.
-        noise_norm: expected ||A x_true - y||, 0 without noise.
+        A: forward operator.
+        noise_norm: expected ||A(x_true) - y||, 0 without noise.
 
     Returns:
         x_mu, (1, *A.in_shape).
 
     Raises:
-        ValueError: A has no adjoint, x or y does not fit it, or noise_norm is below 0.
+        ValueError: x or y does not fit A, or noise_norm is below 0.
 
     Reference:
         Morozov, On the solution of functional equations by the method of regularization, 1966.
     """
-    if not is_linear(A):
-        raise ValueError(
-            f"consistency: expected a linear operator with an adjoint, got {type(A).__name__}"
-        )
     A.check_image(x)
     A.check_measurement(y)
     if not noise_norm >= 0:
         raise ValueError(f"consistency: expected noise_norm of at least 0, got {noise_norm}")
     scale = A.norm() ** 2 if hasattr(A, "norm") else 1.0
 
+    def nearer(mu: float) -> Tensor:
+        if is_linear(A):
+            return proximal(x, y, A, mu * scale)
+        return minimise(lambda u: sqnorm(A(u), y) + mu * scale * sqnorm(u, x), x, LBFGS_STEPS)
+
     def residual(u: Tensor) -> float:
         return torch.linalg.vector_norm(A(u) - y).item()
 
     if residual(x) <= noise_norm:
         return x
-    nearest = proximal(x, y, A, MU_RANGE[0] * scale)
+    nearest = nearer(MU_RANGE[0])
     if noise_norm == 0:
         return nearest
     if residual(nearest) >= noise_norm:
@@ -60,11 +64,11 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     low, high = map(math.log, MU_RANGE)
     for _ in range(10):  # to a hundredth of the range
         middle = (low + high) / 2
-        if residual(proximal(x, y, A, math.exp(middle) * scale)) <= noise_norm:
+        if residual(nearer(math.exp(middle))) <= noise_norm:
             low = middle
         else:
             high = middle
-    return proximal(x, y, A, math.exp(low) * scale)
+    return nearer(math.exp(low))
 
 
 def is_linear(A: Operator) -> bool:

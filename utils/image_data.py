@@ -197,12 +197,16 @@ def read_grey(path: Path) -> np.ndarray:
     return pixels[..., 0]
 
 
-def estimate_noise(picture: Picture) -> float:
+def estimate_noise(picture: Picture, sharp: bool = True) -> float:
     """Estimate the standard deviation of white noise, in units of the pixels, from the finest detail.
 
     Noise that neighbouring pixels share, as in a camera's JPEG, has little fine detail: its estimate
     is too low. So a note is printed where detail twice as coarse has much more. A picture without
     noise that is somewhat blurred looks the same.
+
+    Args:
+        picture: with noise.
+        sharp: whether such a note makes sense; it does not for a blurred picture.
 
     Returns:
         The mean over the channels; NaN where there is no detail at all.
@@ -218,7 +222,7 @@ def estimate_noise(picture: Picture) -> float:
         details = np.abs(pywt.wavedec2(picture.pixels, "db2", level=2)[1][-1])
         medians = [np.median(detail[detail > 0]) / 0.6745 for detail in details]
     coarser = float(np.mean(medians))
-    if coarser > max(SMOOTH * sigma, LEVEL):
+    if sharp and coarser > max(SMOOTH * sigma, LEVEL):
         print(
             f"note: {picture.source}: noise of {255 * sigma:.1f} of 255 is estimated from the finest "
             f"detail; twice as coarse detail would give {255 * coarser:.1f}. Either the picture is "

@@ -170,3 +170,35 @@ class Output:
     @torch.no_grad()
     def _eager_forward(self, z: Tensor) -> tuple[Tensor]:
         return (self.net(z),)
+
+
+def minimise(objective: Callable[[Tensor], Tensor], x: Tensor, max_iter: int) -> Tensor:
+    """Minimise a smooth real function of an image by L-BFGS.
+
+    Args:
+        objective: maps an image to a real scalar; gradients flow to the image.
+        x: where it starts, real; it is left as it is.
+        max_iter: iterations at most; it ends where a line search finds nothing lower.
+
+    Returns:
+        The last image, shaped as x.
+
+    Reference:
+        Liu and Nocedal, On the limited memory BFGS method, Math. Program. 1989, of PyTorch, with a
+        line search for the strong Wolfe conditions.
+    """
+    u = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    solver = torch.optim.LBFGS(
+        [u], max_iter=max_iter, max_eval=2 * max_iter, history_size=20, tolerance_grad=0,
+        tolerance_change=0, line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def evaluate() -> Tensor:
+        solver.zero_grad()
+        value = objective(u)
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        solver.step(evaluate)
+    return u.detach()

@@ -17,7 +17,7 @@ from models.diffusion import Prior, load_prior
 from operators.base import Operator
 from utils import encoders, priors
 from utils.callback import Callback
-from utils.consistency import consistent, is_linear
+from utils.consistency import consistent
 from utils.errors import (
     Busy,
     CannotRun,
@@ -25,7 +25,6 @@ from utils.errors import (
     Interrupted,
     RunFailed,
     first_line,
-    require,
 )  # fmt: skip
 from utils.files import tree_hash
 from utils.folder import RunFolder
@@ -184,11 +183,6 @@ class Run:
         gc.collect()  # networks and graphs of an earlier run, which hold on to each other
         self._problem = problem
         self._facts = {"stop": "fixed"}
-        require(
-            not self._finishes() or is_linear(problem.A),
-            f"--finish {self.args.finish}: for linear problems only, which "
-            f"{type(problem.A).__name__} is not",
-        )
         self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
         for name, value in self.given.items():
             if not math.isfinite(value):
