@@ -170,7 +170,12 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """Name the other methods of this task, with what differs here from their own defaults."""
     names = ("self_guided_dip", "vanilla_dip", "tv_dip", "es_dip", "sgld_dip", "ugodit")
     zeta = 0.3 / args.factor  # of DPS' public code, whose y is the small picture, ours f times it
-    return {name: {} for name in names} | {"tv": {}, "dps": {"zeta": zeta}, "ddnm": {}}
+    return {name: {} for name in names} | {
+        "bicubic": {},
+        "tv": {},
+        "dps": {"zeta": zeta},
+        "ddnm": {},
+    }
 
 
 def reconstruct(run: Run, problem: Problem) -> Tensor:

@@ -81,7 +81,7 @@ DIRECT = {
     "denoising": ["tv", "nlm", "wavelet", "bm3d"],
     "inpainting": ["biharmonic", "linear", "tv"],
     "deblurring": ["tv"],
-    "superresolution": ["tv"],
+    "superresolution": ["bicubic", "tv"],
 }
 
 

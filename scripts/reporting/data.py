@@ -351,7 +351,8 @@ def setting_of(run: Run) -> str:
         return "measured"
     if metrics["task"] == "deblurring":
         blur = str(metrics.get("blur", "unknown blur")).partition(":")[0]
-        return "bkse" if blur.startswith("BKSE") else blur
+        blur = "bkse" if blur.startswith("BKSE") else blur
+        return f"{blur}, sigma {metrics['sigma']:g}" if metrics.get("sigma") else blur
     kind = metrics["task"] if metrics["task"] != "inpainting" else settings.get("mask")
     name = {
         "mri": "accel", "ct": "views", "denoising": "sigma", "superresolution": "factor",
@@ -367,7 +368,8 @@ def setting_label(setting: str) -> str:
     """Write a setting's name for people."""
     name, equals, value = setting.partition("=")
     if not equals:
-        return {"bkse": "BKSE blur", "measured": "measured, no truth"}.get(setting, setting)
+        setting = "measured, no truth" if setting == "measured" else setting
+        return f"BKSE blur{setting.removeprefix('bkse')}" if setting.startswith("bkse") else setting
     return {
         "accel": f"{value}x", "views": f"{value} views", "sigma": f"sigma {value}",
         "hiar": f"HIAR {value}", "missing": f"{value} missing", "factor": f"factor {value}",
