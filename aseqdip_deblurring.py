@@ -8,12 +8,13 @@ The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS
 with A a blur that is known and, but for --blur trajectory, not linear, N Adam steps for each
 argmin.
 
-    python aseqdip_deblurring.py                                               embedded photograph
+    python aseqdip_deblurring.py --sigma 2.55                                  embedded photograph
     python aseqdip_deblurring.py --blur bkse --bkse-weights GOPRO_wVAE.pth     the paper's blur
     python aseqdip_deblurring.py --data photo.png --measured --kernel psf.npy  a blurred picture
 
 Under the paper's setting the image passes the blurred one after some 300 (trajectory) to 1300
-(camera) of the 4000 updates. --quick shows the method in two minutes on two CPU cores.
+(camera) of the 4000 updates. --quick runs Split DIP instead (docs/best.md), in two minutes on two
+CPU cores; --method aseqdip beside it runs this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)

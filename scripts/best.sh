@@ -33,7 +33,9 @@ each_scan() {
 
 # Best, and the classical methods
 pictures=(--data "$cbsd" --crop 128 --images 10)
-best denoising "${pictures[@]}" --sigma 25 --method tv,nlm,wavelet,bm3d,split_dip
+for sigma in 15 25 30; do
+    best denoising "${pictures[@]}" --sigma $sigma --method tv,nlm,wavelet,bm3d,split_dip
+done
 for hiar in 0.1 0.25; do
     best inpainting "${pictures[@]}" --hiar $hiar --method biharmonic,linear,tv,split_dip
 done
@@ -45,7 +47,7 @@ for seed in 1 2; do
     first=(--data "$cbsd" --crop 128 --images 1 --seed $seed)
     best denoising "${first[@]}" --sigma 25
     for mask in box random; do best inpainting "${first[@]}" --mask $mask; done
-    best deblurring "${first[@]}" --blur camera
+    best deblurring "${first[@]}" --blur camera --sigma 2.55
 done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best
@@ -64,9 +66,16 @@ each_scan one_network mri
 # The first pictures: deblurring, the paper's text, the public settings
 few=(--data "$cbsd" --crop 128 --images 4)
 five=(--data "$cbsd" --crop 128 --images 5)
-best deblurring "${five[@]}" --blur camera
+best superresolution "${five[@]}" --method bicubic,tv,aseqdip
+best deblurring "${five[@]}" --blur camera --method tv,aseqdip,split_dip
+for noise in "2.55 0.1" "12.75 0.2"; do  # TV's weight is tuned at each
+    read -r sigma weight <<< "$noise"
+    best deblurring "${five[@]}" --blur camera --sigma "$sigma" --method tv,aseqdip,split_dip \
+        --set "tv.lambda_per_sigma=$weight"
+done
 best deblurring "${few[@]}" --blur camera --method vanilla_dip,self_guided_dip
 run paper deblurring "${five[@]}" --blur camera
+run paper deblurring "${five[@]}" --blur camera --sigma 2.55
 run paper denoising "${pictures[@]}" --sigma 25
 for mask in box random; do
     run paper inpainting "${few[@]}" --mask $mask

@@ -16,7 +16,7 @@ picture mri_quick mri --accel 4 --quick
 picture ct ct --views 18 --quick
 picture denoising denoising --sigma 25 --quick
 picture inpainting inpainting --quick
-picture deblurring deblurring --quick
+picture deblurring deblurring --sigma 2.55 --quick
 picture superresolution superresolution --quick
 if [ -n "$brain" ]; then
     picture mri_brain_measured mri --data "$brain" --measured --preset best --width 16

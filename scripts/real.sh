@@ -34,7 +34,7 @@ PYTHON
 picture real_tooth ct fbp,sart,tv,split_dip --sinogram "$out/tooth30.npy" --angles 30 --set members=1
 # Without --sigma a note says that this picture's noise may be estimated too low, and proposes 4.8.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 --sigma 4.8
-picture real_blur deblurring vanilla_dip,aseqdip --data "$blurred" --measured --kernel "$kernel"
+picture real_blur deblurring vanilla_dip,tv,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel"
 
 python - "$out" "$noisy" "$clean" "$blurred" "$sharp" <<'PYTHON'
 import json

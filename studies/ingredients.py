@@ -4,6 +4,7 @@
     python -m studies.ingredients ct --data abdomen_512.dcm --resize 128 --width 16
     python -m studies.ingredients denoising --data cbsd68 --crop 128 --images 3 --width 16
     python -m studies.ingredients inpainting --data cbsd68 --crop 128 --images 3 --mask random
+    python -m studies.ingredients deblurring --data cbsd68 --crop 128 --images 3 --sigma 2.55
 
 The flags are those of the task's script, and --preset best is set. The figures are of the method's
 own image, before --finish. Each is written to OUT/ingredients.csv at once, and what stands there is
@@ -33,20 +34,29 @@ SUFFIXES = (".png", ".dcm", ".npy", ".h5")
 KEY = ("task", "problem", "left_out")
 
 
-def direct(y: torch.Tensor, A: Any, max_iter: int, unseen: torch.Tensor | None = None) -> Any:
+def direct(
+    y: torch.Tensor,
+    A: Any,
+    max_iter: int,
+    unseen: torch.Tensor | None = None,
+    sigma: float | None = None,
+) -> torch.Tensor:
     """Reconstruct as split_dip.classical does, by the direct inversion in place of TV."""
-    if not isinstance(A, (split_dip.MultiCoilMRI, split_dip.Radon)):
+    if isinstance(A, split_dip.PixelMask):
         return CLASSICAL(y, A, max_iter, unseen)
     return A.pinv(y if unseen is None else torch.where(unseen, 0, y))
+
+
+def all_of_it(y: torch.Tensor, *others: Any) -> split_dip.Part:
+    """Take all measurements as they are, as the input and to be predicted."""
+    return split_dip.Part(y, None, torch.zeros_like(y[0], dtype=torch.bool), y)
 
 
 CLASSICAL = split_dip.classical
 # What is left out -> what takes the place of a name in baselines/split_dip.py, and settings.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nothing": ({}, {}),
-    "held-out measurements": (
-        {"choose": lambda A, share, rng: torch.zeros(A.out_shape, dtype=torch.bool)}, {"parts": 1},
-    ),
+    "held-out measurements": ({"part": all_of_it}, {"parts": 1}),
     "the classical image: the direct one": ({"classical": direct}, {}),
     "norms: their squares": ({"norm": sqnorm}, {}),
     "the average: the last image": ({"MEMORY": 1}, {}),
@@ -55,15 +65,17 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"orientations": lambda *a, all_=split_dip.orientations: [o[:1] for o in all_(*a)]}, {},
     ),
 }  # fmt: skip
-OF_DENOISING = ("orientations",)  # alone
-NOT_OF_DENOISING = ("held-out measurements", "the classical image: the direct one")
-NOT_OF_INPAINTING = ("the classical image: the direct one", "the mean of networks: one")
+OF_NOISE = ("orientations",)  # of denoising and deblurring alone
+WITHOUT = {
+    "denoising": ("held-out measurements", "the classical image: the direct one"),
+    "deblurring": (),
+    "inpainting": ("the classical image: the direct one", "the mean of networks: one", *OF_NOISE),
+}
 
 
 def variants(task: str) -> list[str]:
     """List what can be left out in a task."""
-    without = {"denoising": NOT_OF_DENOISING, "inpainting": (*NOT_OF_INPAINTING, *OF_DENOISING)}
-    return [name for name in VARIANTS if name not in without.get(task, OF_DENOISING)]
+    return [name for name in VARIANTS if name not in WITHOUT.get(task, OF_NOISE)]
 
 
 @contextlib.contextmanager
@@ -79,8 +91,8 @@ def left_out(name: str) -> Iterator[dict[str, Any]]:
 def study(task: str, flags: list[str]) -> None:
     """Measure all variants on the problems that the flags name, and print the means."""
     require(
-        task in ("mri", "ct", "denoising", "inpainting"),
-        f"{task}: expected mri, ct, denoising or inpainting",
+        task in (*WITHOUT, "mri", "ct"),
+        f"{task}: expected mri, ct, denoising, inpainting or deblurring",
     )
     script = SCRIPTS[task]
     args = parse_args(script.Args, script.PRESETS, __doc__, ["--preset", "best", *flags])

@@ -99,9 +99,9 @@ def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, mo
     assert call(monkeypatch, take_picture, tmp_path, "shown") == 2
 
 
-@pytest.mark.parametrize("task", ["mri", "ct", "denoising", "inpainting"])
+@pytest.mark.parametrize("task", ["mri", "ct", "denoising", "inpainting", "deblurring"])
 def test_what_is_left_out_is_put_back(task):
-    names = ("choose", "classical", "norm", "MEMORY", "orientations")
+    names = ("part", "classical", "norm", "MEMORY", "orientations")
     before = [getattr(split_dip, name) for name in names]
     changed = set()
     for variant in ingredients.variants(task):
@@ -114,6 +114,17 @@ def test_what_is_left_out_is_put_back(task):
 
 
 def test_without_held_out_measurements_nothing_is_unseen():
+    y = torch.rand(1, 4, 8, 8)
     A = SimpleNamespace(out_shape=(4, 8, 8))
     with ingredients.left_out("held-out measurements"):
-        assert not split_dip.choose(A, 0.2, torch.Generator()).any()
+        part = split_dip.part(y, A, 0.2, None, 0.5, torch.Generator())
+    assert part.left_out is None and part.unseen.shape == A.out_shape and not part.unseen.any()
+    assert torch.equal(part.measured, y) and torch.equal(part.target, y)
+
+
+def test_a_blurs_noise_is_in_its_setting(tmp_path):
+    for sigma, psnr in ((0.0, 40.0), (2.55, 30.0)):
+        facts = {"blur": "camera blur", "sigma": sigma}
+        write_run(tmp_path, "best", "deblurring", "split_dip", f"{psnr}", psnr, {}, **facts)
+    titles = [line.title for line in results.summary(results.read(tmp_path))]
+    assert titles == ["Deblurring: camera blur", "Deblurring: camera blur, sigma 2.55"]
