@@ -5,8 +5,8 @@ The untrained network f_phi and its input z take turns (Alkhouri et al., NeurIPS
     phi_k = argmin_phi ||A(f_phi(z_{k-1})) - y||^2 + lambda ||f_phi(z_{k-1}) - z_{k-1}||^2   (3)
     z_k   = f_{phi_k}(z_{k-1}),    z_0 = y,    x_hat = z_K                                 (4), (5)
 
-with A a blur that is known and, but for --blur trajectory, not linear, N Adam steps for each
-argmin.
+with A a blur that is known and, but for --blur trajectory, not linear, y = A(x) or with noise, and N
+Adam steps for each argmin.
 
     python aseqdip_deblurring.py --sigma 2.55                                  embedded photograph
     python aseqdip_deblurring.py --blur bkse --bkse-weights GOPRO_wVAE.pth     the paper's blur
@@ -68,7 +68,7 @@ class Args(RunArgs):
     bkse_weights: Path | None = None  # GOPRO_wVAE.pth of Tran et al. (section 4)
     bkse_sha256: str | None = None  # what the SHA-256 of that file must be
     # Noise
-    sigma: float | None = None  # standard deviation in grey levels of 255 (DPS: 12.75); without it none, or with --measured estimated
+    sigma: float | None = None  # standard deviation in grey levels of 255 (DPS: 6.375); without it none, or with --measured estimated
     # Method
     K: int = 2000  # input updates (section 4.1); the public code has 5000
     N: int = 2  # weight updates per input update (section 4.1)
@@ -152,15 +152,15 @@ def load(args: Args, path: Path | None) -> image_data.Picture:
 
 def build_problem(args: Args, picture: image_data.Picture, device: torch.device) -> Problem:
     """Blur the picture: y (1, C, H, W) float32; x_true is None for a measured one."""
+    require(
+        args.sigma is None or 0 <= args.sigma <= 255,
+        f"--sigma {args.sigma}: expected a number of grey levels from 0 to 255",
+    )
     A, blur = blur_data.make_blur(
         args.blur, args.kernel, args.bkse_weights, args.bkse_sha256, picture, args.measured,
         args.data_seed,
     )  # fmt: skip
     A = A.to(device)
-    require(
-        args.sigma is None or 0 <= args.sigma <= 255,
-        f"--sigma {args.sigma}: expected a number of grey levels from 0 to 255",
-    )
     print(f"{blur}; {picture.source}: {' x '.join(map(str, picture.pixels.shape))}")
     pixels = torch.from_numpy(picture.pixels)[None].to(device)
     check_size(pixels.shape[-2:], args.depth)
@@ -174,8 +174,8 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         noise = torch.randn(pixels.shape, generator=picture.rng(args.data_seed, "noise"))
         with torch.no_grad():
             y = A(pixels) + sigma / 255 * noise.to(device)
-    told = shown(sigma, 2)
-    print(f"noise of standard deviation {told} of 255 ({source})")
+    told = f"sigma {shown(sigma, 2)}" if sigma else "no noise"
+    print(f"{told} of 255 ({source})" if sigma else told)
 
     kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
     extra = None  # BKSE's is a code, not a picture
@@ -193,7 +193,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
             "sigma_source": source,
             "measured": args.measured,
         },
-        title=f"{picture.item}, {blur}" + (f", sigma {told}" if sigma else ""),
+        title=f"{picture.item}, {blur}" + (f", {told}" if sigma else ""),
         array=image_data.as_array,
         picture=image_data.as_picture,
         names={"truth": "sharp", "input": "blurred"},
@@ -208,16 +208,18 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
 def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """Name the other methods of this task, with what differs here from their own defaults.
 
-    ddnm is for linear blurs: `all` leaves it out for others, where by its name it says why.
+    ddnm is for linear blurs without noise: `all` leaves it out for others, where by its name it
+    says why.
     """
     given_kernel = args.kernel is not None and args.bkse_weights is None
     linear = args.blur == "trajectory" or (args.blur is None and given_kernel)
+    noiseless = args.sigma == 0 or (args.sigma is None and not args.measured)
     own = {"N": args.N, "lr": args.lr, "loss": args.loss, "lambda_ae": args.lambda_ae}  # aSeqDIP's
     split = {"lr": 1e-3, "members": 1 if args.preset == "quick" else 3}
     return {
         "self_guided_dip": {}, "vanilla_dip": {}, "sgld_dip": {}, "ugodit": {}, "udig_dip": own | {"noise_level": 0.03},
         "split_dip": split, "tv": {}, "dps": {},
-    } | ({"ddnm": {}} if linear or "ddnm" in args.method.split(",") else {})  # fmt: skip
+    } | ({"ddnm": {}} if (linear and noiseless) or "ddnm" in args.method.split(",") else {})  # fmt: skip
 
 
 def reconstruct(run: Run, problem: Problem) -> Tensor:

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from operators.base import Operator
+from operators.downsample import Downsample
 from operators.mri import MultiCoilMRI
 from operators.radon import Radon
 from operators.subset import Subset
@@ -32,9 +33,9 @@ def operator_norm(A: Operator) -> float:
     """Return ||A||_2, or for MRI a bound that it reaches where k-space is fully sampled.
 
     Args:
-        A: MultiCoilMRI, Radon, PixelMask or Identity; the norm of the last two is 1.
+        A: MultiCoilMRI, Radon, Downsample, PixelMask or Identity; the norm of the last two is 1.
     """
-    if isinstance(A, Radon):
+    if isinstance(A, (Radon, Downsample)):
         return A.norm()
     if isinstance(A, MultiCoilMRI):
         return math.sqrt(A.sens_maps.abs().square().sum(dim=0).max())

@@ -77,7 +77,7 @@ def ddnm(
     if sigma > 0 and not isinstance(A, (Identity, PixelMask)):
         raise ValueError(
             f"ddnm: expected measurements without noise, or an operator Identity or PixelMask, got "
-            f"sigma {sigma:g} and {type(A).__name__}"
+            f"sigma {sigma:g} and {type(A).__name__}; give sigma 0 to take them so"
         )
     if not 0 <= eta <= 1 or not sigma >= 0:
         raise ValueError(

@@ -26,8 +26,9 @@ from utils.randomness import stream
 EVERY = 20  # updates between two images of the whole
 TRIES = 100  # for a place of a moved mask that leaves most known pixels known
 MEMORY = 5  # of these images, of the average that is the result
-# Of z_j of a blurred picture, less than is best for that image alone: the network needs the detail.
-LAMBDA_PER_SIGMA = 0.04
+# TV's weight for z_j of a blurred picture, less than is best for that image alone: the network
+# needs the detail.
+START_PER_SIGMA = 0.04
 ROUNDING = 1 / 255 / math.sqrt(12)  # noise of a picture of 8 bits, at least
 
 
@@ -77,7 +78,7 @@ def split_dip(
         sigma: standard deviation of the noise, in units of y; for denoising and deblurring, there
             at least that of rounding to 8 bits.
         parts: how many z_j are made; for denoising it does not matter.
-        share: of what can be unseen, in (0, 0.5].
+        share: of what can be unseen, in (0, 0.5]; for denoising and deblurring it does not matter.
         alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
         members: how many networks. The others begin with the weights of `net` in another order,
@@ -92,7 +93,7 @@ def split_dip(
         x_hat, (1, *A.in_shape).
 
     Raises:
-        ValueError: A is of another task, a setting is out of range, sigma is missing, or there
+        ValueError: A is of another task, a setting or sigma is out of range, or there
             is nothing to split.
 
     Reference:
@@ -111,10 +112,11 @@ def split_dip(
         )
     noisy = isinstance(A, (Identity, *BLURS))
     if isinstance(A, BLURS):
-        sigma = max(sigma or 0.0, ROUNDING)
+        sigma = floor(sigma)
     if noisy and not (sigma is not None and sigma > 0 and alpha > 0):
         raise ValueError(
-            f"split_dip: expected sigma and alpha above 0 for denoising, got {sigma} and {alpha}"
+            "split_dip: expected sigma and alpha above 0 for denoising and deblurring, got "
+            f"{sigma} and {alpha}"
         )
     if isinstance(A, Radon) and A.out_shape[1] < 2:
         raise ValueError("split_dip: expected at least two views, got one")
@@ -251,6 +253,11 @@ def held_out(
     return draw, lambda: z
 
 
+def floor(sigma: float | None) -> float:
+    """Return the noise of a blurred picture: without any that of rounding; a negative one stays."""
+    return sigma if sigma is not None and not sigma >= 0 else max(sigma or 0.0, ROUNDING)
+
+
 def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     """Choose what a part does not see.
 
@@ -298,7 +305,7 @@ def classical(
     if isinstance(A, Identity):
         return y
     if isinstance(A, BLURS):
-        return tv(y, A, lambda_tv=LAMBDA_PER_SIGMA * sigma, max_iter=max_iter)
+        return tv(y, A, lambda_tv=START_PER_SIGMA * floor(sigma), max_iter=max_iter)
     unseen = torch.zeros_like(y[0], dtype=torch.bool) if unseen is None else unseen
     if isinstance(A, Radon):
         views = ~unseen[0, :, 0]

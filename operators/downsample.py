@@ -1,5 +1,6 @@
 """Fewer, larger pixels: A of super-resolution, by block means or by bicubic interpolation."""
 
+import math
 from typing import Literal
 
 import torch
@@ -66,6 +67,11 @@ class Downsample(Operator):
         """Compute A^H y, (B, C, H, W)."""
         self.check_measurement(y)
         return self.factor * (self.rows.mT @ y @ self.columns)
+
+    def norm(self) -> float:
+        """Return ||A||_2."""
+        sides = (torch.linalg.matrix_norm(m, 2).item() for m in (self.rows, self.columns))
+        return self.factor * math.prod(sides)
 
     def pinv(self, y: Tensor) -> Tensor:
         """Return the image of least norm with A x = y, (B, C, H, W): exact.

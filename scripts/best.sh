@@ -68,12 +68,12 @@ few=(--data "$cbsd" --crop 128 --images 4)
 five=(--data "$cbsd" --crop 128 --images 5)
 best superresolution "${five[@]}" --method bicubic,tv,aseqdip
 best deblurring "${five[@]}" --blur camera --method tv,aseqdip,split_dip
-for noise in "2.55 0.1" "12.75 0.2"; do  # TV's weight is tuned at each
+for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
     read -r sigma weight <<< "$noise"
     best deblurring "${five[@]}" --blur camera --sigma "$sigma" --method tv,aseqdip,split_dip \
         --set "tv.lambda_per_sigma=$weight"
 done
-best deblurring "${few[@]}" --blur camera --method vanilla_dip,self_guided_dip
+best deblurring "${few[@]}" --blur camera --finish none --method vanilla_dip,self_guided_dip
 run paper deblurring "${five[@]}" --blur camera
 run paper deblurring "${five[@]}" --blur camera --sigma 2.55
 run paper denoising "${pictures[@]}" --sigma 25
@@ -89,6 +89,7 @@ each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
 run tuned denoising "${few[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
     --set vanilla_dip.lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
+run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 for mask in box random; do
     run tuned inpainting "${few[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 done

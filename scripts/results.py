@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from baselines import find
-from scripts.reporting.data import TASKS, Material, Run, setting_label, setting_of
+from scripts.reporting.data import TASKS, Material, Run, natural, setting_label, setting_of
 from scripts.tasks import SCRIPTS
 from utils.errors import exit_status, require
 from utils.figures import empty_figure
@@ -77,7 +77,9 @@ def summary(runs: dict[str, list[tuple[str, Run]]]) -> list[Summed]:
         for variant, run in mine:
             item = run.metrics["item"] if task in SCANS else ""
             problems[item, setting_of(run)].append((variant, run))
-        for (item, setting), here in sorted(problems.items()):
+        for (item, setting), here in sorted(
+            problems.items(), key=lambda found: (found[0][0], natural(found[0][1]))
+        ):
             line = summed(task, f"{item}, {setting_label(setting)}".removeprefix(", "), here)
             lines += [] if line is None else [line]
     return lines
@@ -269,7 +271,7 @@ def spread(seconds: list[float]) -> str:
 def of_pictures(task: str, runs: list[tuple[str, Run]]) -> str:
     """Write a table for each setting of a task for pictures."""
     text = ""
-    for setting in sorted({setting_of(run) for _, run in runs}):
+    for setting in sorted({setting_of(run) for _, run in runs}, key=natural):
         here = [(variant, run) for variant, run in runs if setting_of(run) == setting]
         # What a method for holes is judged by is the hole.
         name = "psnr_hole" if task == "inpainting" else "psnr"

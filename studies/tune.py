@@ -10,7 +10,7 @@ is not measured again. The winners of the classical methods are the defaults in 
     CT           pydicom's skull (resampled to 128x128) and CT_small.dcm (128x128), 18 and 30 views
     denoising    the centres of the pictures given, with noise of 15, 25 and 30 of 255
     inpainting   the same, with a box (10 %) and random pixels (97 %) missing
-    deblurring   the same, with the camera blur and noise of 2.55 and 12.75 of 255
+    deblurring   the same, with the camera blur and noise of 2.55 and 6.375 of 255
 
     python -m studies.tune --tasks mri ct --scans brain_t1_8coil.npy heart_6simulated_coils.npy
     python -m studies.tune --tasks denoising inpainting 0024.png 0030.png 0036.png 0042.png
@@ -148,7 +148,7 @@ class Args:
     steps: int = 1000  # weight updates of the networks, at most
     sigmas: tuple[float, ...] = (15.0, 25.0, 30.0)  # of 255, in denoising
     log: Path = Path("results/tuning.csv")  # every point that was measured
-    blur_sigmas: tuple[float, ...] = (2.55, 12.75)  # of 255, in deblurring
+    blur_sigmas: tuple[float, ...] = (2.55, 6.375)  # of 255, in deblurring
     crop: int = 160  # side in pixels of a picture's centre; smaller pictures stay as they are
     cache: Path = Path("results")  # folder for cache/, the sensitivity maps
     scan: Path | None = None  # instead: CG-SENSE on the embedded MRI sample and on this scan

@@ -19,6 +19,8 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
 
         x_mu = argmin_u ||A(u) - y||^2 + mu ||A||^2 ||u - x||^2
 
+    ||A|| is taken as 1 where A has no norm().
+
     mu follows from the discrepancy principle: the largest with ||A(x_mu) - y|| <= noise_norm. So
     an image that explains the measurements already stays as it is. Without noise mu is 0.001.
     Where that does not reach noise_norm, such as for maps that do not fit the scan, A itself does
@@ -64,11 +66,12 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     low, high = map(math.log, MU_RANGE)
     for _ in range(10):  # to a hundredth of the range
         middle = (low + high) / 2
-        if residual(nearer(math.exp(middle))) <= noise_norm:
-            low = middle
+        u = nearer(math.exp(middle))
+        if residual(u) <= noise_norm:
+            low, nearest = middle, u
         else:
             high = middle
-    return nearer(math.exp(low))
+    return nearest
 
 
 def is_linear(A: Operator) -> bool:

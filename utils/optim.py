@@ -178,7 +178,7 @@ def minimise(objective: Callable[[Tensor], Tensor], x: Tensor, max_iter: int) ->
     Args:
         objective: maps an image to a real scalar; gradients flow to the image.
         x: where it starts, real; it is left as it is.
-        max_iter: iterations at most; it ends where a line search finds nothing lower.
+        max_iter: iterations at most, of two evaluations in the mean at most; it ends where a line search finds nothing lower.
 
     Returns:
         The last image, shaped as x.

@@ -252,7 +252,7 @@ class Material:
         for task, mine in cells.items():
             if mine:
                 methods = _tell_configurations_apart(mine)
-                settings = sorted({cell.setting for cell in mine}, key=_natural)
+                settings = sorted({cell.setting for cell in mine}, key=natural)
                 named = {setting: setting_label(setting) for setting in settings}
                 tables.append(Table(task, TASKS[task], named, methods, mine, number=2))
         return tables
@@ -376,6 +376,6 @@ def setting_label(setting: str) -> str:
     }.get(name, setting)  # fmt: skip
 
 
-def _natural(text: str) -> tuple[str, float]:
+def natural(text: str) -> tuple[str, float]:
     number = re.search(r"[\d.]+$", text)
     return (text[: number.start()], float(number[0])) if number else (text, 0.0)

@@ -107,6 +107,8 @@ def _of_operator(run: Run, setting: str) -> Iterator[str]:
     blur = str(metrics.get("blur", ""))
     if metrics["task"] == "deblurring" and not blur.startswith("BKSE"):
         yield f"{blur.partition(':')[0] or 'another blur'} in place of BKSE's network"
+    if metrics["task"] == "deblurring" and metrics.get("sigma"):
+        yield f"noise of sigma {metrics['sigma']:g}; the paper names none"
     if metrics.get("sens_maps", "espirit") != "espirit":
         yield "sensitivity maps of the user"
     if metrics.get("photons") is not None:
