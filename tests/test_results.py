@@ -11,6 +11,7 @@ from running import call
 
 from baselines import split_dip
 from scripts import results, take_picture
+from scripts.reporting.data import setting_label
 from studies import ingredients
 
 
@@ -123,8 +124,10 @@ def test_without_held_out_measurements_nothing_is_unseen():
 
 
 def test_a_blurs_noise_is_in_its_setting(tmp_path):
-    for sigma, psnr in ((0.0, 40.0), (2.55, 30.0)):
+    for sigma, psnr in ((0.0, 40.0), (12.75, 20.0), (2.55, 30.0)):
         facts = {"blur": "camera blur", "sigma": sigma}
         write_run(tmp_path, "best", "deblurring", "split_dip", f"{psnr}", psnr, {}, **facts)
     titles = [line.title for line in results.summary(results.read(tmp_path))]
-    assert titles == ["Deblurring: camera blur", "Deblurring: camera blur, sigma 2.55"]
+    noisy = [f"Deblurring: camera blur, sigma {sigma}" for sigma in (2.55, 12.75)]
+    assert titles == ["Deblurring: camera blur", *noisy]
+    assert setting_label("bkse, sigma 2.55") == "BKSE blur, sigma 2.55"

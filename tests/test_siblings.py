@@ -326,6 +326,36 @@ def test_quick_changes_the_defaults_and_flags_still_win(task, tmp_path, monkeypa
     assert metrics(folder)["steps"] == 1 and metrics(folder)["quick"]
 
 
+@pytest.mark.parametrize("task", ["deblurring"])
+def test_noise_is_added_to_the_blurred_picture(task, item, tmp_path, monkeypatch):
+    flags = ["--data", item, "--blur", "camera", *TINY]
+    blurred = {}
+    for sigma in (0, 12.75):
+        out = tmp_path / str(sigma)
+        assert call(monkeypatch, aseqdip_deblurring, *flags, "--sigma", sigma, "--out", out) == 0
+        folder = run_folder(out, task, "item")
+        blurred[sigma] = np.load(folder / "measurement.npy")
+        assert metrics(folder)["sigma"] == sigma
+    noise = blurred[12.75] - blurred[0]
+    assert noise.std() == pytest.approx(0.05, rel=0.05) and abs(noise.mean()) < 0.005
+
+
+def test_the_noise_of_a_blurred_picture_is_estimated(tmp_path, monkeypatch, capsys):
+    soft = np.linspace(0.2, 0.8, 96)[:, None] * np.ones((1, 96))
+    noise = np.random.default_rng(0).normal(0, 0.02, (96, 96))
+    np.save(tmp_path / "item.npy", (soft + noise).astype(np.float32))
+    np.save(tmp_path / "kernel.npy", np.ones((3, 3)))
+    flags = ["--data", tmp_path / "item.npy", "--measured", "--kernel", tmp_path / "kernel.npy"]
+    flags += [*TINY, "--out", tmp_path / "out"]
+    assert call(monkeypatch, aseqdip_deblurring, *flags) == 0
+    found = metrics(run_folder(tmp_path / "out", "deblurring", "item"))
+    assert found["sigma"] == pytest.approx(0.02 * 255, rel=0.1)
+    assert found["sigma_source"] == "estimated by skimage"
+    for sigma in ("-1", "256", "nan"):
+        assert call(monkeypatch, aseqdip_deblurring, *flags, "--sigma", sigma) == 2
+        assert "expected a number of grey levels from 0 to 255" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("task", ["inpainting"])
 def test_the_composite_keeps_known_pixels_and_the_hole_is_scored(
     task, arguments, item, tmp_path, monkeypatch

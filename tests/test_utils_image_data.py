@@ -430,5 +430,7 @@ def test_white_noise_is_estimated_and_smoother_noise_is_told_of(smooth, capsys):
     found, said = image_data.estimate_noise(picture), capsys.readouterr().out
     if smooth:
         assert found < 0.025 and "twice as coarse" in said and "--sigma" in said
+        assert image_data.estimate_noise(picture, sharp=False) == found
+        assert not capsys.readouterr().out
     else:
         assert found == pytest.approx(0.05, rel=0.05) and not said

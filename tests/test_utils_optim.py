@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.unet import UNet
-from utils.optim import DISTANCES, Update, adam, sqnorm
+from utils.optim import DISTANCES, Update, adam, minimise, sqnorm
 
 
 def test_sqnorm_is_the_squared_distance():
@@ -175,3 +175,16 @@ def test_adam_takes_groups_and_complex_images():
     optimizer.step()
     torch.testing.assert_close(w.detach(), torch.full((2,), -0.5))
     torch.testing.assert_close(z.detach(), torch.full((2,), 0.25j))
+
+
+def test_minimise_finds_the_minimum_of_rosenbrocks_valley():
+    x = torch.tensor([[-1.2, 1.0]], dtype=torch.float64)
+
+    def valley(u):
+        return (1 - u[0, 0]) ** 2 + 100 * (u[0, 1] - u[0, 0] ** 2) ** 2
+
+    with torch.no_grad():
+        found = minimise(valley, x, 100)
+    assert not found.requires_grad and found.dtype == x.dtype
+    torch.testing.assert_close(found, torch.ones_like(x), atol=1e-6, rtol=0)
+    assert torch.equal(x, torch.tensor([[-1.2, 1.0]], dtype=torch.float64))

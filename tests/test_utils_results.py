@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from running import call, metrics, run_folder
 
+import aseqdip_deblurring
 import aseqdip_inpainting
 from utils.results import doubts, told_apart
 
@@ -31,6 +32,14 @@ def test_the_average_is_the_result_and_the_known_pixels_come_back(monkeypatch, t
     figures = metrics(finished)
     assert figures["psnr_unfinished"] == metrics(plain)["psnr_ema"]
     assert figures["psnr_final"] > figures["psnr_unfinished"]
+
+
+def test_the_last_step_is_taken_where_the_blur_is_not_linear(monkeypatch, tmp_path):
+    arguments = ["--blur", "camera", *TINY, "--device", "cpu", "--out", tmp_path]
+    flags = ["--finish", "consistency"]
+    assert call(monkeypatch, aseqdip_deblurring, *arguments, *flags) == 0
+    found = metrics(run_folder(tmp_path, "deblurring", "face"))
+    assert found["psnr_final"] > found["psnr_unfinished"] + 3
 
 
 def test_a_run_that_went_wrong_says_so():
