@@ -89,7 +89,7 @@ each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
 run tuned denoising "${few[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
     --set vanilla_dip.lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
-run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
+run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 for mask in box random; do
     run tuned inpainting "${few[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 done
