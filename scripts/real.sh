@@ -34,37 +34,10 @@ PYTHON
 picture real_tooth ct fbp,sart,tv,split_dip --sinogram "$out/tooth30.npy" --angles 30 --set members=1
 # Without --sigma a note says that this picture's noise may be estimated too low, and proposes 4.8.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 --sigma 4.8
-picture real_blur deblurring vanilla_dip,tv,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel"
+picture real_blur deblurring vanilla_dip,tv,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel" \
+    --set split_dip.members=1
 
-python - "$out" "$noisy" "$clean" "$blurred" "$sharp" <<'PYTHON'
-import json
-import sys
-from pathlib import Path
-import numpy as np
-from skimage import img_as_float, io
-from skimage.metrics import peak_signal_noise_ratio
-BORDER = 20  # pixels that the blur's unknown surroundings disturb
-out, *files = sys.argv[1:]
-noisy, clean, blurred, sharp = (img_as_float(io.imread(file)) for file in files)
-
-
-def centre(x, height, width):
-    top, left = (x.shape[0] - height) // 2, (x.shape[1] - width) // 2
-    return x[top : top + height, left : left + width]
-
-
-for name, measured, truth, border in (
-    ("real_noise", noisy, clean, 0), ("real_blur", blurred, sharp, BORDER)
-):
-    files = sorted(Path(out, name).glob("*/*/*/*/reconstruction.npy"), key=lambda p: p.stat().st_mtime)
-    found = {p.parts[-4]: np.load(p) for p in files}  # the newest of each method
-    facts = Path("docs/images", f"{name}.json")
-    record = json.loads(facts.read_text())
-    height, width = next(iter(found.values())).shape[:2]
-    for method, x in {"measured": centre(measured, height, width), **found}.items():
-        pair = (centre(truth, height, width), x.squeeze().clip(0, 1))
-        pair = (centre(v, height - 2 * border, width - 2 * border) for v in pair)
-        record[f"psnr_{method}"] = peak_signal_noise_ratio(*pair, data_range=1)
-        print(f"{name}, {method}: {record[f'psnr_{method}']:.2f} dB")
-    facts.write_text(json.dumps(record, indent=1) + "\n")
-PYTHON
+# score NAME MEASURED REFERENCE: PSNR of all methods, printed and beside the picture's facts
+score() { python -m scripts.score_real "$out/$1" "$2" "$3" --record "docs/images/$1.json" "${@:4}"; }
+score real_noise "$noisy" "$clean"
+score real_blur "$blurred" "$sharp" --border 20  # which the blur's unknown surroundings disturb

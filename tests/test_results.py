@@ -10,7 +10,7 @@ from PIL import Image
 from running import call
 
 from baselines import split_dip
-from scripts import results, take_picture
+from scripts import results, score_real, take_picture
 from scripts.reporting.data import setting_label
 from studies import ingredients
 
@@ -131,3 +131,26 @@ def test_a_blurs_noise_is_in_its_setting(tmp_path):
     noisy = [f"Deblurring: camera blur, sigma {sigma}" for sigma in (2.55, 12.75)]
     assert titles == ["Deblurring: camera blur", *noisy]
     assert setting_label("bkse, sigma 2.55") == "BKSE blur, sigma 2.55"
+
+
+def test_a_real_picture_is_scored_beside_its_reference(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    reference = rng.integers(50, 200, (40, 48), dtype=np.uint8)
+    measured = reference + 16  # the centre of 24 x 32 is reconstructed, with half of that error
+    for name, image in (("reference", reference), ("measured", measured)):
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    folder = tmp_path / "real" / "deblurring" / "tv" / "item" / "run"
+    folder.mkdir(parents=True)
+    x = (reference[8:32, 8:40] + 8) / 255
+    x[0] = 0  # in the border
+    np.save(folder / "reconstruction.npy", x.astype(np.float32))
+    record = tmp_path / "real.json"
+    record.write_text('{"task": "deblurring"}')
+    flags = [tmp_path / "real", tmp_path / "measured.png", tmp_path / "reference.png"]
+    assert call(monkeypatch, score_real, *flags, "--border", 2, "--record", record) == 0
+    found = json.loads(record.read_text())
+    assert found["task"] == "deblurring"
+    assert found["psnr_measured"] == pytest.approx(20 * np.log10(255 / 16), abs=1e-3)
+    assert found["psnr_tv"] == pytest.approx(20 * np.log10(255 / 8), abs=1e-3)
+    assert call(monkeypatch, score_real, tmp_path, *flags[1:]) == 2
+    assert "no finished runs" in capsys.readouterr().err
