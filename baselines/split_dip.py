@@ -26,9 +26,6 @@ from utils.randomness import stream
 EVERY = 20  # updates between two images of the whole
 TRIES = 100  # for a place of a moved mask that leaves most known pixels known
 MEMORY = 5  # of these images, of the average that is the result
-# TV's weight for z_j of a blurred picture, less than is best for that image alone: the network
-# needs the detail.
-START_PER_SIGMA = 0.04
 ROUNDING = 1 / 255 / math.sqrt(12)  # noise of a picture of 8 bits, at least
 
 
@@ -43,6 +40,7 @@ def split_dip(
     share: Annotated[float, Range(0, 0.5, above=True)] = 0.2,
     alpha: Positive = 0.5,
     start_iter: Count = 100,
+    start_per_sigma: Positive = 0.04,
     members: Count = 1,
     steps: int = 1000,
     lr: Positive = 5e-4,
@@ -81,6 +79,9 @@ def split_dip(
         share: of what can be unseen, in (0, 0.5]; for denoising and deblurring it does not matter.
         alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
+        start_per_sigma: weight of total variation in units of sigma, for deblurring. 0.15 is best
+            for that image alone; with less the network gets more detail, and of a kernel that is
+            not exact more artefacts.
         members: how many networks. The others begin with the weights of `net` in another order,
             which are as good as a fresh draw where weights are drawn independently.
         steps: weight updates of each network.
@@ -128,7 +129,8 @@ def split_dip(
     pieces = [part(y, A, share, sigma, alpha, rng) for _ in range(parts)]
     if pieces and z0 is None:
         print("a classical image of all measurements ...", flush=True)
-    z = classical(y, A, start_iter, sigma=sigma) if z0 is None else z0
+    weight = start_per_sigma * sigma if isinstance(A, BLURS) else None
+    z = classical(y, A, start_iter, lambda_tv=weight) if z0 is None else z0
     inputs = torch.zeros(parts, *z.shape, dtype=z.dtype, device=z.device)
     if isinstance(A, Identity):
         draw, whole = recorrupted(y, sigma, alpha, rng)
@@ -172,7 +174,7 @@ def split_dip(
     state = {f"update_{m}": update for m, update in enumerate(updates)}
     x = callback.start(z, net=nets, rng=rng, inputs=inputs, **state)
     for j in callback.prepare(parts, "classical image"):
-        inputs[j] = classical(pieces[j].measured, A, start_iter, pieces[j].left_out, sigma)
+        inputs[j] = classical(pieces[j].measured, A, start_iter, pieces[j].left_out, weight)
     for step in callback.outer(steps):
         for update in updates:
             z_j, unseen_j, y_j = draw()
@@ -289,7 +291,7 @@ def classical(
     A: Operator,
     max_iter: int,
     unseen: Tensor | None = None,
-    sigma: float | None = None,
+    lambda_tv: float | None = None,
 ) -> Tensor:
     """Reconstruct by total variation, or fill missing pixels; a noisy image stays as it is.
 
@@ -297,7 +299,7 @@ def classical(
         y, A: as for split_dip.
         max_iter: iterations of total variation.
         unseen: A.out_shape bool, what is not used of y; None uses all.
-        sigma: as for split_dip.
+        lambda_tv: weight of total variation; None takes its default.
 
     Returns:
         (1, *A.in_shape).
@@ -305,7 +307,7 @@ def classical(
     if isinstance(A, Identity):
         return y
     if isinstance(A, BLURS):
-        return tv(y, A, lambda_tv=START_PER_SIGMA * floor(sigma), max_iter=max_iter)
+        return tv(y, A, lambda_tv=lambda_tv, max_iter=max_iter)
     unseen = torch.zeros_like(y[0], dtype=torch.bool) if unseen is None else unseen
     if isinstance(A, Radon):
         views = ~unseen[0, :, 0]
