@@ -112,8 +112,8 @@ def split_dip(
             f"got {parts}, {start_iter} and {members}"
         )
     noisy = isinstance(A, (Identity, *BLURS))
-    if isinstance(A, BLURS):
-        sigma = floor(sigma)
+    if isinstance(A, BLURS) and (sigma is None or 0 <= sigma < ROUNDING):
+        sigma = ROUNDING
     if noisy and not (sigma is not None and sigma > 0 and alpha > 0):
         raise ValueError(
             "split_dip: expected sigma and alpha above 0 for denoising and deblurring, got "
@@ -253,11 +253,6 @@ def held_out(
         return inputs[j], parts[j].unseen, parts[j].target
 
     return draw, lambda: z
-
-
-def floor(sigma: float | None) -> float:
-    """Return the noise of a blurred picture: without any that of rounding; a negative one stays."""
-    return sigma if sigma is not None and not sigma >= 0 else max(sigma or 0.0, ROUNDING)
 
 
 def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:

@@ -197,6 +197,8 @@ def test_bad_arguments_are_refused():
         split_dip(torch.zeros(1, 1, 1, 12), Radon((8, 8), torch.zeros(1).double()), None)
     with pytest.raises(ValueError, match="sigma and alpha above 0.* None"):
         split_dip(y, Identity((3, 40, 40)), None)
+    with pytest.raises(ValueError, match="sigma and alpha above 0.* -1"):
+        split_dip(y, soft(40), None, sigma=-1.0)
     with pytest.raises(ValueError, match="parts.* at least 1, got 0"):
         split_dip(y, box(), None, parts=0)
 
