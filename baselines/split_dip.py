@@ -14,6 +14,7 @@ from baselines.linear import linear
 from baselines.tv import tv
 from operators.base import Operator
 from operators.blur import BLURS
+from operators.downsample import Downsample
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
@@ -60,7 +61,9 @@ def split_dip(
     MRI: columns outside the centre are unseen; CT: whole views; z_j is by total variation.
     Inpainting: pixels are unseen as they are missing. Where most are known, the pattern of the
     missing ones is moved over them, and z_j has the mean in its holes; else a random share is
-    unseen, and z_j is interpolated linearly. In these y_j = y.
+    unseen, and z_j is interpolated linearly.
+    Super-resolution: a random share of the small picture's pixels is unseen. It is interpolated
+    linearly, and z_j is made of that by total variation. In all of these y_j = y.
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
     each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is
     turned and mirrored by chance, and f_phi(z) is the mean over all orientations: a network that
@@ -70,7 +73,7 @@ def split_dip(
 
     Args:
         y: measurements, (1, *A.out_shape).
-        A: MultiCoilMRI, Radon, PixelMask, Identity, LinearBlur, CameraBlur or BKSEBlur.
+        A: MultiCoilMRI, Radon, PixelMask, Downsample, Identity, LinearBlur, CameraBlur or BKSEBlur.
         net: untrained network from an image to an image.
         z0: z; None makes it.
         sigma: standard deviation of the noise, in units of y; for denoising and deblurring, there
@@ -105,7 +108,7 @@ def split_dip(
         place of their squares, as in the public code of aSeqDIP. It has neither aSeqDIP's
         sequence of inputs nor its autoencoding term.
     """
-    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Identity, *BLURS)
+    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS)
     if min(parts, start_iter, members) < 1:
         raise ValueError(
             "split_dip: expected parts, start_iter and members of at least 1, "
@@ -259,7 +262,7 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     """Choose what a part does not see.
 
     Args:
-        A: MultiCoilMRI, Radon or PixelMask.
+        A: MultiCoilMRI, Radon, Downsample or PixelMask.
         share: of what can be unseen; where most pixels are known it does not matter.
         rng: CPU generator.
 
@@ -271,6 +274,9 @@ def choose(A: Operator, share: float, rng: torch.Generator) -> Tensor:
     if isinstance(A, Radon):
         views = choose_positions(torch.ones(A.out_shape[1], dtype=torch.bool), share, rng)
         return views[:, None].expand(A.out_shape)
+    if isinstance(A, Downsample):
+        small = torch.ones(A.out_shape[-2:], dtype=torch.bool)
+        return choose_positions(small, share, rng).expand(A.out_shape)
     known = A.mask.cpu()
     if mostly(known):
         for _ in range(TRIES):
@@ -311,6 +317,9 @@ def classical(
     if isinstance(A, MultiCoilMRI):
         A = without(A, unseen) if unseen.any() else A
         return tv(torch.where(unseen, 0, y), A, max_iter=max_iter)
+    if isinstance(A, Downsample):
+        known = PixelMask(~unseen[0], len(y[0]))
+        return tv(linear(y, known) if unseen.any() else y, A, max_iter=max_iter)
     known = A.mask & ~unseen[0]
     if mostly(A.mask):
         return torch.where(known, y, y[..., known].mean())

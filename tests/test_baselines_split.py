@@ -20,6 +20,7 @@ from baselines.split_dip import (
 )
 from models.unet import UNet
 from operators.blur import LinearBlur
+from operators.downsample import Downsample
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
@@ -87,9 +88,19 @@ def test_of_ct_whole_views_are_held_out():
     assert (held == held[:, :, :1]).all() and held[0, :, 0].sum() == 2
 
 
-@pytest.mark.parametrize("task", ["mri", "ct", "box", "scattered"])
+def small():
+    return Downsample((3, 48, 48), 4, "average")
+
+
+def test_of_super_resolution_small_pixels_are_held_out():
+    held = choose(small(), 0.25, rng())
+    assert held.shape == (3, 12, 12) and torch.equal(held[0], held[2])
+    assert held[0].sum() == 36
+
+
+@pytest.mark.parametrize("task", ["mri", "ct", "box", "scattered", "small"])
 def test_a_part_is_filled_without_what_it_does_not_see(task):
-    A = {"mri": mri, "ct": ct, "box": box, "scattered": scattered}[task]()
+    A = {"mri": mri, "ct": ct, "box": box, "scattered": scattered, "small": small}[task]()
     A, y = A if task == "mri" else (A, A(torch.rand(1, *A.in_shape, generator=rng(5))))
     held = choose(A, 0.2, rng())
     z = classical(y, A, 20, held)

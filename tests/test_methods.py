@@ -73,6 +73,7 @@ ITERATIVE = {
     ],
     "superresolution": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ugodit",
+        "split_dip",
     ],
 }  # fmt: skip
 DIRECT = {
