@@ -1,4 +1,4 @@
-"""Split DIP: a network that learns to predict one part of a scan's measurements from the rest."""
+"""Split DIP: a network that learns to predict one part of the measurements from the rest."""
 
 import copy
 import math

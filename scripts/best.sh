@@ -66,7 +66,7 @@ each_scan one_network mri
 # The first pictures: deblurring, the paper's text, the public settings
 few=(--data "$cbsd" --crop 128 --images 4)
 five=(--data "$cbsd" --crop 128 --images 5)
-best superresolution "${five[@]}" --method bicubic,tv,aseqdip
+best superresolution "${five[@]}" --method bicubic,tv,aseqdip,split_dip
 best deblurring "${five[@]}" --blur camera --method tv,aseqdip,split_dip
 for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
     read -r sigma weight <<< "$noise"
