@@ -63,7 +63,7 @@ one_network denoising "${pictures[@]}" --sigma 25
 each_slice one_network ct --width 32
 each_scan one_network mri
 
-# The first pictures: deblurring, the paper's text, the public settings
+# The first pictures: super-resolution, deblurring, the paper's text, the public settings
 few=(--data "$cbsd" --crop 128 --images 4)
 five=(--data "$cbsd" --crop 128 --images 5)
 best superresolution "${five[@]}" --method bicubic,tv,aseqdip,split_dip
@@ -91,7 +91,7 @@ run tuned denoising "${few[@]}" --sigma 25 --result average --method vanilla_dip
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 for mask in box random; do
-    run tuned inpainting "${few[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
+    run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 done
 
 # The paper's text on the slices and scans

@@ -42,4 +42,4 @@ each_slice "direct start" "${ct[@]}" --method mcg --set n_steps=500
 pictures=(--data "$cbsd" --crop 128 --images 3 --prior "$priors/images.pt")
 run "direct start" denoising "${pictures[@]}" --sigma 25 --method aseqdip,dps,ddnm --set dps.n_steps=200
 run "direct start" inpainting "${pictures[@]}" --method aseqdip,dps,ddnm --set dps.n_steps=200
-run "direct start" deblurring "${pictures[@]}" --blur camera --method aseqdip,udig_dip,dps --set dps.n_steps=200
+run "direct start" deblurring "${pictures[@]}" --blur camera --finish none --method aseqdip,udig_dip,dps --set dps.n_steps=200

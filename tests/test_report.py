@@ -222,6 +222,7 @@ BOX = {"task": "inpainting", "setting": "ffhq_box_hiar=0.25", "number": 4}
         ({"number": None, "settings": {"finish": "consistency"}}, "finish consistency in place of none"),
         (CT | {"photons": 1e5}, "100000 photons"),
         (BLUR | {"blur": "camera blur: no weights"}, "camera blur in place of BKSE's network"),
+        (BLUR | {"blur": "BKSE blur", "sigma": 2.55}, "noise of sigma 2.55; the paper names none"),
         (BLUR | {"blur": "trajectory blur"}, "trajectory blur in place of BKSE's network"),
         ({"measured": True}, "there is no truth"),
         (FACE, "the prior p.pt (ADM, FFHQ, 1,234 parameters, SHA-256 0123456789ab) in place of ADM, "
@@ -240,7 +241,7 @@ def test_each_difference_is_told_from_what_the_run_recorded(facts, words, tmp_pa
 
 @pytest.mark.parametrize(
     "facts",
-    [{}, BLUR | {"blur": "BKSE blur", "side": 64}, {"method": "tv", "quick": True, "steps": None},
+    [{}, BLUR | {"blur": "BKSE blur", "side": 64, "sigma": 0.0}, {"method": "tv", "quick": True, "steps": None},
      {"number": None, "settings": {"lambda_ae": 0.5, "K": 5000}}],
 )  # fmt: skip
 def test_the_paper_s_own_setting_differs_in_nothing_but_the_unnamed_images(facts, tmp_path):

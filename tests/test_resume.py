@@ -62,11 +62,11 @@ def test_what_a_method_has_prepared_is_kept(stop, tmp_path, monkeypatch, kspace,
     assert call(monkeypatch, SCRIPTS["mri"], *flags, "--out", tmp_path / "whole") == 0
     made, classical = [], split_dip.classical
 
-    def signalled(*arguments):
+    def signalled(*arguments, **settings):
         made.append(arguments)
         if len(made) == 3:  # z is the first
             signal.raise_signal(signal.SIGINT)
-        return classical(*arguments)
+        return classical(*arguments, **settings)
 
     monkeypatch.setattr(split_dip, "classical", signalled)
     assert call(monkeypatch, SCRIPTS["mri"], *flags) == 130
