@@ -97,8 +97,8 @@ def split_dip(
         x_hat, (1, *A.in_shape).
 
     Raises:
-        ValueError: A is of another task, a setting or sigma is out of range, or there
-            is nothing to split.
+        ValueError: A is of another task, a setting or sigma is out of range, or there is nothing to
+            split.
 
     Reference:
         None as a whole. The split is that of self-supervised learning via data undersampling and

@@ -46,8 +46,8 @@ def tv(
         TV(x) = sum_i sqrt(|x_i - x_above|^2 + |x_i - x_left|^2)
 
     over all pixels i, and channels, which do not interact; a difference across the border is zero,
-    |.| the modulus. ||A|| is 1 for MRI with normalised maps, and taken as 1 for blurs; for CT, where it
-    grows with the views and the image, dividing by it keeps lambda_tv comparable.
+    |.| the modulus. ||A|| is 1 for MRI with normalised maps, and taken as 1 for blurs; for CT,
+    where it grows with the views and the image, dividing by it keeps lambda_tv comparable.
 
     The solver is the primal-dual hybrid gradient method. Blurs, which may be non-linear, have
     L-BFGS in its place, and lengths of sqrt(|.|^2 + EPS^2).
