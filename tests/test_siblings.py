@@ -351,6 +351,9 @@ def test_the_noise_of_a_blurred_picture_is_estimated(tmp_path, monkeypatch, caps
     found = metrics(run_folder(tmp_path / "out", "deblurring", "item"))
     assert found["sigma"] == pytest.approx(0.02 * 255, rel=0.1)
     assert found["sigma_source"] == "estimated by skimage"
+    np.save(tmp_path / "large.npy", np.ones((97, 3)))
+    assert call(monkeypatch, aseqdip_deblurring, *flags, "--kernel", tmp_path / "large.npy") == 2
+    assert "96x96 pixels, got 97x3" in capsys.readouterr().err
     for sigma in ("-1", "256", "nan"):
         assert call(monkeypatch, aseqdip_deblurring, *flags, "--sigma", sigma) == 2
         assert "expected a number of grey levels from 0 to 255" in capsys.readouterr().err

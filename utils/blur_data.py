@@ -360,6 +360,12 @@ def make_blur(
             return camera_blur(shape, data_rng), f"camera blur{why}"
         if kernel_file is None:
             return LinearBlur(motion_kernel(64, data_rng), shape), "trajectory blur"
-        return LinearBlur(load_kernel(kernel_file), shape), f"blur by {kernel_file.name}"
+        kernel = load_kernel(kernel_file)
+        require(
+            all(k <= side for k, side in zip(kernel.shape, shape[1:])),
+            f"{kernel_file}: expected a kernel no larger than the picture, which has "
+            f"{shape[1]}x{shape[2]} pixels, got {kernel.shape[0]}x{kernel.shape[1]}",
+        )
+        return LinearBlur(kernel, shape), f"blur by {kernel_file.name}"
     except ValueError as error:  # such as a picture that is too small for the kernel
         raise InputError(str(error)) from error
