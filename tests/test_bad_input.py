@@ -187,7 +187,7 @@ def test_deblurring(folder, monkeypatch, capsys):
         ([*good, "--kernel", "zero.npy"], "all zeros"),
         ([*good, "--kernel", "line.npy"], r"\(kh, kw\)"),
         ([*good, "--kernel", "nan_kernel.npy"], "NaN or Inf"),
-        ([*good, "--kernel", "wide.npy"], "too small to be mirrored"),
+        ([*good, "--kernel", "wide.npy"], "no larger than the picture"),
         ([*good, "--kernel", "good.png"], "expected a grey"),
         ([*good, "--measured"], "--measured.*kernel"),
         (["--measured", "--kernel", "kernel.npy"], "--measured.*--data"),
