@@ -44,6 +44,7 @@ def test_the_pseudo_inverse_is_that_of_the_matrix(shape, factor, kernel):
         torch.testing.assert_close(A.pinv(y), A.adjoint(y), atol=1e-6, rtol=0)
     norm = torch.linalg.matrix_norm(matrix, ord=2).item()
     assert norm == pytest.approx(1, abs=1e-6 if kernel == "average" else 0.02)
+    assert A.norm() == pytest.approx(norm, rel=1e-6)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
