@@ -1,6 +1,5 @@
 """Split DIP: a network that learns to predict one part of the measurements from the rest."""
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from baselines.classical import check_problem
 from baselines.linear import linear
 from baselines.tv import tv
+from models.members import members_of
 from operators.base import Operator
 from operators.blur import BLURS
 from operators.downsample import Downsample
@@ -85,8 +85,7 @@ def split_dip(
         start_per_sigma: weight of total variation in units of sigma, for deblurring. 0.15 is best
             for that image alone; with less the network gets more detail, and of a kernel that is
             not exact more artefacts.
-        members: how many networks. The others begin with the weights of `net` in another order,
-            which are as good as a fresh draw where weights are drawn independently.
+        members: how many networks (models.members).
         steps: weight updates of each network.
         lr: Adam's learning rate.
         seed: of the parts and of their order.
@@ -109,10 +108,9 @@ def split_dip(
         sequence of inputs nor its autoencoding term.
     """
     check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS)
-    if min(parts, start_iter, members) < 1:
+    if min(parts, start_iter) < 1:
         raise ValueError(
-            "split_dip: expected parts, start_iter and members of at least 1, "
-            f"got {parts}, {start_iter} and {members}"
+            f"split_dip: expected parts and start_iter of at least 1, got {parts} and {start_iter}"
         )
     noisy = isinstance(A, (Identity, *BLURS))
     if isinstance(A, BLURS) and (sigma is None or 0 <= sigma < ROUNDING):
@@ -172,7 +170,7 @@ def split_dip(
             total += sum(turned(net, whole()) for net in nets)
         return total / (len(there) * members)
 
-    nets = nn.ModuleList([net, *(with_shuffled_weights(net, rng) for _ in range(members - 1))])
+    nets = members_of(net, members, rng)
     updates = [update_of(net) for net in nets]
     state = {f"update_{m}": update for m, update in enumerate(updates)}
     x = callback.start(z, net=nets, rng=rng, inputs=inputs, **state)
@@ -195,16 +193,6 @@ METHOD = Method(
     "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
     output="Split DIP", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
-
-
-def with_shuffled_weights(net: nn.Module, rng: torch.Generator) -> nn.Module:
-    """Copy a network; each of its weight tensors has its values in another, random order."""
-    other = copy.deepcopy(net)
-    with torch.no_grad():
-        for w in other.parameters():
-            order = torch.randperm(w.numel(), generator=rng).to(w.device)
-            w.copy_(w.flatten()[order].view(w.shape))
-    return other
 
 
 Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not seen, and y_j

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from models.members import members_of
 from operators.base import Operator
 from utils.callback import Callback
-from utils.methods import Method, NotNegative, Positive
+from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import Update, adam, sqnorm
 from utils.randomness import stream
 
@@ -20,6 +21,7 @@ def vanilla_dip(
     lr: Positive = 0.01,
     z_scale: Positive = 0.1,
     input_noise: NotNegative = 0.0,
+    members: Count = 1,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -27,18 +29,21 @@ def vanilla_dip(
 
         min_phi ||A f_phi(z) - y||^2                                                    (1)
 
-    with z fixed, optionally perturbed by fresh Gaussian noise in each step.
+    with z fixed, optionally perturbed by fresh Gaussian noise in each step. Several networks can
+    learn at once, each with a z of its own; the image is the mean of theirs.
 
     Args:
         y: measurements, (1, *A.out_shape).
         A: forward operator.
         net: untrained network from z to (1, *A.in_shape), with its channels as net.in_channels.
-        z0: the fixed z; None draws (1, net.in_channels, H, W) from U(0, z_scale).
+        z0: the fixed z of all networks; None draws (1, net.in_channels, H, W) for each from
+            U(0, z_scale).
         steps: weight updates (aSeqDIP, appendix C.6: 4000).
         lr: Adam's learning rate.
         z_scale: upper end of the uniform distribution of z.
         input_noise: standard deviation of the noise added to z in each step.
-        seed: of z and its noise.
+        members: how many networks (models.members).
+        seed: of z and its noise, and of the other networks.
         callback: is told each step and its image, the network's output before that step.
 
     Returns:
@@ -51,19 +56,29 @@ def vanilla_dip(
         which Adam hardly tells apart; no return to earlier weights when the fit worsens.
     """
     callback = Callback() if callback is None else callback
-    z = fixed_noise(net, A, z_scale, seed).to(y.device) if z0 is None else z0
+    nets = members_of(net, members, stream(seed, "members"))
+    inputs = [
+        fixed_noise(net, A, z_scale, seed, m).to(y.device) if z0 is None else z0
+        for m in range(members)
+    ]
     noise = stream(seed, "input noise", y.device)
 
-    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x = net(z)
-        data_term = sqnorm(A(x), y)
-        return x, {"loss": data_term, "data_term": data_term}
+    def update_of(net: nn.Module) -> Update:
+        def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            x = net(z)
+            data_term = sqnorm(A(x), y)
+            return x, {"loss": data_term, "data_term": data_term}
 
-    update = Update(objective, adam(net.parameters(), lr), graph=True)
-    x = callback.start(None, net=net, update=update, noise=noise)
+        return Update(objective, adam(net.parameters(), lr), graph=True)
+
+    updates = [update_of(net) for net in nets]
+    state = {f"update_{m}": update for m, update in enumerate(updates)}
+    x = callback.start(None, net=nets, noise=noise, **state)
     for step in callback.outer(steps):
-        x = update(perturbed(z, input_noise, noise))
-        callback.record(step, x, update.terms)
+        x = sum(
+            update(perturbed(z, input_noise, noise)) for update, z in zip(updates, inputs)
+        ) / members  # fmt: skip
+        callback.record(step, x, updates[0].terms)
     return x
 
 
@@ -72,10 +87,11 @@ METHOD = Method(
 )
 
 
-def fixed_noise(net: nn.Module, A: Operator, scale: float, seed: int) -> Tensor:
+def fixed_noise(net: nn.Module, A: Operator, scale: float, seed: int, member: int = 0) -> Tensor:
     """Draw z, (1, net.in_channels, H, W) float32 from U(0, scale), the same on every machine."""
     shape = (1, net.in_channels, *A.in_shape[-2:])
-    return scale * torch.rand(shape, generator=stream(seed, "z0"))
+    purpose = "z0" if member == 0 else f"z0 of member {member}"
+    return scale * torch.rand(shape, generator=stream(seed, purpose))
 
 
 def perturbed(z: Tensor, std: float, noise: torch.Generator) -> Tensor:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The runs of docs/results.md, of the test half of data/split.txt, on a CPU in a day (one core).
 #   bash scripts/best.sh CBSD68 CT.dcm PHANTOM.npy BRAIN.npy [OUT]
-#   python -m scripts.results OUT
+#   python -m scripts.results OUT --record docs/runs.csv
+#   python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png
 # CBSD68: a folder with 0000.png to 0009.png; CT.dcm: abdomen_512.dcm; PHANTOM.npy, BRAIN.npy:
 # phantom_4coil.npy and brain_gre_16coil.npy. BM3D takes part where its package is installed.
 # A finished run is not done again. OUT has a folder for each variant.
@@ -36,10 +37,10 @@ pictures=(--data "$cbsd" --crop 128 --images 10)
 for sigma in 15 25 30; do
     best denoising "${pictures[@]}" --sigma $sigma --method tv,nlm,wavelet,bm3d,split_dip
 done
-for hiar in 0.1 0.25; do
-    best inpainting "${pictures[@]}" --hiar $hiar --method biharmonic,linear,tv,split_dip
+for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
+    best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
+    best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
-best inpainting "${pictures[@]}" --mask random --method linear,tv,split_dip
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
 for seed in 1 2; do

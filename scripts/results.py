@@ -1,16 +1,19 @@
 """Write the tables of docs/results.md from the runs of scripts/best.sh.
 
-    python -m scripts.results OUT [--figure summary.png]
+    python -m scripts.results OUT                             # print the tables of these runs
+    python -m scripts.results OUT --record docs/runs.csv      # keep them: one line a run
+    python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png
 
 A summary comes first: for each problem the best classical method, the paper's aSeqDIP and the best.
 OUT holds a folder for each variant (best, paper, public, ...), and in it the folders of the runs.
 MRI and CT: a row a method, a column a scan. Pictures: a table for each setting, means over pictures
 with their standard deviation, and how far the best method is ahead: the mean paired difference with
 its standard error. A line below tells how its seeds differ. PSNR in dB / SSIM. Nothing is computed
-anew.
+anew. A page is filled where it has `<!-- table: mri -->` and `<!-- end -->`.
 """
 
 import math
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -21,11 +24,13 @@ from typing import TYPE_CHECKING
 import tyro
 
 from baselines import find
-from scripts.reporting.data import TASKS, Material, Run, natural, setting_label, setting_of
+from scripts.reporting import records
+from scripts.reporting.data import TASKS, natural, setting_label
+from scripts.reporting.records import Record
 from scripts.tasks import SCRIPTS
 from utils.errors import exit_status, require
 from utils.figures import empty_figure
-from utils.files import write_atomically
+from utils.files import encoded, write_atomically
 from utils.tables import markdown_table, mean_over_images, shown
 
 if TYPE_CHECKING:
@@ -38,7 +43,9 @@ BEST = "best"  # the variant that the others are compared with
 
 @dataclass
 class Args:
-    out: tyro.conf.Positional[Path]  # the OUT of scripts/best.sh
+    source: tyro.conf.Positional[Path]  # the OUT of scripts/best.sh, or a file of --record
+    record: Path | None = None  # CSV file that the runs are added to, in place of older ones
+    page: Path | None = None  # Markdown file whose tables are made anew
     figure: Path | None = None  # PNG file for the summary as a figure
 
 
@@ -55,48 +62,46 @@ class Summed:
     gain: str  # over the classical one, with its standard error
 
 
-def read(out: Path) -> dict[str, list[tuple[str, Run]]]:
-    """Return the finished runs of each task with their variants.
+def read(source: Path) -> list[Record]:
+    """Return the finished runs of a folder or of a file of --record.
 
     Raises:
-        InputError: there is no run.
+        InputError: there is none.
     """
-    runs: dict[str, list[tuple[str, Run]]] = {task: [] for task in TASKS}
-    for variant in sorted(p for p in out.iterdir() if p.is_dir()):
-        for table in Material(variant).tables:
-            runs[table.name] += [(variant.name, run) for run in table.runs()]
-    require(any(runs.values()), f"{out}: no finished runs; scripts/best.sh makes them")
-    return runs
+    require(source.exists(), f"{source}: no such file or folder; give the OUT of scripts/best.sh")
+    found = records.of_folder(source) if source.is_dir() else records.read(source)
+    require(bool(found), f"{source}: no finished runs; scripts/best.sh makes them")
+    return found
 
 
-def summary(runs: dict[str, list[tuple[str, Run]]]) -> list[Summed]:
+def summary(runs: list[Record]) -> list[Summed]:
     """Sum up each problem that the best method has solved: in MRI and CT each scan, else each setting."""
+    problems: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for run in runs:
+        problems[run.task, run.item if run.task in SCANS else "", run.setting].append(run)
+    tasks = list(TASKS)
     lines = []
-    for task, mine in runs.items():
-        problems: dict[tuple[str, ...], list[tuple[str, Run]]] = defaultdict(list)
-        for variant, run in mine:
-            item = run.metrics["item"] if task in SCANS else ""
-            problems[item, setting_of(run)].append((variant, run))
-        for (item, setting), here in sorted(
-            problems.items(), key=lambda found: (found[0][0], natural(found[0][1]))
-        ):
-            line = summed(task, f"{item}, {setting_label(setting)}".removeprefix(", "), here)
-            lines += [] if line is None else [line]
+    for task, item, setting in sorted(
+        problems, key=lambda at: (tasks.index(at[0]), at[1], natural(at[2]))
+    ):
+        title = f"{item}, {setting_label(setting)}".removeprefix(", ")
+        line = summed(task, title, problems[task, item, setting])
+        lines += [] if line is None else [line]
     return lines
 
 
-def summed(task: str, problem: str, runs: list[tuple[str, Run]]) -> Summed | None:
+def summed(task: str, problem: str, runs: list[Record]) -> Summed | None:
     """Sum up one problem, None where the best method has not run."""
     name = "psnr_hole" if task == "inpainting" else "psnr"
     rows = rows_of(task, runs)
     best = rows.get((BEST, best_method(task), "final"), [])
-    items = {run.metrics["item"] for run in best}
+    items = {run.item for run in best}
 
-    def mean(mine: list[Run], image: str) -> float | None:
-        mine = [run for run in mine if run.metrics["item"] in items]
-        if {run.metrics["item"] for run in mine} != items:  # means of the same items alone
+    def mean(mine: list[Record], image: str) -> float | None:
+        mine = [run for run in mine if run.item in items]
+        if {run.item for run in mine} != items:  # means of the same items alone
             return None
-        found = mean_over_images((r.metrics["item"], figure(r, name, image)) for r in mine)
+        found = mean_over_images((run.item, run.figure(name, image)) for run in mine)
         return None if found is None else found.mean
 
     reached = mean(best, "final")
@@ -171,14 +176,25 @@ def summary_figure(lines: list[Summed]) -> "Figure":
     return figure
 
 
-def tables(runs: dict[str, list[tuple[str, Run]]]) -> str:
-    """Return all tables as Markdown, the summary first."""
-    text = f"## Summary\n\n{summary_table(summary(runs))}\n"
-    for task, mine in runs.items():
+def tables(runs: list[Record]) -> dict[str, str]:
+    """Return the tables as Markdown, the summary first, then by task."""
+    found = {"summary": summary_table(summary(runs))}
+    for task in TASKS:
+        mine = [run for run in runs if run.task == task]
         if mine:
-            text += f"## {TASKS[task]}\n\n"
-            text += of_scans(task, mine) if task in SCANS else of_pictures(task, mine)
-    return text
+            found[task] = of_scans(task, mine) if task in SCANS else of_pictures(task, mine)
+    return found
+
+
+def filled(page: str, tables: dict[str, str]) -> str:
+    """Put tables where a page has their marks; what else it says stays."""
+
+    def table(found: re.Match) -> str:
+        name = found[1]
+        require(name in tables, f"the page has `table: {name}`; there are {', '.join(tables)}")
+        return f"<!-- table: {name} -->\n\n{tables[name].rstrip()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
 
 
 def best_method(task: str) -> str:
@@ -191,14 +207,13 @@ def is_classical(method: str) -> bool:
     return not find(method).iterative and find(method).needs is None
 
 
-def rows_of(task: str, runs: list[tuple[str, Run]]) -> dict[Row, list[Run]]:
+def rows_of(task: str, runs: list[Record]) -> dict[Row, list[Record]]:
     """Sort runs into rows: the direct image, classical methods, networks, the best."""
-    rows: dict[Row, list[Run]] = defaultdict(list)
-    for variant, run in runs:
-        method = run.metrics["method"]
-        rows[variant, method, run.image].append(run)
-        if "unfinished" in run.metrics["images"]:
-            rows[variant, method, "unfinished"].append(run)
+    rows: dict[Row, list[Record]] = defaultdict(list)
+    for run in runs:
+        rows[run.variant, run.method, "final"].append(run)
+        if run.figure("psnr", "unfinished") is not None:
+            rows[run.variant, run.method, "unfinished"].append(run)
         rows["", "", "input"].append(run)
 
     def place(row: Row) -> tuple[bool, bool, bool, str, str, str]:
@@ -216,7 +231,7 @@ def rows_of(task: str, runs: list[tuple[str, Run]]) -> dict[Row, list[Run]]:
     return {row: rows[row] for row in sorted(rows, key=place)}
 
 
-def label(task: str, row: Row, runs: list[Run]) -> str:
+def label(task: str, row: Row) -> str:
     """Name a row for people."""
     variant, method, image = row
     if image == "input":
@@ -226,34 +241,29 @@ def label(task: str, row: Row, runs: list[Run]) -> str:
     return f"... before the last step ({name.strip('*')})" if image == "unfinished" else name
 
 
-def figure(run: Run, name: str, image: str) -> float | None:
-    """Return a figure of one image of a run, None without one that is finite."""
-    value = run.figure(f"{name}_{image}")
-    return value if value is not None and math.isfinite(value) else None
-
-
-def of_scans(task: str, runs: list[tuple[str, Run]]) -> str:
+def of_scans(task: str, runs: list[Record]) -> str:
     """Write the table of a task whose items are columns."""
-    columns = sorted({(run.metrics["item"], setting_of(run)) for _, run in runs})
+    columns = sorted(
+        {(run.item, run.setting) for run in runs}, key=lambda at: (at[0], natural(at[1]))
+    )
     lines, seen = [], []
     for row, mine in rows_of(task, runs).items():
         cells = []
         for column in columns:
-            here = [run for run in mine if (run.metrics["item"], setting_of(run)) == column]
+            here = [run for run in mine if (run.item, run.setting) == column]
             cells.append(cell(here, row[2]))
         if cells in seen:  # zero-filled is the direct image, and a last step may change nothing
             continue
         seen.append(cells)
-        seconds = [run.metrics["seconds"] for run in mine]
-        lines.append((label(task, row, mine), *cells, "" if row[2] == "input" else spread(seconds)))
+        lines.append((label(task, row), *cells, "" if row[2] == "input" else spread(mine)))
     heads = [f"{item}, {setting_label(setting)}" for item, setting in columns]
-    return markdown_table(("", *heads, "seconds"), lines) + "\n"
+    return markdown_table(("", *heads, "seconds"), lines)
 
 
-def cell(runs: list[Run], image: str) -> str:
+def cell(runs: list[Record], image: str) -> str:
     """Write PSNR and SSIM of one scan: the mean of its seeds, and how these differ."""
-    psnr = [p for run in runs if (p := figure(run, "psnr", image)) is not None]
-    ssim = [s for run in runs if (s := figure(run, "ssim", image)) is not None]
+    psnr = [p for run in runs if (p := run.figure("psnr", image)) is not None]
+    ssim = [s for run in runs if (s := run.figure("ssim", image)) is not None]
     if not psnr or not ssim:
         return ""
     if image == "input":  # the same for all
@@ -262,36 +272,36 @@ def cell(runs: list[Run], image: str) -> str:
     return f"{math.fsum(psnr) / len(psnr):.2f}{more} / {math.fsum(ssim) / len(ssim):.3f}"
 
 
-def spread(seconds: list[float]) -> str:
-    """Write the range of some times."""
+def spread(runs: list[Record]) -> str:
+    """Write the range of the times of some runs."""
+    seconds = [run.seconds for run in runs]
     low, high = (f"{s:.0f}" if s >= 1 else "<1" for s in (min(seconds), max(seconds)))
     return low if low == high else f"{low} to {high}"
 
 
-def of_pictures(task: str, runs: list[tuple[str, Run]]) -> str:
+def of_pictures(task: str, runs: list[Record]) -> str:
     """Write a table for each setting of a task for pictures."""
     text = ""
-    for setting in sorted({setting_of(run) for _, run in runs}, key=natural):
-        here = [(variant, run) for variant, run in runs if setting_of(run) == setting]
+    for setting in sorted({run.setting for run in runs}, key=natural):
         # What a method for holes is judged by is the hole.
         name = "psnr_hole" if task == "inpainting" else "psnr"
-        rows = rows_of(task, here)
+        rows = rows_of(task, [run for run in runs if run.setting == setting])
         best = rows.get((BEST, best_method(task), "final"), [])
         lines = []
         for row, mine in rows.items():
-            psnr = mean_over_images((r.metrics["item"], figure(r, name, row[2])) for r in mine)
-            ssim = mean_over_images((r.metrics["item"], figure(r, "ssim", row[2])) for r in mine)
+            psnr = mean_over_images((run.item, run.figure(name, row[2])) for run in mine)
+            ssim = mean_over_images((run.item, run.figure("ssim", row[2])) for run in mine)
             if psnr is None or ssim is None:
                 continue
             std = "" if psnr.std is None else f" ± {psnr.std:.2f}"
             same = row == (BEST, best_method(task), "final")
             lines.append(
                 (
-                    label(task, row, mine),
+                    label(task, row),
                     psnr.n,
                     f"{psnr.mean:.2f}{std} / {ssim.mean:.3f}",
                     "" if same else ahead(best, mine, name, row[2]),
-                    "" if row[2] == "input" else spread([r.metrics["seconds"] for r in mine]),
+                    "" if row[2] == "input" else spread(mine),
                 )
             )
         where = ", PSNR in the hole, SSIM of the whole" if task == "inpainting" else ""
@@ -301,7 +311,7 @@ def of_pictures(task: str, runs: list[tuple[str, Run]]) -> str:
     return text
 
 
-def seeds_of(runs: list[Run], name: str) -> str:
+def seeds_of(runs: list[Record], name: str) -> str:
     """Write how the seeds of the best method differ, for each picture that has several."""
     text = ""
     for item, psnr in sorted(by_item(runs, name, "final").items()):
@@ -311,17 +321,17 @@ def seeds_of(runs: list[Run], name: str) -> str:
     return text
 
 
-def by_item(runs: list[Run], name: str, image: str) -> dict[str, list[float]]:
+def by_item(runs: list[Record], name: str, image: str) -> dict[str, list[float]]:
     """Return the figures of each item, one a seed."""
     of_item: dict[str, list[float]] = defaultdict(list)
     for run in runs:
-        value = figure(run, name, image)
+        value = run.figure(name, image)
         if value is not None:
-            of_item[run.metrics["item"]].append(value)
+            of_item[run.item].append(value)
     return of_item
 
 
-def ahead(best: list[Run], others: list[Run], name: str, image: str) -> str:
+def ahead(best: list[Record], others: list[Record], name: str, image: str) -> str:
     """Write the mean paired difference over the pictures that both have."""
     means = [
         {item: math.fsum(v) / len(v) for item, v in by_item(runs, name, which).items()}
@@ -337,13 +347,21 @@ def ahead(best: list[Run], others: list[Run], name: str, image: str) -> str:
 
 
 def write(args: Args) -> None:
-    """Print the tables, and draw the summary where it is asked for."""
-    require(args.out.is_dir(), f"{args.out}: no such folder; give the OUT of scripts/best.sh")
-    runs = read(args.out)
-    print(tables(runs), end="")
+    """Keep the runs, fill the page and draw the summary where these are asked for, else print."""
+    runs = read(args.source)
+    if args.record is not None:
+        kept = records.read(args.record) if args.record.exists() else []
+        runs = records.merged(kept, runs)
+        records.write(args.record, runs)
+    if args.page is not None:
+        page = filled(args.page.read_text(encoding="utf-8"), tables(runs))
+        write_atomically(args.page, lambda file: file.write(encoded(page)))
     if args.figure is not None:
         drawn = summary_figure(summary(runs))
         write_atomically(args.figure, lambda file: drawn.savefig(file, format="png"))
+    if args.record is None and args.page is None:
+        for name, table in tables(runs).items():
+            print(f"## {TASKS.get(name, 'Summary')}\n\n{table}")
 
 
 def main() -> int:

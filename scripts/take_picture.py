@@ -8,7 +8,6 @@ tests/test_docs.py compares captions with the latter.
 
 import io
 import json
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from scripts.reporting.records import without_folders
 from utils.errors import exit_status, require
 from utils.files import write_atomically
 
@@ -44,20 +44,11 @@ def take(args: Args) -> None:
     metrics = json.loads((args.run / "metrics.json").read_text())
     config = json.loads((args.run / "config.json").read_text())
     record = {key: value for key, value in metrics.items() if key.startswith(FIGURES)}
-    record |= {"command": shown(config["command"]), "commit": config["commit"]}
+    record |= {"command": without_folders(config["command"]), "commit": config["commit"]}
     text = (json.dumps(record, indent=1) + "\n").encode()
     write_atomically(IMAGES / f"{args.name}.png", lambda file: file.write(data))
     write_atomically(IMAGES / f"{args.name}.json", lambda file: file.write(text))
     print(f"docs/images/{args.name}.png: {len(data) / 1024:.0f} KiB")
-
-
-def shown(command: str) -> str:
-    """Write a command without the folders of the machine that ran it."""
-    words = shlex.split(command)
-    for flag in ("--out", "--run"):
-        if flag in words:
-            del words[words.index(flag) : words.index(flag) + 2]
-    return shlex.join(Path(word).name if word.startswith("/") else word for word in words)
 
 
 def encoded(picture: Image.Image, scale: float) -> bytes:

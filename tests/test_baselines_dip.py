@@ -19,6 +19,7 @@ from baselines.self_guided_dip import self_guided_dip
 from baselines.sgld_dip import sgld_dip
 from baselines.tv_dip import total_variation, tv_dip
 from baselines.vanilla_dip import vanilla_dip
+from models import members
 from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
@@ -556,3 +557,18 @@ def test_candidates_may_have_another_precision():
     x = torch.rand(1, 1, 16, 16, generator=stream(0, "candidates"))
     index, distances = nearest_reference([x.flip(-1).double(), x.double()], A(x), A)
     assert index == 1 and distances[1] < 1e-5 < 0.1 < distances[0]
+
+
+def test_each_network_of_vanilla_dip_has_an_input_of_its_own(monkeypatch):
+    y, A = make_problem()
+    nets = [Scale(1.0), Scale(3.0)]
+    for net in nets:
+        net.in_channels = 3  # so that f(z) is an image
+    monkeypatch.setattr(members, "with_shuffled_weights", lambda net, rng: nets[1])
+    x = vanilla_dip(y, A, nets[0], members=2, steps=2, lr=0.0)
+    first, second = (torch.cat(net.seen) for net in nets)
+    assert torch.equal(first[0], first[1]) and torch.equal(second[0], second[1])
+    assert not torch.allclose(first, second, rtol=0.1)
+    torch.testing.assert_close(x, (first[:1] + 3 * second[:1]) / 2)
+    with pytest.raises(ValueError, match="members.* at least 1, got 0"):
+        vanilla_dip(y, A, nets[0], members=0)

@@ -1,7 +1,5 @@
 """Split DIP: what its parts do not see, what they are filled with, what it learns of it."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +14,10 @@ from baselines.split_dip import (
     recorrupted,
     reordered,
     split_dip,
-    with_shuffled_weights,
 )
+from baselines.vanilla_dip import vanilla_dip
+from models import members
+from models.members import with_shuffled_weights
 from models.unet import UNet
 from operators.blur import LinearBlur
 from operators.downsample import Downsample
@@ -225,10 +225,13 @@ def test_each_network_begins_with_the_weights_of_the_first_in_another_order():
     assert not torch.allclose(net(z), other(z), rtol=0.1)
 
 
-def test_the_image_is_the_mean_of_the_networks_own(monkeypatch):
+@pytest.mark.parametrize("method", [split_dip, vanilla_dip])
+def test_the_image_is_the_mean_of_the_networks_own(monkeypatch, method):
     """Networks that put out their number, and do not learn, have a mean that is known."""
 
     class Constant(torch.nn.Module):
+        in_channels = 3
+
         def __init__(self, value):
             super().__init__()
             self.value = torch.nn.Parameter(torch.tensor(value))
@@ -237,8 +240,7 @@ def test_the_image_is_the_mean_of_the_networks_own(monkeypatch):
             return self.value.expand_as(z)
 
     numbers = iter((0.5, 0.9))
-    module = sys.modules["baselines.split_dip"]
-    monkeypatch.setattr(module, "with_shuffled_weights", lambda net, rng: Constant(next(numbers)))
+    monkeypatch.setattr(members, "with_shuffled_weights", lambda net, rng: Constant(next(numbers)))
     A = box(40, 8)
-    x = split_dip(A(torch.rand(1, 3, 40, 40)), A, Constant(0.1), members=3, steps=1, lr=1e-9)
+    x = method(A(torch.rand(1, 3, 40, 40)), A, Constant(0.1), members=3, steps=1, lr=1e-9)
     torch.testing.assert_close(x, torch.full_like(x, 0.5))

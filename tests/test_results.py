@@ -11,6 +11,7 @@ from running import call
 
 from baselines import split_dip
 from scripts import results, score_real, take_picture
+from scripts.reporting import records
 from scripts.reporting.data import setting_label
 from studies import ingredients
 
@@ -34,7 +35,7 @@ def test_pictures_are_averaged_and_paired(tmp_path):
             if psnr is not None:
                 write_run(tmp_path, "best", "denoising", name, item, psnr, {"sigma": 25.0})
     write_run(tmp_path, "best", "denoising", "split_dip", "a", 32.0, {"sigma": 25.0}, seed=1)
-    text = results.tables(results.read(tmp_path))
+    text = results.tables(results.read(tmp_path))["denoising"]
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     # a counts once, with the mean of its two seeds
     assert "32.33 ± 2.31 / 0.900" in rows["**best: Split DIP**"]
@@ -54,10 +55,10 @@ def test_scans_are_columns_and_seeds_one_cell(tmp_path):
             tmp_path, "best", "mri", "zero_filled", item, 20.0, {"accel": 4 if item == "a" else 8},
             ssim_final=0.5,
         )  # fmt: skip
-    text = results.tables(results.read(tmp_path))
+    text = results.tables(results.read(tmp_path))["mri"]
     assert "a, 4x" in text and "b, 8x" in text and "aSeqDIP, paper" in text
     assert "30.50 ± 0.71, 2 seeds / 0.900" in text
-    assert "zero-filled" not in text.split("## MRI")[1]
+    assert "zero-filled" not in text
 
 
 def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, capsys):
@@ -78,10 +79,37 @@ def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, cap
     assert capsys.readouterr().out.startswith("## Summary") and picture.stat().st_size > 5000
 
 
-def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
-    for folder in (tmp_path, tmp_path / "none"):
-        assert call(monkeypatch, results, folder) == 2
-        assert capsys.readouterr().err.startswith(f"error: {folder}: no ")
+def test_runs_without_any_are_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    told = {"": "no finished runs", "none": "no such", "other.csv": "expected the CSV file"}
+    for name, message in told.items():
+        assert call(monkeypatch, results, tmp_path / name) == 2
+        assert capsys.readouterr().err.startswith(f"error: {tmp_path / name}: {message}")
+
+
+def test_runs_are_kept_and_fill_a_page(tmp_path, monkeypatch, capsys):
+    out, kept, page = tmp_path / "out", tmp_path / "runs.csv", tmp_path / "page.md"
+    for name, psnr in (("split_dip", 30.123456), ("tv", 28.0)):
+        facts = {"psnr_unfinished": 29.0, "ssim_unfinished": 0.8, "psnr_oracle": 99.0}
+        write_run(out, "best", "denoising", name, "a, b", psnr, {"sigma": 25.0}, **facts)
+    assert call(monkeypatch, results, out, "--record", kept) == 0
+    first = records.read(kept)
+    assert [record.method for record in first] == ["split_dip", "tv"]
+    assert first[0].figures["psnr_final"] == 30.1235 and first[0].item == "a, b"
+    assert first[0].facts["commit"] == "d" and "psnr_oracle" not in first[0].figures
+    # Runs that were made again take the place of the old ones, the others stay.
+    write_run(tmp_path / "again", "best", "denoising", "tv", "a, b", 29.0, {"sigma": 25.0})
+    assert call(monkeypatch, results, tmp_path / "again", "--record", kept) == 0
+    assert [r.figures["psnr_final"] for r in records.read(kept)] == [30.1235, 29.0]
+    page.write_text("before\n<!-- table: denoising -->\nold\n<!-- end -->\nafter\n")
+    assert call(monkeypatch, results, kept, "--page", page) == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!-- table: denoising -->") and text.endswith("-->\nafter\n")
+    assert "old" not in text and "30.12 / 0.900" in text and "+1.12" in text
+    assert results.filled(text, results.tables(records.read(kept))) == text
+    page.write_text("<!-- table: mri -->\n<!-- end -->\n")
+    assert call(monkeypatch, results, kept, "--page", page) == 2
+    assert "there are summary, denoising" in capsys.readouterr().err
 
 
 def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, monkeypatch):
