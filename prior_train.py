@@ -55,6 +55,7 @@ from utils.files import (
     reason,
     write_atomically,
 )
+from utils.flags import cli
 from utils.folder import git_state, versions
 from utils.loop import CHECKPOINT_SECONDS, duration, handled_signals
 from utils.optim import adam
@@ -543,7 +544,7 @@ def fill(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    args = cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: train(args))
 
 

@@ -50,6 +50,7 @@ from scripts.tasks import SCRIPTS, build, size_field
 from utils.callback import Callback
 from utils.cli import RunArgs, set_up_device
 from utils.errors import exit_status, require
+from utils.flags import cli
 from utils.folder import ROOT, RunFolder, git_state
 from utils.graphs import WARM_UP, Graphed
 from utils.loop import Loop
@@ -550,7 +551,7 @@ def run(options: Args) -> None:
 
 
 def main() -> int:
-    options = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    options = cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: run(options))
 
 

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import sigpy.mri
-import tyro
 from skimage.transform import resize
 
 from utils import mri_data
 from utils.errors import exit_status, require
+from utils.flags import cli
 from utils.folder import ROOT
 
 
@@ -80,7 +80,7 @@ def measure(args: Args, further: list[str]) -> None:
 def main() -> int:
     given = [*sys.argv[1:], "--"]
     split = given.index("--")
-    args = tyro.cli(Args, args=given[:split], description=__doc__)
+    args = cli(Args, args=given[:split], description=__doc__)
     return exit_status(lambda: measure(args, given[split + 1 : -1]))
 
 

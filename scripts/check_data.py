@@ -25,6 +25,7 @@ from PIL import Image
 from utils import arrays, ct_data, image_data, mri_data
 from utils.errors import InputError, Status, require
 from utils.files import check_file, reason
+from utils.flags import cli
 
 TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}
 PICTURES = "denoising, inpainting, deblurring, superresolution"
@@ -180,7 +181,7 @@ def stored_type(path: Path) -> str:
 
 
 def main() -> int:
-    folder = tyro.cli(Args, description=__doc__).folder
+    folder = cli(Args, description=__doc__).folder
     with Status() as status:
         return int(check(folder)["bad"] > 0)
     return status.code

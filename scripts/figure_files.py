@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from utils.errors import InputError, RunFailed
 from utils.files import content_hash, reason, write_atomically
+from utils.flags import cli
 from utils.folder import git_state, versions
 from utils.tables import markdown_table
 
@@ -29,7 +30,7 @@ ArgsT = TypeVar("ArgsT")
 def parse_args(args_type: type[ArgsT], quick: dict[str, Any], description: str) -> ArgsT:
     """Read the command line into a script's Args; with --quick other defaults hold."""
     read = functools.partial(
-        tyro.cli, args_type, description=description, config=(tyro.conf.FlagCreatePairsOff,)
+        cli, args_type, description=description, config=(tyro.conf.FlagCreatePairsOff,)
     )
     args = read()
     if args.quick:

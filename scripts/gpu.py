@@ -40,6 +40,7 @@ from scripts.gpu_smoke import smoke
 from scripts.jobs import alone
 from utils.errors import InputError, Interrupted, RunFailed, exit_status, require
 from utils.files import reason
+from utils.flags import cli
 from utils.folder import git_state
 from utils.precision import Precision
 
@@ -190,7 +191,7 @@ def measure(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    args = cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: measure(args))
 
 

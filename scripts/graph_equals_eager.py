@@ -21,6 +21,7 @@ from scripts.bench import Mode
 from scripts.tasks import SCRIPTS, build, size_field
 from utils.cli import RunArgs, set_up_device
 from utils.errors import RunFailed, exit_status, require
+from utils.flags import cli
 from utils.graphs import Graphed
 
 
@@ -72,7 +73,7 @@ def check(options: Args) -> None:
 
 
 def main() -> int:
-    options = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    options = cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: check(options))
 
 

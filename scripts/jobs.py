@@ -42,6 +42,7 @@ from utils.cli import check_method, choose_files, parse_args, refuse_empty
 from utils.comparison import comparison_folder
 from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, require
 from utils.files import PARTIAL, lock, write_atomically
+from utils.flags import cli
 from utils.methods import ASEQDIP, Method
 from utils.progress import duration
 from utils.runs import Run
@@ -572,7 +573,7 @@ def read_arguments(words: list[str]) -> tuple[Args, dict[str, list[str]]]:
     split = words.index("--") if "--" in words else len(words)
     refuse_empty(words)
     config = (tyro.conf.FlagCreatePairsOff,)
-    args = tyro.cli(Args, args=words[:split], description=__doc__, config=config)
+    args = cli(Args, args=words[:split], description=__doc__, config=config)
     check(args)
     args.preset = "quick" if args.quick else args.preset
     return args, read_flags(words[split + 1 :])

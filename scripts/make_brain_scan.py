@@ -20,6 +20,7 @@ import tyro
 from utils import mri_data
 from utils.errors import exit_status, require
 from utils.files import write_atomically
+from utils.flags import cli
 
 
 @dataclass
@@ -50,7 +51,7 @@ def make(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
     return exit_status(lambda: make(args))
 
 

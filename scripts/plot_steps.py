@@ -22,6 +22,7 @@ from scripts.reporting.data import labels, panels
 from utils.errors import InputError, exit_status, require
 from utils.figures import psnr_figure
 from utils.files import write_atomically
+from utils.flags import cli
 from utils.tables import Curve, markdown_table, mean_curve, read_psnr
 
 HEAD = (
@@ -95,7 +96,7 @@ def run(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
     return exit_status(lambda: run(args))
 
 

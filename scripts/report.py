@@ -19,6 +19,7 @@ from scripts.reporting.page import write_markdown, write_page
 from scripts.reporting.tables import write_words
 from utils.errors import exit_status, require
 from utils.files import write_atomically
+from utils.flags import cli
 from utils.paper import paper_figures
 
 
@@ -50,7 +51,7 @@ def write_report(out: Path) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
     return exit_status(lambda: write_report(args.out))
 
 

@@ -31,6 +31,7 @@ from scripts.tasks import SCRIPTS
 from utils.errors import exit_status, require
 from utils.figures import empty_figure
 from utils.files import encoded, write_atomically
+from utils.flags import cli
 from utils.tables import markdown_table, mean_over_images, shown
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ def write(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
     return exit_status(lambda: write(args))
 
 

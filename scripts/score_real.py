@@ -17,6 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from utils.errors import exit_status, require
 from utils.files import write_atomically
+from utils.flags import cli
 from utils.image_data import read_pixels
 from utils.mri_data import center_crop
 
@@ -52,7 +53,7 @@ def scores(args: Args) -> dict[str, float]:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
 
     def score() -> None:
         found = scores(args)

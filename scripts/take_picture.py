@@ -18,6 +18,7 @@ from PIL import Image
 from scripts.reporting.records import without_folders
 from utils.errors import exit_status, require
 from utils.files import write_atomically
+from utils.flags import cli
 
 LARGEST = 300 * 1024  # bytes
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -60,7 +61,7 @@ def encoded(picture: Image.Image, scale: float) -> bytes:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
     return exit_status(lambda: take(args))
 
 

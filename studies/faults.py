@@ -44,6 +44,7 @@ from PIL import Image
 import utils.loop
 from utils.errors import RunFailed, exit_status, require
 from utils.files import load_torch
+from utils.flags import cli
 
 FLAGS = {  # of a run of about a second
     "mri": "--crop 64 --center-fraction 0.2",
@@ -301,7 +302,7 @@ def run(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
+    args = cli(Args, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: run(args))
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import tyro
 
 from utils.errors import RunFailed, exit_status, require
+from utils.flags import cli
 from utils.folder import ROOT
 
 
@@ -101,7 +102,7 @@ def trials(args: Args, command: list[str]) -> None:
 def main() -> int:
     given = sys.argv[1:]
     split = next((i for i, word in enumerate(given) if word.endswith(".py")), len(given))
-    args = tyro.cli(
+    args = cli(
         Args, args=given[:split], description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)
     )
     return exit_status(lambda: trials(args, given[split:]))

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import tyro
 
+from utils.flags import cli
+
 ORPHANS_SECONDS = 10.0  # after which a run that outlives its runner counts as an orphan
 
 
@@ -108,7 +110,7 @@ def check(out: Path, expected: dict[str, tuple[str, str | None]]) -> bool:
 def main() -> int:
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
-    args, flags = tyro.cli(Args, args=words[:split], description=__doc__), words[split + 1 :]
+    args, flags = cli(Args, args=words[:split], description=__doc__), words[split + 1 :]
     if args.kills < 1 or args.longest <= 0 or not args.script.is_file():
         print(
             "error: give a table's script, --kills of at least 1, --longest above 0",

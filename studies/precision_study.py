@@ -19,6 +19,7 @@ import tyro
 
 from scripts.tasks import tasks_and_files
 from utils.errors import exit_status, require
+from utils.flags import cli
 from utils.folder import ROOT
 from utils.tables import markdown_table, mean_over_images
 
@@ -77,7 +78,7 @@ def study(args: Args) -> None:
 
 
 def main() -> int:
-    args = tyro.cli(Args, description=__doc__)
+    args = cli(Args, description=__doc__)
     return exit_status(lambda: study(args))
 
 

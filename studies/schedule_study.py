@@ -22,6 +22,7 @@ from tqdm import tqdm
 from scripts.bench import parts_of
 from scripts.tasks import SCRIPTS, build, tasks_and_files
 from utils.errors import exit_status
+from utils.flags import cli
 from utils.graphs import Graphed
 from utils.optim import Output
 from utils.problem import Problem
@@ -156,7 +157,7 @@ def study(options: Args) -> None:
 
 
 def main() -> int:
-    options = tyro.cli(Args, description=__doc__)
+    options = cli(Args, description=__doc__)
     return exit_status(lambda: study(options))
 
 

@@ -27,6 +27,7 @@ from operators.base import Operator
 from scripts.tasks import SCRIPTS, build, tasks_and_files
 from utils.callback import Callback
 from utils.errors import exit_status
+from utils.flags import cli
 from utils.holdout import hold_out, without
 from utils.randomness import stream
 from utils.runs import running_variance
@@ -170,7 +171,7 @@ def study(options: Args) -> None:
 
 
 def main() -> int:
-    options = tyro.cli(Args, description=__doc__)
+    options = cli(Args, description=__doc__)
     return exit_status(lambda: study(options))
 
 

@@ -55,6 +55,7 @@ from utils import image_data, mri_data
 from utils.callback import Callback
 from utils.cli import set_up_device
 from utils.errors import exit_status, require
+from utils.flags import cli
 from utils.methods import ASEQDIP
 from utils.precision import Precision
 from utils.problem import Problem
@@ -387,7 +388,7 @@ def weights_of_cg_sense(options: Args) -> None:
 
 
 def main() -> int:
-    options = tyro.cli(Args, description=__doc__)
+    options = cli(Args, description=__doc__)
     return exit_status(lambda: (study if options.scan is None else weights_of_cg_sense)(options))
 
 

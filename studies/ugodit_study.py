@@ -40,6 +40,7 @@ from utils.callback import Callback
 from utils.errors import exit_status, require
 from utils.figures import psnr_figure
 from utils.files import file_hash, tree_hash, write_atomically
+from utils.flags import cli
 from utils.problem import Problem
 from utils.tables import markdown_table, mean_curve, mean_over_images
 
@@ -293,7 +294,7 @@ def study(options: Args) -> None:
 
 
 def main() -> int:
-    options = tyro.cli(Args, description=__doc__)
+    options = cli(Args, description=__doc__)
     return exit_status(lambda: study(options))
 
 

@@ -10,7 +10,6 @@ import pytest
 import running
 import skimage.data
 import torch
-import tyro
 from PIL import Image
 from running import call, log_of, metrics, run_folder, squeezed, stop_half_way
 
@@ -29,6 +28,7 @@ from studies import ugodit_study
 from utils import encoders
 from utils.callback import Callback
 from utils.errors import InputError
+from utils.flags import cli
 from utils.randomness import stream
 from utils.tensors import pack, unpack
 
@@ -462,7 +462,7 @@ def test_quick_changes_the_defaults_and_flags_still_win(tmp_path, monkeypatch):
 
 def study(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["ugodit_study.py", *map(str, flags)])
-    ugodit_study.study(tyro.cli(ugodit_study.Args))
+    ugodit_study.study(cli(ugodit_study.Args))
 
 
 def test_the_study_measures_each_variant_once(folder, monkeypatch, capsys):

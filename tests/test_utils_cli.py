@@ -51,6 +51,23 @@ def test_two_presets_are_refused(capsys):
     assert end.value.code == 2 and "--preset" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "flags, start, also",
+    [
+        (["--sgma", "4"], "error: Unrecognized options: --sgma, 4; ", "--sigma FLOAT"),
+        (["--sigma", "four"], "error: Error parsing --sigma: ", "'four'"),
+        (["--preset", "bets"], "error: invalid choice 'bets' ", "'best'"),
+        (["--K"], "error: Missing value for argument '--K'", "--help"),
+    ],
+)
+def test_a_wrong_flag_is_told_in_one_line(flags, start, also, capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed(*flags)
+    told = capsys.readouterr()
+    assert end.value.code == 2 and told.out == "" and told.err.count("\n") == 1
+    assert told.err.startswith(start) and also in told.err
+
+
 def test_files_of_a_folder_are_chosen_by_name_and_by_list(tmp_path, capsys):
     for name in ("c.png", "a.png", "b.png", "notes.txt", ".hidden.png", "._a.png", "DICOMDIR"):
         (tmp_path / name).touch()

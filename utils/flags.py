@@ -4,10 +4,13 @@ Headings and help are the comments of the Args themselves: `# Heading` on a line
 `name: type = default  # help`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -19,6 +22,39 @@ import tyro
 ArgsT = TypeVar("ArgsT")
 LINE = re.compile(r"    (?:# (?P<heading>.+)|(?P<name>\w+):.*?(?:  # (?P<help>.+))?)")
 METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+
+
+def cli(*args: Any, **options: Any) -> Any:
+    """Read a command line as tyro.cli does, to which the arguments go.
+
+    Exits with status 2 on an unknown flag or a value of a wrong type, with one line in place of
+    tyro's box.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(*args, **options)
+    except SystemExit as end:
+        if end.code:
+            print(f"error: {without_frame(told.getvalue())}", file=sys.stderr)
+        raise
+
+
+def without_frame(box: str) -> str:
+    """Write the parts of tyro's box as one line, without its title.
+
+    Rules divide the parts. A terminal that knows ASCII alone gets rules of hyphens and no frame.
+    """
+    framed = box.startswith("╭")
+    lines = [line.strip("│ ") for line in box.splitlines() if line[:1] not in ("╭", "╰")]
+    parts, part = [], []
+    for line in [*lines, "-"]:
+        if line.strip("─-"):
+            part.append(line)
+        elif part:
+            parts.append(" ".join(part))
+            part = []
+    return "; ".join(parts if framed else parts[1:])
 
 
 def read_flags(
@@ -56,7 +92,7 @@ def read_flags(
             for number, (heading, group) in enumerate(groups.items())
         ],
     )  # fmt: skip
-    found = tyro.cli(
+    found = cli(
         whole, args=words, description=description,
         config=(
             tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff,
