@@ -341,7 +341,7 @@ def ahead(best: list[Record], others: list[Record], name: str, image: str) -> st
     differences = [means[0][item] - means[1][item] for item in means[0].keys() & means[1].keys()]
     if not differences:
         return ""
-    mean = math.fsum(differences) / len(differences)
+    mean = round(math.fsum(differences) / len(differences), 2) + 0.0  # no -0.00
     if len(differences) == 1:
         return f"{mean:+.2f}"
     return f"{mean:+.2f} ± {statistics.stdev(differences) / math.sqrt(len(differences)):.2f}"
