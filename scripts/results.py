@@ -288,12 +288,17 @@ def of_pictures(task: str, runs: list[Record]) -> str:
         name = "psnr_hole" if task == "inpainting" else "psnr"
         rows = rows_of(task, [run for run in runs if run.setting == setting])
         best = rows.get((BEST, best_method(task), "final"), [])
-        lines = []
+        lines, before = [], None
         for row, mine in rows.items():
             psnr = mean_over_images((run.item, run.figure(name, row[2])) for run in mine)
             ssim = mean_over_images((run.item, run.figure("ssim", row[2])) for run in mine)
             if psnr is None or ssim is None:
                 continue
+            if (
+                row[2] == "unfinished" and psnr == before
+            ):  # the last step changed nothing that counts
+                continue
+            before = psnr
             std = "" if psnr.std is None else f" ± {psnr.std:.2f}"
             same = row == (BEST, best_method(task), "final")
             lines.append(

@@ -44,6 +44,12 @@ def test_pictures_are_averaged_and_paired(tmp_path):
     assert "29.67 ± 1.53" in rows["TV"] and "+2.67 ± 0.88" in rows["TV"]
     assert "| 1 " in rows["non-local means"] and "+4.00" in rows["non-local means"]
     assert "20.00" in rows["direct image"]
+    # The image before the last step is a row where that step changed the PSNR.
+    for name, psnr in (("tv_dip", 25.0), ("vanilla_dip", 27.0)):
+        before = {"psnr_unfinished": 25.0, "ssim_unfinished": 0.8}
+        write_run(tmp_path, "best", "denoising", name, "a", psnr, {"sigma": 25.0}, **before)
+    text = results.tables(results.read(tmp_path))["denoising"]
+    assert "before the last step (Vanilla DIP)" in text and "step (TV-DIP)" not in text
 
 
 def test_scans_are_columns_and_seeds_one_cell(tmp_path):
