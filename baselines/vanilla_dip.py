@@ -44,7 +44,8 @@ def vanilla_dip(
         input_noise: standard deviation of the noise added to z in each step.
         members: how many networks (models.members).
         seed: of z and its noise, and of the other networks.
-        callback: is told each step and its image, the network's output before that step.
+        callback: is told each step and its image, the output before that step, and the terms of
+            the first network's loss.
 
     Returns:
         x_hat, (1, *A.in_shape): the image of the last step.
@@ -53,7 +54,8 @@ def vanilla_dip(
         Ulyanov, Vedaldi, Lempitsky, Deep Image Prior, CVPR 2018, eq. (2); eq. (1) of aSeqDIP
         (Alkhouri et al., NeurIPS 2024). Settings of the authors' public code: 32 channels of
         U(0, 0.1), Adam at 0.01. Differs from it: the sum of squares in place of their mean,
-        which Adam hardly tells apart; no return to earlier weights when the fit worsens.
+        which Adam hardly tells apart; no return to earlier weights when the fit worsens; the mean
+        of several networks.
     """
     callback = Callback() if callback is None else callback
     nets = members_of(net, members, stream(seed, "members"))

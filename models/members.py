@@ -9,8 +9,8 @@ from torch import nn
 def members_of(net: nn.Module, n: int, rng: torch.Generator) -> nn.ModuleList:
     """Return a network and n - 1 more of its kind.
 
-    The others begin with its weights in another order, which are as good as a fresh draw where
-    weights are drawn independently.
+    Each of the others starts from its weights, shuffled. Where weights are drawn independently
+    this equals a fresh draw.
 
     Args:
         net: untrained.

@@ -190,6 +190,13 @@ def tables(runs: list[Record]) -> dict[str, str]:
 def filled(page: str, tables: dict[str, str]) -> str:
     """Put tables where a page has their marks; what else it says stays."""
 
+    marks = page.count("<!-- table: "), page.count("<!-- end -->")
+    require(
+        marks[0] == marks[1] > 0,
+        f"the page has {marks[0]} of `<!-- table: NAME -->` and {marks[1]} of `<!-- end -->`; "
+        "expected as many of both, one at least",
+    )
+
     def table(found: re.Match) -> str:
         name = found[1]
         require(name in tables, f"the page has `table: {name}`; there are {', '.join(tables)}")
@@ -294,18 +301,17 @@ def of_pictures(task: str, runs: list[Record]) -> str:
             ssim = mean_over_images((run.item, run.figure("ssim", row[2])) for run in mine)
             if psnr is None or ssim is None:
                 continue
-            if (
-                row[2] == "unfinished" and psnr == before
-            ):  # the last step changed nothing that counts
-                continue
-            before = psnr
             std = "" if psnr.std is None else f" ± {psnr.std:.2f}"
+            reached = f"{psnr.mean:.2f}{std} / {ssim.mean:.3f}"
+            if row[2] == "unfinished" and reached == before:  # the last step changed nothing
+                continue
+            before = reached
             same = row == (BEST, best_method(task), "final")
             lines.append(
                 (
                     label(task, row),
                     psnr.n,
-                    f"{psnr.mean:.2f}{std} / {ssim.mean:.3f}",
+                    reached,
                     "" if same else ahead(best, mine, name, row[2]),
                     "" if row[2] == "input" else spread(mine),
                 )
@@ -359,6 +365,7 @@ def write(args: Args) -> None:
         kept = records.read(args.record) if args.record.exists() else []
         runs = records.merged(kept, runs)
         records.write(args.record, runs)
+        runs = records.read(args.record)  # rounded
     if args.page is not None:
         page = filled(args.page.read_text(encoding="utf-8"), tables(runs))
         write_atomically(args.page, lambda file: file.write(encoded(page)))

@@ -3,7 +3,7 @@
     python -m studies.ingredients mri --data phantom_4coil.npy --accel 4 --width 16
     python -m studies.ingredients ct --data abdomen_512.dcm --resize 128 --width 16
     python -m studies.ingredients denoising --data cbsd68 --crop 128 --images 3 --width 16
-    python -m studies.ingredients inpainting --data cbsd68 --crop 128 --images 3 --mask random
+    python -m studies.ingredients inpainting --data cbsd68 --crop 128 --images 3 --mask random --K 200
     python -m studies.ingredients deblurring --data cbsd68 --crop 128 --images 3 --sigma 2.55
 
 The flags are those of the task's script, and --preset best is set. The figures are of the method's

@@ -13,6 +13,7 @@ from baselines import split_dip
 from scripts import results, score_real, take_picture
 from scripts.reporting import records
 from scripts.reporting.data import setting_label
+from scripts.reporting.records import without_folders
 from studies import ingredients
 
 
@@ -44,9 +45,9 @@ def test_pictures_are_averaged_and_paired(tmp_path):
     assert "29.67 ± 1.53" in rows["TV"] and "+2.67 ± 0.88" in rows["TV"]
     assert "| 1 " in rows["non-local means"] and "+4.00" in rows["non-local means"]
     assert "20.00" in rows["direct image"]
-    # The image before the last step is a row where that step changed the PSNR.
+    # The image before the last step is a row where that step changed a figure.
     for name, psnr in (("tv_dip", 25.0), ("vanilla_dip", 27.0)):
-        before = {"psnr_unfinished": 25.0, "ssim_unfinished": 0.8}
+        before = {"psnr_unfinished": 25.0, "ssim_unfinished": 0.9}
         write_run(tmp_path, "best", "denoising", name, "a", psnr, {"sigma": 25.0}, **before)
     text = results.tables(results.read(tmp_path))["denoising"]
     assert "before the last step (Vanilla DIP)" in text and "step (TV-DIP)" not in text
@@ -113,9 +114,26 @@ def test_runs_are_kept_and_fill_a_page(tmp_path, monkeypatch, capsys):
     assert text.startswith("before\n<!-- table: denoising -->") and text.endswith("-->\nafter\n")
     assert "old" not in text and "30.12 / 0.900" in text and "+1.12" in text
     assert results.filled(text, results.tables(records.read(kept))) == text
-    page.write_text("<!-- table: mri -->\n<!-- end -->\n")
-    assert call(monkeypatch, results, kept, "--page", page) == 2
-    assert "there are summary, denoising" in capsys.readouterr().err
+    for wrong, told in (
+        ("<!-- table: mri -->\n<!-- end -->\n", "there are summary, denoising"),
+        ("no marks", "the page has 0"),
+        ("<!-- table: summary --> <!-- table: denoising -->\n<!-- end -->\n", "and 1 of `<!-- end"),
+    ):
+        page.write_text(wrong)
+        assert call(monkeypatch, results, kept, "--page", page) == 2
+        assert told in capsys.readouterr().err and page.read_text() == wrong
+
+
+def test_two_runs_that_nothing_tells_apart_are_refused(tmp_path, monkeypatch, capsys):
+    for K, psnr in ((40, 30.0), (200, 20.0)):
+        write_run(tmp_path, "best", "denoising", "split_dip", "a", psnr, {"sigma": 25.0, "K": K})
+    assert call(monkeypatch, results, tmp_path) == 2
+    assert "two runs of one method on one problem with one seed" in capsys.readouterr().err
+
+
+def test_a_command_is_kept_without_folders():
+    command = "python a.py --out /home/me/o --data=/home/me/a.npy --run=b --prior /p.pt --hiar 0.1"
+    assert without_folders(command) == "python a.py --data=a.npy --prior p.pt --hiar 0.1"
 
 
 def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, monkeypatch):

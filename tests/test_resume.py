@@ -23,6 +23,7 @@ CASES = [
     ("denoising", "aseqdip", "es_wmv"),
     ("mri", "aseqdip", "holdout"),
     ("ct", "vanilla_dip", "holdout"),
+    ("inpainting", "vanilla_dip members=3", "fixed"),
 ]
 
 
@@ -31,8 +32,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     task, method, stop, tmp_path, monkeypatch, kspace, capsys
 ):
     monkeypatch.setattr(split_dip, "EVERY", 3)  # several of its images in the steps of a test
+    method, *more = method.split()
     flags = flags_of(task, tmp_path, kspace, "--method", method, *settings_for(method))
-    flags += ["--stop", stop]
+    flags += ["--stop", stop, *(["--set", *more] if more else [])]
     assert call(monkeypatch, SCRIPTS[task], *flags, "--out", tmp_path / "whole") == 0
     whole = run_folder(tmp_path / "whole", task, "item", method)
     found = metrics(whole)

@@ -60,7 +60,11 @@ def test_two_presets_are_refused(capsys):
         (["--K"], "error: Missing value for argument ", "--K"),
     ],
 )
-def test_a_wrong_flag_is_told_in_one_line(flags, start, also, capsys):
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_wrong_flag_is_told_in_one_line(flags, start, also, colours, monkeypatch, capsys):
+    if colours:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     with pytest.raises(SystemExit) as end:
         parsed(*flags)
     told = capsys.readouterr()

@@ -25,10 +25,9 @@ METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
 def cli(*args: Any, **options: Any) -> Any:
-    """Read a command line as tyro.cli does, to which the arguments go.
+    """Call tyro.cli with these arguments; end a wrong command line with one line on stderr.
 
-    Exits with status 2 on an unknown flag or a value of a wrong type, with one line in place of
-    tyro's box.
+    Exits with status 2 on an unknown flag or a value of a wrong type.
     """
     told = io.StringIO()
     try:
@@ -36,8 +35,10 @@ def cli(*args: Any, **options: Any) -> Any:
             return tyro.cli(*args, **options)
     except SystemExit as end:
         if end.code:
-            print(f"error: {without_frame(told.getvalue())}", file=sys.stderr)
+            told = io.StringIO(f"error: {without_frame(told.getvalue())}\n")
         raise
+    finally:
+        sys.stderr.write(told.getvalue())
 
 
 def without_frame(box: str) -> str:
@@ -45,6 +46,7 @@ def without_frame(box: str) -> str:
 
     Rules divide the parts. A terminal that knows ASCII alone gets rules of hyphens and no frame.
     """
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)  # colours
     framed = box.startswith("╭")
     lines = [line.strip("│ ") for line in box.splitlines() if line[:1] not in ("╭", "╰")]
     parts, part = [], []
@@ -54,7 +56,7 @@ def without_frame(box: str) -> str:
         elif part:
             parts.append(" ".join(part))
             part = []
-    return "; ".join(parts if framed else parts[1:])
+    return "; ".join(parts if framed or len(parts) == 1 else parts[1:])
 
 
 def read_flags(

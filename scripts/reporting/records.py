@@ -1,14 +1,17 @@
-"""Finished runs as lines of one CSV file, docs/runs.csv, of which docs/results.md is made."""
+"""Finished runs as lines of one CSV file, docs/runs.csv, from which docs/results.md is made."""
 
 import csv
 import io
 import math
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.reporting.data import DAMAGED, Material, Run, setting_of
+from baselines import ASEQDIP
+from baselines import NAMES as METHODS
+from scripts.reporting.data import DAMAGED, TASKS, Material, Run, setting_of
 from utils.errors import InputError
 from utils.files import encoded, reason, write_atomically
 
@@ -33,7 +36,7 @@ class Record:
     seed: int  # of the weights
     figures: dict[str, float]  # of FIGURES, those that are finite
     seconds: float
-    steps: int | None  # weight updates, None of a method without
+    steps: int | None  # weight updates, 0 of a method without, None where it is not known
     facts: dict[str, str]  # of FACTS
 
     @property
@@ -59,7 +62,8 @@ def of_run(variant: str, run: Run) -> Record:
         "precision": settings.get("precision", ""),
         "device": metrics["device"],
         "torch": run.config.get("versions", {}).get("torch", ""),
-        "commit": run.config.get("commit", ""),
+        "commit": str(run.config.get("commit") or "")
+        + (" and changes" if run.config.get("dirty") else ""),
         "command": without_folders(run.config.get("command", "")),
     }
     return Record(
@@ -71,14 +75,22 @@ def of_run(variant: str, run: Run) -> Record:
 
 
 def of_folder(out: Path) -> list[Record]:
-    """Read the finished runs below OUT/VARIANT/, those of scripts/best.sh."""
-    variants = sorted(folder for folder in out.iterdir() if folder.is_dir())
-    return [
-        of_run(variant.name, run)
-        for variant in variants
-        for table in Material(variant).tables
-        for run in table.runs()
-    ]
+    """Read the finished runs below OUT/VARIANT/, those of scripts/best.sh.
+
+    Raises:
+        InputError: two runs differ in what tells no runs apart, such as the number of updates.
+    """
+    found: dict[tuple[str, ...], tuple[Run, Record]] = {}
+    for variant in sorted(folder for folder in out.iterdir() if folder.is_dir()):
+        for run in (run for table in Material(variant).tables for run in table.runs()):
+            record = of_run(variant.name, run)
+            if record.key in found:
+                raise InputError(
+                    f"{run.folder} and {found[record.key][0].folder}: two runs of one method on "
+                    "one problem with one seed; delete one, or move it to another variant's folder"
+                )
+            found[record.key] = run, record
+    return [record for _, record in found.values()]
 
 
 def read(path: Path) -> list[Record]:
@@ -98,6 +110,8 @@ def read(path: Path) -> list[Record]:
 
 
 def _record(line: dict[str, str]) -> Record:
+    if line["task"] not in TASKS or line["method"] not in (*ASEQDIP, *METHODS):
+        raise ValueError(f"{line['task']}, {line['method']}: no such task or method")
     figures = {name: float(line[name]) for name in FIGURES if line[name]}
     key = [line[name] for name in KEY[:-1]]
     steps = int(line["steps"]) if line["steps"] else None
@@ -113,9 +127,8 @@ def write(path: Path, records: Iterable[Record]) -> None:
     for record in sorted(records, key=lambda record: record.key):
         figures = [f"{record.figures[n]:.4f}" if n in record.figures else "" for n in FIGURES]
         steps = "" if record.steps is None else record.steps
-        writer.writerow(
-            (*record.key, *figures, f"{record.seconds:.1f}", steps, *record.facts.values())
-        )
+        facts = [record.facts[name] for name in FACTS]
+        writer.writerow((*record.key, *figures, f"{record.seconds:.1f}", steps, *facts))
     write_atomically(path, lambda binary: binary.write(encoded(file.getvalue())))
 
 
@@ -128,6 +141,7 @@ def without_folders(command: str) -> str:
     """Write a command without the folders of the machine that ran it."""
     words = shlex.split(command)
     for flag in FOLDERS:
+        words = [word for word in words if not word.startswith(f"{flag}=")]
         if flag in words:
             del words[words.index(flag) : words.index(flag) + 2]
-    return shlex.join(Path(word).name if word.startswith("/") else word for word in words)
+    return shlex.join(re.sub(r"^(--[\w-]+=)?/(?:.*/)?", r"\1", word) for word in words)
