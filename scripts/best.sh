@@ -79,15 +79,15 @@ run paper deblurring "${five[@]}" --blur camera
 run paper deblurring "${five[@]}" --blur camera --sigma 2.55
 run paper denoising "${pictures[@]}" --sigma 25
 for mask in box random; do
-    run paper inpainting "${few[@]}" --mask $mask
-    run public inpainting "${few[@]}" --mask $mask --preset public
+    run paper inpainting "${five[@]}" --mask $mask
+    run public inpainting "${pictures[@]}" --mask $mask --preset public
 done
 
 # Other networks, with the settings that studies/tune.py chose (docs/tuning.csv)
 end=(--result average --finish consistency)
 each_slice run tuned ct --width 32 "${end[@]}" --method vanilla_dip --set lr=0.001 --K 500
 each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
-run tuned denoising "${few[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
+run tuned denoising "${pictures[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
     --set vanilla_dip.lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
