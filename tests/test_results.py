@@ -206,3 +206,9 @@ def test_a_real_picture_is_scored_beside_its_reference(tmp_path, monkeypatch, ca
     assert found["psnr_tv"] == pytest.approx(20 * np.log10(255 / 8), abs=1e-3)
     assert call(monkeypatch, score_real, tmp_path, *flags[1:]) == 2
     assert "no finished runs" in capsys.readouterr().err
+
+
+def test_the_page_of_results_is_that_of_its_runs():
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert page.count("<!-- table: ") == page.count("<!-- end -->") > 0
+    assert results.filled(page, results.tables(records.read(ROOT / "docs" / "runs.csv"))) == page

@@ -62,7 +62,7 @@ def of_run(variant: str, run: Run) -> Record:
         "precision": settings.get("precision", ""),
         "device": metrics["device"],
         "torch": run.config.get("versions", {}).get("torch", ""),
-        "commit": str(run.config.get("commit") or "")
+        "commit": str(run.config.get("commit") or "")[:12]
         + (" and changes" if run.config.get("dirty") else ""),
         "command": without_folders(run.config.get("command", "")),
     }
