@@ -160,7 +160,9 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
     K, N, lam, lr = 4, 3, 0.3, 2e-3
-    rtol = 1e-3 if loss == "squares" else 3e-2  # a norm's gradient does not fall with the residual
+    # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
+    # sign of a gradient; a norm's gradient does not fall with the residual, either.
+    rtol = 1e-2 if loss == "squares" else 3e-2
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
     flags += ["--loss", loss]
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0
@@ -206,9 +208,7 @@ def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
         assert np.isclose(float(row["loss"]), total, rtol=rtol)
     expected = (z * (maps != 0).any(dim=0) * scale).numpy()
     x_hat = np.load(folder / "reconstruction.npy")
-    # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
-    # sign of a gradient.
-    assert np.linalg.norm(x_hat - expected) < max(1e-2, rtol) * np.linalg.norm(expected)
+    assert np.linalg.norm(x_hat - expected) < rtol * np.linalg.norm(expected)
 
 
 def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, monkeypatch):
