@@ -134,7 +134,7 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--hiar", "1e-9"], "no pixel is missing"),
         ([*good, "--mask", "random", "--missing", "1.5"], "--missing 1.5"),
         ([*good, "--mask", "random", "--missing", "0.99999"], "no pixel is known"),
-        ([*good, "--mask", "circle"], "circle: no such file"),
+        ([*good, "--mask", "circle"], "--mask circle: expected box, random or a file"),
         ([*good, "--mask", "nothing"], "got a folder"),
         ([*good, "--mask", "good.png"], "expected a grey"),
         ([*good, "--mask", "grey.png"], "grey.png.*black .*white"),

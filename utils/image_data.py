@@ -339,7 +339,11 @@ def make_mask(
     elif kind == "random":
         mask = random_mask(shape, missing, generator)
     else:
-        mask = load_mask(Path(kind).expanduser(), shape)
+        path = Path(kind).expanduser()
+        require(
+            path.exists(), f"--mask {kind}: expected box, random or a file; there is no such file"
+        )
+        mask = load_mask(path, shape)
     require(bool(mask.any()), f"--mask {kind}: no pixel is known; nothing can be filled in")
     require(not mask.all(), f"--mask {kind}: no pixel is missing; there is nothing to fill in")
     return mask
