@@ -41,5 +41,5 @@ each_slice "direct start" "${ct[@]}" --method mcg --set n_steps=500
 
 pictures=(--data "$cbsd" --crop 128 --images 3 --prior "$priors/images.pt")
 run "direct start" denoising "${pictures[@]}" --sigma 25 --method aseqdip,dps,ddnm --set dps.n_steps=200
-run "direct start" inpainting "${pictures[@]}" --method aseqdip,dps,ddnm --set dps.n_steps=200
+run "direct start" inpainting "${pictures[@]}" --K 40 --N 10 --ema-decay 0.9 --method aseqdip,dps,ddnm --set dps.n_steps=200
 run "direct start" deblurring "${pictures[@]}" --blur camera --finish none --method aseqdip,udig_dip,dps --set dps.n_steps=200

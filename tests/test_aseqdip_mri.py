@@ -160,9 +160,10 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
     K, N, lam, lr = 4, 3, 0.3, 2e-3
+    rtol = 1e-3 if loss == "squares" else 3e-2  # a norm's gradient does not fall with the residual
     # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
-    # sign of a gradient; a norm's gradient does not fall with the residual, either.
-    rtol = 1e-2 if loss == "squares" else 3e-2
+    # sign of a gradient. The autoencoding term is small, so it feels that first.
+    rough = max(1e-2, rtol)
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
     flags += ["--loss", loss]
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0
@@ -203,12 +204,12 @@ def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
         row = rows[k]
         assert int(row["step"]) == k * N
         assert np.isclose(float(row["data_term"]), data_term.item(), rtol=rtol)
-        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=rtol)
+        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=rough)
         total = (data_term + lam * autoencoding_term).item()
         assert np.isclose(float(row["loss"]), total, rtol=rtol)
     expected = (z * (maps != 0).any(dim=0) * scale).numpy()
     x_hat = np.load(folder / "reconstruction.npy")
-    assert np.linalg.norm(x_hat - expected) < rtol * np.linalg.norm(expected)
+    assert np.linalg.norm(x_hat - expected) < rough * np.linalg.norm(expected)
 
 
 def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, monkeypatch):
