@@ -3,7 +3,8 @@
 #   bash scripts/real.sh TOOTH.npy NOISY.png CLEAN.png BLURRED.png KERNEL.npy SHARP.png [OUT]
 # TOOTH.npy: sinogram of 181 views, one each degree, of which each sixth is taken. NOISY.png: a camera's
 # picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
-# CLEAN.png, SHARP.png: references, for the PSNR that is printed at the end; no method sees them.
+# CLEAN.png, SHARP.png: references, for the PSNR that is printed at the end; no method sees them. The tooth's
+# is FBP of all views.
 # BM3D takes part where its package is installed. A finished run is not done again.
 set -euo pipefail
 tooth=$(realpath "$1")
@@ -30,14 +31,17 @@ import sys
 import numpy as np
 views = np.load(sys.argv[1])
 np.save(f"{sys.argv[2]}/tooth30.npy", views[:180:6])
+np.save(f"{sys.argv[2]}/tooth180.npy", views[:180])
 PYTHON
-picture real_tooth ct fbp,sart,tv,split_dip --sinogram "$out/tooth30.npy" --angles 30 --set members=1
+picture real_tooth ct fbp,sart,tv,split_dip --width 32 --sinogram "$out/tooth30.npy" --angles 30
+python aseqdip_ct.py --sinogram "$out/tooth180.npy" --angles 180 --method fbp --out "$out/all_views"
 # Without --sigma a note says that this picture's noise may be estimated too low, and proposes 4.8.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 --sigma 4.8
 picture real_blur deblurring tv,vanilla_dip,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel" \
-    --set split_dip.members=1 split_dip.start_per_sigma=0.15  # chosen on another such photograph
+    --set split_dip.start_per_sigma=0.15  # chosen on another such photograph
 
-# score NAME MEASURED REFERENCE: PSNR of all methods, printed and beside the picture's facts
-score() { python -m scripts.score_real "$out/$1" "$2" "$3" --record "docs/images/$1.json" "${@:4}"; }
-score real_noise "$noisy" "$clean"
-score real_blur "$blurred" "$sharp" --border 20  # which the blur's unknown surroundings disturb
+# score NAME REFERENCE: PSNR of all methods, printed and beside the picture's facts
+score() { python -m scripts.score_real "$out/$1" "$2" --record "docs/images/$1.json" "${@:3}"; }
+score real_tooth "$(newest "$out"/all_views/ct/fbp/*/*/reconstruction.npy)"
+score real_noise "$clean" --measured "$noisy"
+score real_blur "$sharp" --measured "$blurred" --border 20  # which the blur's unknown surroundings disturb

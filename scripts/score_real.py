@@ -1,9 +1,11 @@
-"""Score the reconstructions of a measured picture against a reference that no method saw.
+"""Score the reconstructions of real measurements against a reference that no method saw.
 
-    python -m scripts.score_real OUT/real_blur BLURRED.png SHARP.png --border 20
+    python -m scripts.score_real OUT/real_blur SHARP.png --measured BLURRED.png --border 20
+    python -m scripts.score_real OUT/real_tooth ALL_VIEWS/reconstruction.npy
 
-OUT holds the runs of several methods on one picture; of each the newest counts. PSNR in dB of values
-clipped to [0, 1]. Where a run took a central part of the picture, so does the reference.
+OUT holds the runs of several methods on one item; of each the newest counts. PSNR in dB. A picture's
+values are clipped to [0, 1]; where a run took its central part, so does the reference. The range of
+a reference.npy is its largest value.
 """
 
 import json
@@ -15,6 +17,7 @@ import numpy as np
 import tyro
 from skimage.metrics import peak_signal_noise_ratio
 
+from utils.arrays import load_array
 from utils.errors import exit_status, require
 from utils.files import write_atomically
 from utils.flags import cli
@@ -25,29 +28,38 @@ from utils.mri_data import center_crop
 @dataclass
 class Args:
     out: tyro.conf.Positional[Path]  # the runs
-    measured: tyro.conf.Positional[Path]  # the picture that they reconstruct
-    reference: tyro.conf.Positional[Path]  # a better one of the same, pixel for pixel
+    reference: tyro.conf.Positional[Path]  # picture or .npy, pixel for pixel
+    measured: Path | None = None  # the picture that they reconstruct, scored too
     border: int = 0  # pixels at each side that do not count
     record: Path | None = None  # JSON file that gets the figures, too
 
 
 def scores(args: Args) -> dict[str, float]:
-    """Return the PSNR of the measured picture and of each method's newest reconstruction."""
+    """Return the PSNR of each method's newest reconstruction, and of the measured picture."""
     files = sorted(args.out.glob("*/*/*/*/reconstruction.npy"), key=lambda p: p.stat().st_mtime)
     require(len(files) > 0, f"{args.out}: no finished runs; scripts/real.sh makes them")
     images = {file.parts[-4]: np.load(file).squeeze() for file in files}
-    sides = next(iter(images.values())).shape[:2]
-    measured, reference = (
-        center_crop(np.moveaxis(np.atleast_3d(read_pixels(path)), -1, 0), sides)
-        for path in (args.measured, args.reference)
+    shape = next(iter(images.values())).shape
+    if args.measured is not None:
+        images = {"measured": read_pixels(args.measured), **images}
+    if args.reference.suffix == ".npy":
+        reference = load_array(args.reference, "image").squeeze()
+        white = float(reference.max())
+    else:
+        reference, white = read_pixels(args.reference), 1.0
+        images = {name: image.clip(0, 1) for name, image in images.items()}
+    require(
+        reference.ndim == len(shape) and min(np.subtract(reference.shape, shape)) >= 0,
+        f"{args.reference}: expected the shape {shape} of the reconstructions, got {reference.shape}",
     )
-    images = {"measured": np.moveaxis(measured, 0, -1).squeeze(), **images}
-    reference = np.moveaxis(reference, 0, -1).squeeze()
-    inside = tuple(slice(args.border, side - args.border) for side in sides)
+
+    def centre(image: np.ndarray) -> np.ndarray:
+        planes = center_crop(np.moveaxis(np.atleast_3d(image), -1, 0), shape[:2])
+        inside = slice(args.border, -args.border or None)
+        return planes[:, inside, inside]
+
     return {
-        name: float(
-            peak_signal_noise_ratio(reference[inside], image.clip(0, 1)[inside], data_range=1)
-        )
+        name: float(peak_signal_noise_ratio(centre(reference), centre(image), data_range=white))
         for name, image in images.items()
     }
 

@@ -199,14 +199,29 @@ def test_a_real_picture_is_scored_beside_its_reference(tmp_path, monkeypatch, ca
     np.save(folder / "reconstruction.npy", x.astype(np.float32))
     record = tmp_path / "real.json"
     record.write_text('{"task": "deblurring"}')
-    flags = [tmp_path / "real", tmp_path / "measured.png", tmp_path / "reference.png"]
-    assert call(monkeypatch, score_real, *flags, "--border", 2, "--record", record) == 0
+    flags = [tmp_path / "reference.png", "--measured", tmp_path / "measured.png"]
+    more = ["--border", 2, "--record", record]
+    assert call(monkeypatch, score_real, tmp_path / "real", *flags, *more) == 0
     found = json.loads(record.read_text())
     assert found["task"] == "deblurring"
     assert found["psnr_measured"] == pytest.approx(20 * np.log10(255 / 16), abs=1e-3)
     assert found["psnr_tv"] == pytest.approx(20 * np.log10(255 / 8), abs=1e-3)
-    assert call(monkeypatch, score_real, tmp_path, *flags[1:]) == 2
+    assert call(monkeypatch, score_real, tmp_path, *flags) == 2
     assert "no finished runs" in capsys.readouterr().err
+
+
+def test_an_array_is_scored_in_its_own_range(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "real" / "ct" / "tv" / "item" / "run"
+    folder.mkdir(parents=True)
+    reference = np.linspace(-1, 4, 900, dtype=np.float32).reshape(30, 30)
+    np.save(tmp_path / "reference.npy", reference)
+    np.save(folder / "reconstruction.npy", reference[None, None] + 0.04)
+    flags = [tmp_path / "real", tmp_path / "reference.npy"]
+    assert call(monkeypatch, score_real, *flags) == 0
+    assert "real, tv: 40.00 dB" in capsys.readouterr().out
+    np.save(tmp_path / "reference.npy", reference[:20])
+    assert call(monkeypatch, score_real, *flags) == 2
+    assert "expected the shape (30, 30) of the" in capsys.readouterr().err
 
 
 def test_the_page_of_results_is_that_of_its_runs():

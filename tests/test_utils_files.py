@@ -24,6 +24,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="a_folder.*: expected the name of a file, got a"):
+        write_atomically(tmp_path, lambda file: file.write(b"new"))
+
+
 def test_hashes_tell_shape_type_content_and_order_apart():
     a = np.arange(12, dtype=np.float32)
     hashes = {

@@ -206,7 +206,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         path: the file; an existing one is replaced.
         write: called with a binary file to write to. It fills memory first: torch.save and
             np.save hide why a disk refuses.
+
+    Raises:
+        InputError: there is a folder of this name.
     """
+    require(not path.is_dir(), f"{path}: expected the name of a file, got a folder")
     content = io.BytesIO()
     write(content)
     # Of this process alone, so that two runs may fill one cache; a kill leaves at most this file.

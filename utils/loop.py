@@ -355,7 +355,8 @@ class Loop(Callback):
 
     def _interrupted(self, number: int, after: str = "") -> Interrupted:
         same = "the command without --fresh" if self.args.fresh else "the command"
-        after = after or f"outer step {self.k} of {self.K}"
+        step = "step" if self.inner == 1 else "outer step"
+        after = after or f"{step} {self.k} of {self.K}"
         return Interrupted(
             f"stopped by {signal.Signals(number).name} after {after}; repeat {same} to continue from "
             f"{self.folder.path / 'checkpoint.pt'}"
