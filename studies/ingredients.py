@@ -5,6 +5,7 @@
     python -m studies.ingredients denoising --data cbsd68 --crop 128 --images 3 --width 16
     python -m studies.ingredients inpainting --data cbsd68 --crop 128 --images 3 --mask random --K 200
     python -m studies.ingredients deblurring --data cbsd68 --crop 128 --images 3 --sigma 2.55
+    python -m studies.ingredients superresolution --data cbsd68 --crop 128 --images 3
 
 The flags are those of the task's script, and --preset best is set. The figures are of the method's
 own image, before --finish. Each is written to OUT/ingredients.csv at once, and what stands there is
@@ -44,7 +45,11 @@ def direct(
     """Reconstruct as split_dip.classical does, by the direct inversion in place of TV."""
     if isinstance(A, split_dip.PixelMask):
         return CLASSICAL(y, A, max_iter, unseen)
-    return A.pinv(y if unseen is None else torch.where(unseen, 0, y))
+    if unseen is not None and isinstance(A, split_dip.Downsample):
+        y = split_dip.linear(y, split_dip.PixelMask(~unseen[0], len(y[0])))
+    elif unseen is not None:
+        y = torch.where(unseen, 0, y)
+    return A.pinv(y)
 
 
 def all_of_it(y: torch.Tensor, *others: Any) -> split_dip.Part:
@@ -90,10 +95,7 @@ def left_out(name: str) -> Iterator[dict[str, Any]]:
 
 def study(task: str, flags: list[str]) -> None:
     """Measure all variants on the problems that the flags name, and print the means."""
-    require(
-        task in (*WITHOUT, "mri", "ct"),
-        f"{task}: expected mri, ct, denoising, inpainting or deblurring",
-    )
+    require(task in SCRIPTS, f"{task}: expected one of {', '.join(SCRIPTS)}")
     script = SCRIPTS[task]
     args = parse_args(script.Args, script.PRESETS, __doc__, ["--preset", "best", *flags])
     device, log = set_up_device(args), args.out / "ingredients.csv"

@@ -11,10 +11,12 @@ from PIL import Image
 from running import call
 
 from baselines import split_dip
+from operators.downsample import Downsample
 from scripts import results, score_real, take_picture
 from scripts.reporting import records
 from scripts.reporting.data import setting_label
 from scripts.reporting.records import without_folders
+from scripts.tasks import SCRIPTS
 from studies import ingredients
 
 
@@ -153,7 +155,7 @@ def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, mo
     assert call(monkeypatch, take_picture, tmp_path, "shown") == 2
 
 
-@pytest.mark.parametrize("task", ["mri", "ct", "denoising", "inpainting", "deblurring"])
+@pytest.mark.parametrize("task", SCRIPTS)
 def test_what_is_left_out_is_put_back(task):
     names = ("part", "classical", "norm", "MEMORY", "orientations")
     before = [getattr(split_dip, name) for name in names]
@@ -165,6 +167,13 @@ def test_what_is_left_out_is_put_back(task):
         assert settings in ({}, {"parts": 1}, {"members": 1})
         assert [getattr(split_dip, name) for name in names] == before
     assert {"norm", "MEMORY"} <= changed
+
+
+def test_the_direct_image_of_a_small_picture_has_no_holes():
+    A, x = Downsample((3, 24, 24), 4, "average"), torch.full((1, 3, 24, 24), 0.5)
+    unseen = (torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) < 0.3).expand(3, 6, 6)
+    assert unseen.any()
+    assert ingredients.direct(A(x), A, 10, unseen).allclose(x)
 
 
 def test_without_held_out_measurements_nothing_is_unseen():
