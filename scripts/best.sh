@@ -44,28 +44,29 @@ done
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
 for seed in 1 2; do
-    each_scan best mri --seed $seed
+    best mri --data "$brain" --accel 3 --center-fraction 0.17 --seed $seed
+    best mri --data "$phantom" --accel 4 --seed $seed
     first=(--data "$cbsd" --crop 128 --images 1 --seed $seed)
     best denoising "${first[@]}" --sigma 25
     for mask in box random; do best inpainting "${first[@]}" --mask $mask; done
     best deblurring "${first[@]}" --blur camera --sigma 2.55
+    best superresolution "${first[@]}"
+    best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed
 done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best
 best mri --accel 8 --method $direct_and_best
 
 # Full width
-full_width mri --data "$brain" --accel 3 --center-fraction 0.17
-full_width mri --data "$phantom" --accel 4
-for slice in "$abdomen" "$head"; do full_width ct --data "$slice" --resize 128 --views 18; done
+each_scan full_width mri
+each_slice full_width ct
 
 # The mean of three networks left out
 one_network denoising "${pictures[@]}" --sigma 25
 each_slice one_network ct --width 32
 each_scan one_network mri
 
-# The first pictures: super-resolution, deblurring, the paper's text, the public settings
-few=(--data "$cbsd" --crop 128 --images 4)
+# Super-resolution, deblurring, the paper's text, the public settings
 five=(--data "$cbsd" --crop 128 --images 5)
 best superresolution "${five[@]}" --method bicubic,tv,aseqdip,split_dip
 best deblurring "${five[@]}" --blur camera --method tv,aseqdip,split_dip
@@ -74,12 +75,11 @@ for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
     best deblurring "${five[@]}" --blur camera --sigma "$sigma" --method tv,aseqdip,split_dip \
         --set "tv.lambda_per_sigma=$weight"
 done
-best deblurring "${few[@]}" --blur camera --finish none --method vanilla_dip,self_guided_dip
-run paper deblurring "${five[@]}" --blur camera
-run paper deblurring "${five[@]}" --blur camera --sigma 2.55
+for sigma in 0 2.55 6.375; do run paper deblurring "${five[@]}" --blur camera --sigma $sigma; done
 run paper denoising "${pictures[@]}" --sigma 25
+run paper superresolution "${five[@]}"
 for mask in box random; do
-    run paper inpainting "${five[@]}" --mask $mask
+    run paper inpainting "${pictures[@]}" --mask $mask
     run public inpainting "${pictures[@]}" --mask $mask --preset public
 done
 

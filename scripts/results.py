@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Row = tuple[str, str, str]  # variant, method, image
 SCANS = ("mri", "ct")  # tasks of which each item is a column
-BEST = "best"  # the variant that the others are compared with
+BEST, FULL_WIDTH = "best", "full width"  # variants; the others are compared with the first
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Summed:
     classical: tuple[str, float] | None  # label and PSNR of the best that fits no network
     paper: float | None  # aSeqDIP of the variant `paper`
     best: tuple[str, float]
+    full_width: float | None  # the same with the default width, not that of scripts/best.sh
     gain: str  # over the classical one, with its standard error
 
 
@@ -122,6 +123,7 @@ def summed(task: str, problem: str, runs: list[Record]) -> Summed | None:
         None if top is None else (find(top).label, classical[top]),
         mean(rows.get(("paper", "aseqdip", "final"), []), "final"),
         (find(best_method(task)).label, reached),
+        mean(rows.get((FULL_WIDTH, best_method(task), "final"), []), "final"),
         "" if top is None else ahead(best, rows[BEST, top, "final"], name, "final"),
     )
 
@@ -136,6 +138,7 @@ def summary_table(lines: list[Summed]) -> str:
         "the paper's aSeqDIP",
         "`best`",
         "gain over classical",
+        "`best`, full width",
     )
     cells = [
         (
@@ -146,6 +149,7 @@ def summary_table(lines: list[Summed]) -> str:
             line.paper and f"{line.paper:.2f}",
             f"{line.best[0]} **{line.best[1]:.2f}**",
             line.gain,
+            line.full_width and f"{line.full_width:.2f}",
         )
         for line in lines
     ]
@@ -166,13 +170,16 @@ def summary_figure(lines: list[Summed]) -> "Figure":
             [math.nan if line.paper is None else line.paper for line in lines], "o", "#6b4c9a",
         ),
         "--preset best": ([line.best[1] for line in lines], "D", "#0b6e2e"),
+        "... at full width": (
+            [math.nan if line.full_width is None else line.full_width for line in lines], "*", "#0b6e2e",
+        ),
     }  # fmt: skip
     for label, (values, mark, color) in marks.items():
         axis.plot(values, rows, ls="", marker=mark, color=color, label=label, markersize=6)
     axis.set_yticks(rows, [line.title for line in lines], fontsize=8)
     axis.set(xlabel="PSNR (dB)", ylim=(0.4, len(lines) + 0.6))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.3, 1.0), frameon=False)
+    axis.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.3, 1.0), frameon=False)
     figure.tight_layout(pad=0.5)
     return figure
 

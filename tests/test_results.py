@@ -75,6 +75,7 @@ def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, cap
     found = {
         ("best", "split_dip"): (30.0, 31.0), ("best", "tv"): (28.0, 30.0), ("best", "nlm"): (35.0, None),
         ("paper", "aseqdip"): (25.0, 26.0), ("paper", "vanilla_dip"): (40.0, 40.0),
+        ("full width", "split_dip"): (31.0, 33.0), ("full width", "tv"): (50.0, 50.0),
     }  # fmt: skip
     for (variant, name), values in found.items():
         for item, psnr in zip("ab", values):
@@ -84,6 +85,7 @@ def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, cap
     (line,) = results.summary(results.read(tmp_path))
     assert (line.items, line.direct, line.classical) == (2, 20.0, ("TV", 29.0))
     assert (line.paper, line.best, line.gain) == (25.5, ("Split DIP", 30.5), "+1.50 ± 0.50")
+    assert line.full_width == 32.0
     picture = tmp_path / "summary.png"
     assert call(monkeypatch, results, tmp_path, "--figure", picture) == 0
     assert capsys.readouterr().out.startswith("## Summary") and picture.stat().st_size > 5000
