@@ -51,6 +51,14 @@ def test_the_best_is_marked():
     assert bold == ["result"]
 
 
+def test_rows_of_images_are_equally_full():
+    pictures = {f"method {i}": np.full((40, 40), 0.5) for i in range(7)}
+    figure = comparison(pictures, {}, None, None, "title", (0, 1))
+    places = [axis.get_position() for axis in figure.axes if axis.get_title()]
+    lefts = [round(place.x0, 3) for place in places]
+    assert lefts[:4] == sorted(set(lefts)) and lefts[4:] == lefts[:3]  # not six and one
+
+
 def test_a_scan_is_cropped_to_the_body_and_a_photograph_is_not():
     image = np.zeros((100, 100))
     image[30:60, 40:90] = 200.0

@@ -140,8 +140,8 @@ def comparison(
     row, column, side = zoom_box(deciding, None if truth is None else real[truth].clip(*limits))
     height, width = next(iter(real.values())).shape[:2]
     cells: list[str | None] = [*images, *([None] if truth is None and extra is not None else [])]
-    columns = min(columns, len(cells))
     bands = -(-len(cells) // columns)
+    columns = -(-len(cells) // bands)  # the rows are equally full, but for the last
     size, line = 2.4, 0.17  # inches of a column and of a line of text
     ratios = [size * height / width, size, size * height / width][: 2 if truth is None else 3]
     each = sum(ratios) + 3.2 * line + (0 if truth is None else 1.5 * line)
