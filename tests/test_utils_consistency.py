@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import sigpy.mri
 import torch
 
 from operators.blur import CameraBlur
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
-from utils.consistency import MU_RANGE, consistent
+from utils.consistency import MU, consistent, proximal
 
 
 def random(shape, seed, dtype=torch.float64):
@@ -37,23 +38,59 @@ def matrix(A, dtype):
 
 
 @pytest.mark.parametrize("task", operators())
-def test_the_discrepancy_is_met_by_the_minimiser(task):
+def test_noise_and_error_are_weighed_by_their_variances(task):
     A = operators()[task]
     dtype = torch.complex128 if task == "mri" else torch.float64
     x_true, x = (random((1, *A.in_shape), seed, dtype) for seed in (3, 4))
     y = A(x_true)
-    noise_norm = 0.3 * torch.linalg.vector_norm(A(x) - y).item()
+    misfit = torch.linalg.vector_norm(A(x) - y).item()
 
-    u = consistent(x, y, A, noise_norm)
+    u = consistent(x, y, A, 0.6 * misfit)
 
-    residual = torch.linalg.vector_norm(A(u) - y).item()
-    assert 0.97 * noise_norm < residual <= noise_norm
-    # Of all images with that residual it is the nearest: u - x = A^H w, and mu w = y - A u.
+    # u - x = A^H w, and mu w = y - A u.
     M = matrix(A, dtype)
     step, rest = (u - x).flatten(), (y - A(u)).flatten()
     back = M.mH @ rest
     mu = torch.linalg.vecdot(step, back).real / torch.linalg.vecdot(step, step).real
     assert torch.allclose(back, mu * step, atol=1e-4 * back.abs().max().item())
+    power = M.abs().square().sum(dim=1)  # of the row of each measurement
+    expected = 0.6**2 / (1 - 0.6**2) * power[power > 0].mean().item()
+    assert mu.item() == pytest.approx(expected, rel=1e-6 if task == "denoising" else 0.3)
+
+
+def noisy_scan():
+    """Return A, an image, what is wrong with it, and noise of its measurements."""
+    maps = torch.from_numpy(sigpy.mri.birdcage_maps((12, 32, 32), dtype=np.complex128))
+    maps = maps / maps.abs().square().sum(dim=0).sqrt()
+    columns = torch.rand(32, generator=torch.Generator().manual_seed(2)) < 0.3
+    A = MultiCoilMRI(maps, columns.expand(32, 32))
+    x_true, error = (random((1, *A.in_shape), seed, torch.complex128) for seed in (3, 4))
+    noise = 0.5 * random((1, *A.out_shape), 5, torch.complex128) * A.mask
+    return A, x_true, error, noise
+
+
+def test_no_other_weight_gives_a_better_image():
+    A, x_true, error, noise = noisy_scan()
+    x, y = x_true + error, A(x_true) + noise
+
+    def wrong(u):
+        return torch.linalg.vector_norm(u - x_true).item()
+
+    reached = wrong(consistent(x, y, A, torch.linalg.vector_norm(noise).item()))
+    others = [wrong(proximal(x, y, A, mu)) for mu in np.geomspace(1e-3, 1e2, 26)]
+    assert reached < 1.005 * min(others) and min(others) < 0.9 * wrong(x)
+
+
+def test_noise_that_is_taken_as_too_low_is_not_fitted():
+    A, x_true, error, noise = noisy_scan()
+    x, y = x_true + 0.1 * error, A(x_true) + noise  # the image is nearly right
+    told = 0.94 * torch.linalg.vector_norm(noise).item()
+    u = consistent(x, y, A, told)
+    # The discrepancy principle takes the largest mu that explains the measurements.
+    tried = (proximal(x, y, A, mu) for mu in np.geomspace(10, 1e-3, 30))
+    fitted = next(v for v in tried if torch.linalg.vector_norm(A(v) - y) <= told)
+    wrong = [torch.linalg.vector_norm(v - x_true).item() for v in (x, u, fitted)]
+    assert u is not x and wrong[1] < 0.7 * wrong[2]
 
 
 @pytest.mark.parametrize("task", operators())
@@ -64,7 +101,7 @@ def test_without_noise_the_smallest_mu_is_taken(task):
     y = A(x_true)
     M = matrix(A, dtype)
     norm = torch.linalg.matrix_norm(M, 2)
-    normal = M.mH @ M + MU_RANGE[0] * norm**2 * torch.eye(M.shape[1], dtype=dtype)
+    normal = M.mH @ M + MU * norm**2 * torch.eye(M.shape[1], dtype=dtype)
     expected = x.flatten() + torch.linalg.solve(normal, M.mH @ (y - A(x)).flatten())
 
     u = consistent(x, y, A, 0.0)
@@ -108,7 +145,7 @@ def test_where_the_operator_is_not_linear_the_slope_of_the_objective_vanishes():
     x_true, x = (0.5 + 0.1 * random((1, 1, 8, 8), seed) for seed in (3, 4))
     y = A(x_true)
     u = consistent(x, y, A, 0.0).requires_grad_()
-    value = (A(u) - y).square().sum() + MU_RANGE[0] * (u - x).square().sum()
+    value = (A(u) - y).square().sum() + MU * (u - x).square().sum()
     (slope,) = torch.autograd.grad(value, u)
     start = x.clone().requires_grad_()
     (before,) = torch.autograd.grad((A(start) - y).square().sum(), start)
@@ -116,13 +153,15 @@ def test_where_the_operator_is_not_linear_the_slope_of_the_objective_vanishes():
     assert (u - x_true).norm() < 0.5 * (x - x_true).norm()
 
 
-def test_where_the_operator_is_not_linear_the_discrepancy_is_met_too():
+def test_where_the_operator_is_not_linear_noise_is_weighed_too():
     A = camera()
     x_true, x = (0.5 + 0.1 * random((1, 1, 8, 8), seed) for seed in (3, 4))
-    y = A(x_true)
-    noise_norm = 0.3 * torch.linalg.vector_norm(A(x) - y).item()
-    residual = torch.linalg.vector_norm(A(consistent(x, y, A, noise_norm)) - y).item()
-    assert 0.97 * noise_norm < residual <= noise_norm
+    noise = 0.02 * random((1, *A.out_shape), 5)
+    y, noise_norm = A(x_true) + noise, torch.linalg.vector_norm(noise).item()
+    wrong = [
+        torch.linalg.vector_norm(consistent(x, y, A, told) - x_true) for told in (0.0, noise_norm)
+    ]
+    assert wrong[1] < 0.95 * wrong[0] and wrong[1] < 0.9 * torch.linalg.vector_norm(x - x_true)
 
 
 def test_bad_arguments_are_refused():
