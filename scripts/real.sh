@@ -4,7 +4,7 @@
 # TOOTH.npy: sinogram of 181 views, one each degree, of which each sixth is taken. NOISY.png: a camera's
 # picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
 # CLEAN.png, SHARP.png: references, for the PSNR that is printed at the end; no method sees them. The tooth's
-# is FBP of all views.
+# is FBP of all views, among them the 30 that the methods get.
 # BM3D takes part where its package is installed. A finished run is not done again.
 set -euo pipefail
 tooth=$(realpath "$1")
@@ -42,6 +42,7 @@ picture real_blur deblurring tv,vanilla_dip,aseqdip,split_dip --data "$blurred" 
 
 # score NAME REFERENCE: PSNR of all methods, printed and beside the picture's facts
 score() { python -m scripts.score_real "$out/$1" "$2" --record "docs/images/$1.json" "${@:3}"; }
-score real_tooth "$(newest "$out"/all_views/ct/fbp/*/*/reconstruction.npy)"
+all_views=$(newest "$out"/all_views/ct/fbp/*/*/reconstruction.npy)
+score real_tooth "$all_views"
 score real_noise "$clean" --measured "$noisy"
 score real_blur "$sharp" --measured "$blurred" --border 20  # which the blur's unknown surroundings disturb

@@ -4,7 +4,8 @@
     python -m scripts.results OUT --record docs/runs.csv      # keep them: one line a run
     python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png
 
-A summary comes first: for each problem the best classical method, the paper's aSeqDIP and the best.
+A summary comes first: for each problem the best classical method, the paper's aSeqDIP, the best, and
+the best at full width.
 OUT holds a folder for each variant (best, paper, public, ...), and in it the folders of the runs.
 MRI and CT: a row a method, a column a scan. Pictures: a table for each setting, means over pictures
 with their standard deviation, and how far the best method is ahead: the mean paired difference with
@@ -60,7 +61,7 @@ class Summed:
     classical: tuple[str, float] | None  # label and PSNR of the best that fits no network
     paper: float | None  # aSeqDIP of the variant `paper`
     best: tuple[str, float]
-    full_width: float | None  # the same with the default width, not that of scripts/best.sh
+    full_width: float | None  # the same with networks of width 64
     gain: str  # over the classical one, with its standard error
 
 
@@ -171,11 +172,14 @@ def summary_figure(lines: list[Summed]) -> "Figure":
         ),
         "--preset best": ([line.best[1] for line in lines], "D", "#0b6e2e"),
         "... at full width": (
-            [math.nan if line.full_width is None else line.full_width for line in lines], "*", "#0b6e2e",
+            [math.nan if line.full_width is None else line.full_width for line in lines], "o", "#d100d1",
         ),
     }  # fmt: skip
     for label, (values, mark, color) in marks.items():
-        axis.plot(values, rows, ls="", marker=mark, color=color, label=label, markersize=6)
+        face = "none" if "full width" in label else color  # it may lie over another
+        axis.plot(
+            values, rows, ls="", marker=mark, color=color, mfc=face, label=label, markersize=6
+        )
     axis.set_yticks(rows, [line.title for line in lines], fontsize=8)
     axis.set(xlabel="PSNR (dB)", ylim=(0.4, len(lines) + 0.6))
     axis.grid(alpha=0.3)

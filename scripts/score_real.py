@@ -48,10 +48,13 @@ def scores(args: Args) -> dict[str, float]:
     else:
         reference, white = read_pixels(args.reference), 1.0
         images = {name: image.clip(0, 1) for name, image in images.items()}
-    require(
-        reference.ndim == len(shape) and min(np.subtract(reference.shape, shape)) >= 0,
-        f"{args.reference}: expected the shape {shape} of the reconstructions, got {reference.shape}",
-    )
+    for path, image in ((args.measured, images.get("measured")), (args.reference, reference)):
+        require(
+            image is None
+            or (image.ndim == len(shape) and min(np.subtract(image.shape, shape)) >= 0),
+            f"{path}: expected at least the shape {shape} of the reconstructions, "
+            f"got {np.shape(image)}",
+        )
 
     def centre(image: np.ndarray) -> np.ndarray:
         planes = center_crop(np.moveaxis(np.atleast_3d(image), -1, 0), shape[:2])

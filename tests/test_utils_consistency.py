@@ -81,7 +81,7 @@ def test_no_other_weight_gives_a_better_image():
     assert reached < 1.005 * min(others) and min(others) < 0.9 * wrong(x)
 
 
-def test_noise_that_is_taken_as_too_low_is_not_fitted():
+def test_noise_that_is_taken_as_too_low_is_fitted_less_than_by_the_discrepancy_principle():
     A, x_true, error, noise = noisy_scan()
     x, y = x_true + 0.1 * error, A(x_true) + noise  # the image is nearly right
     told = 0.94 * torch.linalg.vector_norm(noise).item()
@@ -90,7 +90,17 @@ def test_noise_that_is_taken_as_too_low_is_not_fitted():
     tried = (proximal(x, y, A, mu) for mu in np.geomspace(10, 1e-3, 30))
     fitted = next(v for v in tried if torch.linalg.vector_norm(A(v) - y) <= told)
     wrong = [torch.linalg.vector_norm(v - x_true).item() for v in (x, u, fitted)]
-    assert u is not x and wrong[1] < 0.7 * wrong[2]
+    assert wrong[0] < wrong[1] < 0.7 * wrong[2]
+
+
+@pytest.mark.parametrize("task", operators())
+def test_next_to_no_noise_is_no_noise(task):
+    A = operators()[task]
+    dtype = torch.complex128 if task == "mri" else torch.float64
+    x_true, x = (random((1, *A.in_shape), seed, dtype) for seed in (3, 4))
+    y = A(x_true)
+    told = 1e-4 * torch.linalg.vector_norm(y).item()
+    assert torch.equal(consistent(x, y, A, told), consistent(x, y, A, 0.0))
 
 
 @pytest.mark.parametrize("task", operators())

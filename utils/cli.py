@@ -42,7 +42,7 @@ class RunArgs:
     stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
     result: Literal["last", "average"] = "last"  # what an iterative method ends with: its last image, or the average over its images
-    finish: Literal["none", "consistency"] = "none"  # a last step that brings the result as near to the measurements as their noise tells
+    finish: Literal["none", "consistency"] = "none"  # a last step that brings the result nearer to the measurements, by how far each is to be trusted
     # Seeds and machine
     seed: int = 0  # of the network's weights
     data_seed: int = 0  # of the simulated measurements: masks, noise, kernels

@@ -13,19 +13,19 @@ LBFGS_STEPS = 100
 
 @torch.no_grad()
 def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
-    """Bring an image as near to the measurements as their noise permits.
+    """Bring an image nearer to the measurements, by how far each of both is to be trusted.
 
         x_mu = argmin_u ||A(u) - y||^2 + mu ||u - x||^2
 
     mu is the noise's variance over that of the image's error, which is best where both are white
-    (Wiener). The latter follows from what of the misfit ||A(x) - y|| the noise does not explain.
-    So an image that explains the measurements already stays as it is. Without noise mu is 0.001
-    ||A||^2, where ||A|| is taken as 1 if A has no norm(). Where that does not reach noise_norm,
-    such as for maps that do not fit the scan, A itself does not explain y so far, and the image
-    stays as it is too. The minimum is found by conjugate gradients, where A is not linear by L-BFGS.
+    and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds
+    noise_norm^2. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, its value
+    without noise; ||A|| is taken as 1 if A has no norm(). Where not even that explains half of the
+    part, such as for maps that do not fit the scan, A itself does not explain y, and the image stays
+    as it is, too. The minimum is found by conjugate gradients, where A is not linear by L-BFGS.
 
-    The discrepancy principle, ||A(x_mu) - y|| = noise_norm, is no better where A fits. Where maps
-    leave a rest, or the noise is taken as a little too low, it fits the noise.
+    Noise that is not told counts as error of the image, and is fitted in part. The discrepancy
+    principle, ||A(x_mu) - y|| = noise_norm, fits more of it.
 
     Args:
         x: image, (1, *A.in_shape).
@@ -58,22 +58,25 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     if misfit <= explained:
         return x
     nearest = nearer(least)
-    if noise_norm == 0:
-        return nearest
-    if sqnorm(A(nearest), y).item() >= explained:
+    if sqnorm(A(nearest), y).item() - explained > (misfit - explained) / 2:
         return x
-    return nearer(max(least, explained / (misfit - explained) * gain(A, x)))
+    mu = explained / (misfit - explained) * gain(A, x)
+    return nearer(mu) if mu > least else nearest
 
 
 def gain(A: Operator, x: Tensor) -> float:
     """Estimate the variance of a measurement where each pixel of x varies by 1, by one draw.
 
-    Only measurements count that x changes at all, such as the sampled ones of k-space.
+    Measurements that no pixel changes, such as k-space that was not sampled, do not count.
     """
     v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x.device)
-    v *= 0.01 * x.abs().max().clamp_min(1e-6)  # small beside x, for an A that is not linear
-    change = A(x + v) - A(x)
-    return (change.abs().square().sum() / change.count_nonzero() / v.abs().square().mean()).item()
+    if is_linear(A):
+        change = A(v)
+    else:  # a small change, of an image that may be black
+        v *= 0.01 * x.abs().max().clamp_min(0.1)
+        change = A(x + v) - A(x)
+    count = max(change.count_nonzero().item(), 1)
+    return (change.abs().square().sum() / count / v.abs().square().mean()).item()
 
 
 def is_linear(A: Operator) -> bool:
