@@ -163,20 +163,22 @@ def summary_figure(lines: list[Summed]) -> "Figure":
     axis = figure.subplots()
     rows = range(len(lines), 0, -1)
     marks = {
-        "direct reconstruction": ([line.direct for line in lines], "|", "#777777"),
+        "direct reconstruction": ([line.direct for line in lines], "|", "#777777", None),
         "best classical method": (
-            [math.nan if line.classical is None else line.classical[1] for line in lines], "s", "#b35900",
+            [math.nan if line.classical is None else line.classical[1] for line in lines],
+            "s", "#b35900", None,
         ),
         "the paper's aSeqDIP": (
-            [math.nan if line.paper is None else line.paper for line in lines], "o", "#6b4c9a",
+            [math.nan if line.paper is None else line.paper for line in lines],
+            "o", "#6b4c9a", None,
         ),
-        "--preset best": ([line.best[1] for line in lines], "D", "#0b6e2e"),
+        "--preset best": ([line.best[1] for line in lines], "D", "#0b6e2e", None),
         "... at full width": (
-            [math.nan if line.full_width is None else line.full_width for line in lines], "o", "#d100d1",
+            [math.nan if line.full_width is None else line.full_width for line in lines],
+            "o", "#d100d1", "none",  # open: it may lie over another
         ),
     }  # fmt: skip
-    for label, (values, mark, color) in marks.items():
-        face = "none" if "full width" in label else color  # it may lie over another
+    for label, (values, mark, color, face) in marks.items():
         axis.plot(
             values, rows, ls="", marker=mark, color=color, mfc=face, label=label, markersize=6
         )

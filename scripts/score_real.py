@@ -1,4 +1,4 @@
-"""Score the reconstructions of real measurements against a reference that no method saw.
+"""Score the reconstructions of real measurements against a better reference of the same.
 
     python -m scripts.score_real OUT/real_blur SHARP.png --measured BLURRED.png --border 20
     python -m scripts.score_real OUT/real_tooth ALL_VIEWS/reconstruction.npy
