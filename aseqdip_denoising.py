@@ -18,7 +18,6 @@ two CPU cores; --method aseqdip beside it runs this method.
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +165,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         limits=(0, 1),
         arrays={"measurement.npy": image_data.as_array(y)},
         known={"sigma": sigma / 255},
-        noise_norm=sigma / 255 * math.sqrt(pixels.numel()) if math.isfinite(sigma) else 0.0,
+        noise_norm=image_data.noise_norm(sigma, y),
     )
 
 

@@ -56,6 +56,11 @@ def test_two_presets_are_refused(capsys):
     [
         (["--sgma", "4"], "error: Unrecognized options: --sgma, 4; ", "--sigma FLOAT"),
         (["--sigma", "four"], "error: Error parsing --sigma: ", "'four'"),
+        (
+            ["--sigma", 40 * "four"],
+            "error: Error parsing --sigma: ",
+            f"'{40 * 'four'}'",
+        ),  # > a line
         (["--preset", "bets"], "error: invalid choice 'bets' ", "'best'"),
         (["--K"], "error: Missing value for argument ", "--K"),
     ],

@@ -49,13 +49,17 @@ def without_frame(box: str) -> str:
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)  # colours
     framed = box.startswith("╭")
     lines = [line.strip("│ ") for line in box.splitlines() if line[:1] not in ("╭", "╰")]
-    parts, part = [], []
+    width = max((len(line) for line in lines if line.strip("─-")), default=0)
+    parts, part, full = [], "", False
     for line in [*lines, "-"]:
         if line.strip("─-"):
-            part.append(line)
+            word = part.rpartition(" ")[2] + line.partition(" ")[0]
+            broken = full and len(word) > width  # a word that is longer than the box
+            part += line if broken or not part else f" {line}"
+            full = len(line) == width
         elif part:
-            parts.append(" ".join(part))
-            part = []
+            parts.append(part)
+            part = ""
     return "; ".join(parts if framed or len(parts) == 1 else parts[1:])
 
 

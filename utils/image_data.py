@@ -232,6 +232,11 @@ def estimate_noise(picture: Picture, sharp: bool = True) -> float:
     return sigma
 
 
+def noise_norm(sigma: float, y: Tensor) -> float:
+    """Return the expected norm of noise of `sigma` of 255 in y; 0 where sigma could not be estimated."""
+    return sigma / 255 * math.sqrt(y.numel()) if math.isfinite(sigma) else 0.0
+
+
 def box_mask(shape: tuple[int, int], hiar: float) -> np.ndarray:
     """Return (H, W) bool, False in a central box of the image's aspect ratio.
 
