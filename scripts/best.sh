@@ -76,8 +76,9 @@ for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
         --set "tv.lambda_per_sigma=$weight"
 done
 for sigma in 0 2.55 6.375; do run paper deblurring "${five[@]}" --blur camera --sigma $sigma; done
-run paper denoising "${pictures[@]}" --sigma 25
+for sigma in 15 25 30; do run paper denoising "${pictures[@]}" --sigma $sigma; done
 run paper superresolution "${five[@]}"
+run paper inpainting "${pictures[@]}" --hiar 0.25
 for mask in box random; do
     run paper inpainting "${pictures[@]}" --mask $mask
     run public inpainting "${pictures[@]}" --mask $mask --preset public
@@ -98,3 +99,5 @@ done
 # The paper's text on the slices and scans
 each_slice run paper ct --width 32
 each_scan run paper mri
+run paper mri --data "$phantom" --accel 8
+run paper mri --accel 8
