@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 
 from baselines import styles
 from utils.figures import as_svg, comparison, content_box, curves, psnr_figure, zoom_box
@@ -85,6 +86,11 @@ def test_curves_show_every_logged_step():
     assert [line.get_label() for line in figure.axes[1].lines] == [
         "data term", "autoencoding term", "loss",
     ]  # fmt: skip
+    assert figure.axes[1].get_yscale() == "linear"  # 3 / 2 to 1 / 6 is less than a decade
+    steep = [row | {"autoencoding_term": 0.0, "unseen_term": 1e-3} for row in rows[1:]]
+    terms = curves(steep, "title").axes[1]
+    assert [line.get_label() for line in terms.lines] == ["data term", "held-out term", "loss"]
+    assert terms.get_yscale() == "log"
     without = [{k: v for k, v in row.items() if k not in ("psnr", "ssim")} for row in rows]
     assert len(curves(without, "title").axes) == 1
 
@@ -116,6 +122,18 @@ def test_the_detail_shows_what_the_truth_has_there():
     assert zoom_box([first, second])[:2] == (10, 60)
     row, column, _ = zoom_box([first, second], truth)
     assert abs(row - 30) <= 2 and abs(column - 5) <= 2
+
+
+def test_without_a_truth_the_detail_shows_what_the_last_result_has_there():
+    direct, last = np.zeros((2, 60, 80))
+    last[20:55, 2:25] = 0.5 + 0.3 * np.random.default_rng(1).random((35, 23))
+    first = last.copy()
+    first[30:45, 5:20] -= 0.05
+    first[10:25, 60:75] += 0.3  # streaks in the air
+    pictures = {"direct": direct, "first": first, "last": last}
+    figure = comparison(pictures, {}, None, None, "title", (0, 1), direct="direct")
+    (box,) = [p for p in figure.axes[2].patches if isinstance(p, Rectangle)]
+    assert box.get_x() + box.get_width() <= 26 and box.get_y() >= 15
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 2), (4, 4)])

@@ -121,6 +121,12 @@ def test_a_log_gets_a_line_each_tenth_and_each_minute(monkeypatch, capsys):
     assert said[0] == "step 10 of 100, PSNR 20.00 dB, 10 s, about 90 s left"
     assert said[-1] == "step 100 of 100, PSNR 20.00 dB, 100 s"
     assert len(lines(0.001, 100)) == 1  # a short run: its end alone
+    with Lines(10, 0) as told:  # scores that come once a while are shown once
+        told.set_postfix({"PSNR": "20.00 dB"})
+        for _ in range(2):
+            now[0] += 70
+            told.update()
+    assert ["PSNR" in line for line in capsys.readouterr().err.splitlines()] == [True, False]
     slow = lines(30.0, 100)
     assert len(slow) == 50 and slow[0].startswith("step 2 of 100")
     assert lines(1.0, 100, done=50)[0] == "step 60 of 100, PSNR 20.00 dB, 10 s, about 40 s left"

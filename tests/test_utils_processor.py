@@ -12,6 +12,8 @@ from PIL import Image
 import aseqdip_denoising
 from utils import processor
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def cores(monkeypatch):
@@ -86,5 +88,26 @@ def test_a_resumed_run_takes_the_threads_that_it_began_with(cores, tmp_path, mon
 
 
 def test_the_probe_measures_a_ratio():
-    processor.bfloat16_speedup.cache_clear()
-    assert 0.01 < processor.bfloat16_speedup(torch.device("cpu")) < 100
+    processor.measured_speedup.cache_clear()
+    assert 0.01 < processor.measured_speedup(CPU) < 100
+
+
+def test_the_ratio_stays_what_it_was_when_first_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(processor, "measured_speedup", lambda device: 2.5)
+    assert processor.bfloat16_speedup(CPU) == 2.5
+    monkeypatch.setattr(processor, "measured_speedup", lambda device: 1.2)  # other work runs beside
+    assert processor.bfloat16_speedup(CPU) == 2.5
+    monkeypatch.setattr(processor, "hardware_name", lambda device: "another machine")
+    assert processor.bfloat16_speedup(CPU) == 1.2
+    (file,) = (tmp_path / "cache").rglob("*.json")
+    file.write_text("{")
+    assert processor.bfloat16_speedup(CPU) == 1.2  # a damaged file is written anew
+    assert list(json.loads(file.read_text()).values()) == [1.2]
+
+
+def test_without_a_cache_folder_the_ratio_is_measured_each_time(tmp_path, monkeypatch):
+    (tmp_path / "cache").touch()  # a file in its place
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(processor, "measured_speedup", lambda device: 2.5)
+    assert processor.bfloat16_speedup(CPU) == 2.5

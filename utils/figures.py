@@ -23,6 +23,7 @@ TERMS = {  # columns of log.csv that are drawn, with their names
     "autoencoding_term": "autoencoding term",
     "tv_term": "total variation",
     "denoising_term": "denoising term",
+    "unseen_term": "held-out term",
     "loss": "loss",
 }
 
@@ -69,15 +70,16 @@ def content_box(image: np.ndarray, limits: tuple[float, float]) -> tuple[slice, 
     return tuple(slice(max(at[0] - margin, 0), at[-1] + margin + 1) for at in (rows, columns))
 
 
-def zoom_box(images: list[np.ndarray], truth: np.ndarray | None = None) -> tuple[int, int, int]:
+def zoom_box(images: list[np.ndarray], guide: np.ndarray | None = None) -> tuple[int, int, int]:
     """Choose the square of a quarter of the shorter side in which images differ most.
 
-    With a truth it is that of the largest product of difference and fine detail: what a Gaussian of
-    two pixels smooths away. Of one image it is that of most fine detail, as where nothing differs.
+    With a guide it is that of the largest product of difference and the guide's fine detail: what a
+    Gaussian of two pixels smooths away. Of one image it is that of most fine detail, as where nothing
+    differs.
 
     Args:
         images: at least one of (H, W) or (H, W, 3), real.
-        truth: as one of them.
+        guide: as one of them: the truth, or without one the last result.
 
     Returns:
         Its top row, left column, and side.
@@ -89,8 +91,8 @@ def zoom_box(images: list[np.ndarray], truth: np.ndarray | None = None) -> tuple
     grey = np.stack([x.mean(axis=-1) if x.ndim == 3 else x for x in images]).astype(float)
     side = max(min(grey.shape[1:]) // 4, min(4, *grey.shape[1:]))
     amount = uniform_filter(grey.std(axis=0), side) if len(images) > 1 else detail(grey[0])
-    if truth is not None:
-        fine = detail(truth.mean(axis=-1) if truth.ndim == 3 else truth.astype(float))
+    if guide is not None:
+        fine = detail(guide.mean(axis=-1) if guide.ndim == 3 else guide.astype(float))
         amount = amount * fine if (amount * fine).any() else amount + fine
     half = side // 2
     inside = amount[
@@ -137,7 +139,8 @@ def comparison(
     real = {name: image[box] for name, image in real.items()}
     deciding = [image.clip(*limits) for name, image in real.items() if name not in (direct, truth)]
     deciding = deciding or [image.clip(*limits) for image in real.values()]
-    row, column, side = zoom_box(deciding, None if truth is None else real[truth].clip(*limits))
+    guide = deciding[-1] if truth is None else real[truth].clip(*limits)
+    row, column, side = zoom_box(deciding, guide)
     height, width = next(iter(real.values())).shape[:2]
     cells: list[str | None] = [*images, *([None] if truth is None and extra is not None else [])]
     bands = -(-len(cells) // columns)
@@ -333,13 +336,16 @@ def curves(rows: list[dict[str, float]], title: str) -> "Figure":
         axes[0].set(xlabel="step (weight updates)", ylabel="PSNR (dB)")
         axes[0].legend()
     logged = [r for r in rows if "loss" in r]
+    drawn = []
     for name, label in TERMS.items():
-        if name in logged[0]:
+        values = [r[name] for r in logged] if name in logged[0] else [0]
+        if name == "loss" or any(values):
             style = {"color": "black", "lw": 1, "ls": ":"} if name == "loss" else {}
-            steps = [r["step"] for r in logged]
-            axes[-1].plot(steps, [r[name] for r in logged], label=label, **style)
-    scale = "log" if any(r["loss"] > 0 for r in logged) else "linear"
-    axes[-1].set(xlabel="step (weight updates)", ylabel="sum of squares", yscale=scale)
+            axes[-1].plot([r["step"] for r in logged], values, label=label, **style)
+            drawn += values
+    decades = min(drawn) > 0 and max(drawn) > 10 * min(drawn)
+    scale = "log" if decades else "linear"
+    axes[-1].set(xlabel="step (weight updates)", ylabel="terms of the loss", yscale=scale)
     axes[-1].legend()
     for axis in axes:
         axis.grid(alpha=0.3)

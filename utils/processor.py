@@ -1,15 +1,21 @@
 """What the machine is good for: its free cores, its memory allocator, its bfloat16."""
 
+import contextlib
 import ctypes
 import functools
+import json
 import os
 import platform
+import re
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import torch
 import torch.nn.functional as F
+
+from utils.files import write_atomically
 
 SAMPLE_SECONDS = 0.2  # so long the load of the cores is watched
 FASTER = 1.3  # bfloat16 is taken where it is so many times as fast; measured: 0.3, or 2 and more
@@ -59,15 +65,34 @@ def keep_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-@functools.cache
 def bfloat16_speedup(device: torch.device) -> float:
+    """Return how many times as fast a network is in bfloat16 as in float32, measured once.
+
+    The answer is kept in the user's cache folder: other work on the machine would change it, and so
+    what a repeated command does.
+
+    Args:
+        device: where the networks will run.
+    """
+    file = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "aseqdip" / "bfloat16.json"
+    hardware, known = f"{hardware_name(device)}, PyTorch {torch.__version__}", {}
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no such file, no home
+        file = file.expanduser()
+        known = json.loads(file.read_text())
+    if hardware not in known:
+        known[hardware] = measured_speedup(device)
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, lambda out: out.write(json.dumps(known, indent=1).encode()))
+    return known[hardware]
+
+
+@functools.cache
+def measured_speedup(device: torch.device) -> float:
     """Measure how many times as fast a convolution with its backward is in bfloat16 as in float32.
 
     The two take turns, and the quickest of each counts, which other work on the machine disturbs
     least. On a CPU this takes about half a second.
-
-    Args:
-        device: where the networks will run.
     """
     side = 512 if device.type == "cuda" else 96
     shapes, layout = ((1, 64, side, side), (64, 64, 3, 3)), torch.channels_last
@@ -86,6 +111,17 @@ def bfloat16_speedup(device: torch.device) -> float:
             if turn:  # the first compiles
                 times[dtype].append(time.perf_counter() - begun)
     return min(times[torch.float32]) / min(times[torch.bfloat16])
+
+
+def hardware_name(device: torch.device) -> str:
+    """Name the GPU, or the processor with the instructions that PyTorch takes of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*: (.+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = found[1] if found else model
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def device_name(device: torch.device) -> str:

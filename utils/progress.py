@@ -62,6 +62,7 @@ class Lines:
         self.told, self.told_at = self.done, now
         facts = [f"{self.what} {self.done} of {self.total}"]
         facts += [f"{name} {value}" for name, value in self.shown.items()]
+        self.shown = {}  # which would be old in the next line
         seconds = now - self.begun
         facts.append(duration(seconds))
         left = seconds / (self.done - self.first) * (self.total - self.done)

@@ -1,5 +1,6 @@
 """What a finished run leaves and says: arrays, pictures, figures of merit."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -147,22 +148,24 @@ def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
 def print_report(metrics: dict[str, Any], folder: Path) -> None:
     """Print a complete run's figures and where its files lie."""
     if "psnr_final" in metrics:
-        for name in metrics["images"]:
+        names = [NAMES.get(name, name) for name in metrics["images"]]
+        width = max(map(len, [*names, "oracle"]))
+        for name, label in zip(metrics["images"], names, strict=True):
             step = metrics.get(f"step_{name}")  # of an image that is not the last one's
             more = [] if step is None else [f"   step {step}"]
             more += [
-                f"   {label} {shown(metrics[f'{key}_{name}'], 2)} {unit}"
-                for key, (label, unit) in MORE_FIGURES.items()
+                f"   {what} {shown(metrics[f'{key}_{name}'], 2)} {unit}"
+                for key, (what, unit) in MORE_FIGURES.items()
                 if f"{key}_{name}" in metrics
             ]
             print(
-                f"  {NAMES.get(name, name):<14} PSNR {shown(metrics[f'psnr_{name}'], 2):>6} dB"
+                f"  {label:<{width}} PSNR {shown(metrics[f'psnr_{name}'], 2):>6} dB"
                 f"   SSIM {shown(metrics[f'ssim_{name}'], 4)}"
                 f"   NMSE {shown(metrics[f'nmse_{name}'], 5)}" + "".join(more)
             )
-        if "psnr_oracle" in metrics:
+        if metrics.get("psnr_oracle", -math.inf) > metrics["psnr_final"]:  # else it tells nothing
             print(
-                f"  {'oracle':<14} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate "
+                f"  {'oracle':<{width}} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate "
                 f"in hindsight, step {metrics['step_oracle']}: not a result"
             )
     for doubt in metrics.get("doubts", ()):

@@ -205,7 +205,7 @@ def _image(shots: list[Shot], name: str, side: int) -> dict[str, Any]:
         height, width = alike[0].shape[:2]
         truth = opened.get("truth")
         fits = truth is not None and truth.size == (width, height)
-        row, column, box = zoom_box(alike, np.asarray(truth) if fits else None)
+        row, column, box = zoom_box(alike, np.asarray(truth) if fits else alike[-1])
         x, y = (100 * at / max(room - box, 1) for at, room in ((column, width), (row, height)))
     return {"shots": found, "x": round(x), "y": round(y)}
 
