@@ -87,7 +87,9 @@ done
 # Other networks, with the settings that studies/tune.py chose (docs/tuning.csv)
 end=(--result average --finish consistency)
 each_slice run tuned ct --width 32 "${end[@]}" --method vanilla_dip --set lr=0.001 --K 500
+each_slice run tuned ct --width 32 "${end[@]}" --method self_guided_dip --set lr=0.0003 --K 500
 each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
+each_scan run tuned mri "${end[@]}" --method self_guided_dip --set lr=0.001 --K 500
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
     --set vanilla_dip.lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500

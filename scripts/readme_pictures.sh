@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The pictures of README.md and of the task pages, on a CPU in about half an hour (one core).
+# The pictures of README.md and of the task pages, on a CPU in ten minutes (one core).
 #   bash scripts/readme_pictures.sh [BRAIN.npy] [OUT]
 # BRAIN.npy: data/cartesian_ksp.npy of https://github.com/mikgroup/sigpy-mri-tutorial
 set -euo pipefail
