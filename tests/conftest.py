@@ -3,10 +3,12 @@
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
 import os
+import tempfile
 from pathlib import Path
 
 import gaussian
 import h5py
+import matplotlib
 import numpy as np
 import pytest
 import sigpy.mri
@@ -16,6 +18,11 @@ from utils.mri_data import fft2c, load_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("ASEQDIP_DATA", ROOT.parent / "shared" / "data"))
+
+# What the tests find out about the machine does not reach the user's cache.
+os.environ.setdefault("MPLCONFIGDIR", matplotlib.get_cachedir())  # fonts take seconds to list
+cache = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = cache.name
 
 # One thread for each of several pytest processes; processes that tests start take as many.
 threads = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"

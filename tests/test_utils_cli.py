@@ -61,6 +61,11 @@ def test_two_presets_are_refused(capsys):
             "error: Error parsing --sigma: ",
             f"'{40 * 'four'}'",
         ),  # > a line
+        (
+            ["--" + 45 * "a", "--" + 45 * "b"],
+            "error: Unrecognized options: ",
+            f"--{45 * 'a'}, --{45 * 'b'}; ",
+        ),
         (["--preset", "bets"], "error: invalid choice 'bets' ", "'best'"),
         (["--K"], "error: Missing value for argument ", "--K"),
     ],

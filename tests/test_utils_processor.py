@@ -1,6 +1,7 @@
 """Threads, memory and the probe of bfloat16."""
 
 import json
+import os
 
 import psutil
 import pytest
@@ -92,22 +93,47 @@ def test_the_probe_measures_a_ratio():
     assert 0.01 < processor.measured_speedup(CPU) < 100
 
 
-def test_the_ratio_stays_what_it_was_when_first_asked(tmp_path, monkeypatch):
+@pytest.fixture
+def probe(tmp_path, monkeypatch):
+    """Return a function that asks for the ratio where a measurement would now find another."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(processor, "measured_speedup", lambda device: 2.5)
-    assert processor.bfloat16_speedup(CPU) == 2.5
-    monkeypatch.setattr(processor, "measured_speedup", lambda device: 1.2)  # other work runs beside
-    assert processor.bfloat16_speedup(CPU) == 2.5
+
+    def ask(would_find):
+        monkeypatch.setattr(processor, "measured_speedup", lambda device: would_find)
+        return processor.bfloat16_speedup(CPU)
+
+    return ask
+
+
+def test_the_ratio_stays_what_it_was_when_first_asked(probe, tmp_path, monkeypatch):
+    assert probe(2.5) == 2.5
+    assert probe(1.2) == 2.5  # other work runs beside
     monkeypatch.setattr(processor, "hardware_name", lambda device: "another machine")
-    assert processor.bfloat16_speedup(CPU) == 1.2
+    assert probe(1.2) == 1.2
     (file,) = (tmp_path / "cache").rglob("*.json")
-    file.write_text("{")
-    assert processor.bfloat16_speedup(CPU) == 1.2  # a damaged file is written anew
-    assert list(json.loads(file.read_text()).values()) == [1.2]
+    assert sorted(json.loads(file.read_text()).values()) == [1.2, 2.5]
 
 
-def test_without_a_cache_folder_the_ratio_is_measured_each_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize("held", ["{", "[]", "null", '"s"', "true", "inf", "NaN", "-1.0", "folder"])
+def test_a_damaged_file_of_the_ratio_is_written_anew(held, probe, tmp_path):
+    assert probe(2.5) == 2.5
+    (file,) = (tmp_path / "cache").rglob("*.json")
+    (key,) = json.loads(file.read_text())
+    if held == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_text(held)
+        assert probe(1.5) == 1.5 and json.loads(file.read_text()) == {key: 1.5}
+        file.write_text(f'{{"{key}": {held}}}')
+    assert probe(1.2) == 1.2
+
+
+def test_without_a_cache_folder_the_ratio_is_measured_each_time(probe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "cache").touch()  # a file in its place
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(processor, "measured_speedup", lambda device: 2.5)
-    assert processor.bfloat16_speedup(CPU) == 2.5
+    assert probe(2.5) == 2.5 and probe(1.2) == 1.2
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # there is no home
+    assert probe(2.5) == 2.5 and probe(1.2) == 1.2
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

@@ -1,12 +1,13 @@
 """What is made of a method's image: the average in its place, the last step, what is doubted."""
 
 import numpy as np
+import pytest
 import torch
 from running import call, metrics, run_folder
 
 import aseqdip_deblurring
 import aseqdip_inpainting
-from utils.results import doubts, told_apart
+from utils.results import doubts, print_report, told_apart
 
 TINY = ["--sample", "face", "--resize", 32, "--K", 6, "--width", 4, "--depth", 2, "--lr", 1e-3]
 
@@ -73,3 +74,21 @@ def test_what_looks_the_same_is_shown_once():
     hole[3:5, 3:5] += 1.0  # 5 grey levels of 255 in the root of the mean square
     pictures = {"truth": image, "final": image + 0.03, "hole": hole, "again": hole - 0.01}
     assert list(told_apart(pictures, (0, 10))) == ["truth", "hole"]
+
+
+@pytest.mark.parametrize(
+    "final, oracle, told",
+    [(30.0, 31.5, True), (30.0, 29.5, False), (30.0, None, False), (None, 31.5, False)],
+)
+def test_the_oracle_is_told_where_it_is_better_than_the_result(
+    final, oracle, told, tmp_path, capsys
+):
+    names = ("input", "unfinished", "final")
+    metrics = {"images": names, "steps": 20, "n_params": 4, "seconds": 1.0, "device": "cpu"}
+    metrics |= {f"{key}_{name}": 0.5 for key in ("psnr", "ssim", "nmse") for name in names}
+    metrics |= {"psnr_final": final, "psnr_oracle": oracle, "step_oracle": 10}
+    print_report(metrics, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    scored = [line for line in lines if " PSNR " in line]
+    assert any("oracle" in line for line in scored) == told
+    assert len({line.index(" PSNR ") for line in scored}) == 1  # one below the other

@@ -338,12 +338,13 @@ def curves(rows: list[dict[str, float]], title: str) -> "Figure":
     logged = [r for r in rows if "loss" in r]
     drawn = []
     for name, label in TERMS.items():
-        values = [r[name] for r in logged] if name in logged[0] else [0]
+        values = [r.get(name, 0.0) for r in logged]
         if name == "loss" or any(values):
             style = {"color": "black", "lw": 1, "ls": ":"} if name == "loss" else {}
             axes[-1].plot([r["step"] for r in logged], values, label=label, **style)
             drawn += values
-    decades = min(drawn) > 0 and max(drawn) > 10 * min(drawn)
+    positive = [value for value in drawn if value > 0]
+    decades = positive and min(drawn) >= 0 and max(positive) > 10 * min(positive)
     scale = "log" if decades else "linear"
     axes[-1].set(xlabel="step (weight updates)", ylabel="terms of the loss", yscale=scale)
     axes[-1].legend()

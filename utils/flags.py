@@ -49,7 +49,7 @@ def without_frame(box: str) -> str:
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)  # colours
     framed = box.startswith("╭")
     lines = [line.strip("│ ") for line in box.splitlines() if line[:1] not in ("╭", "╰")]
-    width = max((len(line) for line in lines if line.strip("─-")), default=0)
+    width = max(map(len, lines), default=0)  # that of a rule
     parts, part, full = [], "", False
     for line in [*lines, "-"]:
         if line.strip("─-"):

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import json
+import math
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ import psutil
 import torch
 import torch.nn.functional as F
 
+from utils.errors import InputError
 from utils.files import write_atomically
 
 SAMPLE_SECONDS = 0.2  # so long the load of the cores is watched
@@ -68,23 +70,38 @@ def keep_memory() -> None:
 def bfloat16_speedup(device: torch.device) -> float:
     """Return how many times as fast a network is in bfloat16 as in float32, measured once.
 
-    The answer is kept in the user's cache folder: other work on the machine would change it, and so
-    what a repeated command does.
+    The answer is kept in the user's cache folder, where there is one: other work on the machine
+    would change it, and so what a repeated command does.
 
     Args:
         device: where the networks will run.
     """
-    file = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "aseqdip" / "bfloat16.json"
-    hardware, known = f"{hardware_name(device)}, PyTorch {torch.__version__}", {}
-    with contextlib.suppress(OSError, RuntimeError, ValueError):  # no such file, no home
-        file = file.expanduser()
-        known = json.loads(file.read_text())
+    hardware, file = f"{hardware_name(device)}, PyTorch {torch.__version__}", _cache_file()
+    known = _known_speedups(file)
     if hardware not in known:
         known[hardware] = measured_speedup(device)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, InputError):  # as where it is a folder
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, lambda out: out.write(json.dumps(known, indent=1).encode()))
     return known[hardware]
+
+
+def _cache_file() -> Path:
+    """Return the file of bfloat16_speedup; below a file, where nothing can be, without a home."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(folder):
+        folder = os.path.expanduser("~/.cache")
+    return Path(folder if os.path.isabs(folder) else os.devnull) / "aseqdip" / "bfloat16.json"
+
+
+def _known_speedups(file: Path) -> dict[str, float]:
+    """Return what a file of bfloat16_speedup holds that makes sense."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    found = found if isinstance(found, dict) else {}
+    return {k: v for k, v in found.items() if isinstance(v, float) and 0 < v < math.inf}
 
 
 @functools.cache
@@ -114,14 +131,16 @@ def measured_speedup(device: torch.device) -> float:
 
 
 def hardware_name(device: torch.device) -> str:
-    """Name the GPU, or the processor with the instructions that PyTorch takes of it."""
+    """Name the GPU, or the processor with what it can do with bfloat16."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
+    model, found = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*: (.+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        model = found[1] if found else model
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
+        found = Path("/proc/cpuinfo").read_text()
+    name = re.search(r"^model name\s*: (.+)", found, re.MULTILINE)
+    # x86 says avx512_bf16 and amx_bf16, ARM bf16.
+    able = sorted(set(re.findall(r"\b(?:\w+_)?bf16\b", found)))
+    return " ".join([name[1] if name else model, *able])
 
 
 def device_name(device: torch.device) -> str:

@@ -1,6 +1,5 @@
 """What a finished run leaves and says: arrays, pictures, figures of merit."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +162,10 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
                 f"   SSIM {shown(metrics[f'ssim_{name}'], 4)}"
                 f"   NMSE {shown(metrics[f'nmse_{name}'], 5)}" + "".join(more)
             )
-        if metrics.get("psnr_oracle", -math.inf) > metrics["psnr_final"]:  # else it tells nothing
+        oracle, final = metrics.get("psnr_oracle"), metrics["psnr_final"]
+        if oracle is not None and final is not None and oracle > final:  # else it tells nothing
             print(
-                f"  {'oracle':<{width}} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate "
+                f"  {'oracle':<{width}} PSNR {shown(oracle, 2):>6} dB   the best iterate "
                 f"in hindsight, step {metrics['step_oracle']}: not a result"
             )
     for doubt in metrics.get("doubts", ()):
