@@ -87,7 +87,6 @@ done
 # Other networks, with the settings that studies/tune.py chose (docs/tuning.csv)
 end=(--result average --finish consistency)
 each_slice run tuned ct --width 32 "${end[@]}" --method vanilla_dip --set lr=0.001 --K 500
-each_slice run tuned ct --width 32 "${end[@]}" --method self_guided_dip --set lr=0.0003 --K 500
 each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
 each_scan run tuned mri "${end[@]}" --method self_guided_dip --set lr=0.001 --K 500
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
@@ -97,6 +96,10 @@ run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --metho
 for mask in box random; do
     run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 done
+
+# Self-Guided DIP with as many updates as aSeqDIP has by the paper's text
+each_slice run "4000 updates" ct --width 32 "${end[@]}" --method self_guided_dip
+each_scan run "4000 updates" mri "${end[@]}" --method self_guided_dip
 
 # The paper's text on the slices and scans
 each_slice run paper ct --width 32
