@@ -33,8 +33,9 @@ def operator_norm(A: Operator) -> float:
     """Return ||A||_2, or for MRI a bound that it reaches where k-space is fully sampled.
 
     Args:
-        A: MultiCoilMRI, Radon, Downsample, PixelMask or Identity; the norm of the last two is 1.
+        A: any; the norm of PixelMask and Identity is 1, and that of a blur is taken as 1, too.
     """
+    A = A.A if isinstance(A, Subset) else A
     if isinstance(A, (Radon, Downsample)):
         return A.norm()
     if isinstance(A, MultiCoilMRI):

@@ -1,12 +1,16 @@
 """Self-Guided DIP: the network's input is learned with its weights, and denoised by it."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
+from baselines.classical import operator_norm
+from baselines.tv import tv
 from operators.base import Operator
 from utils.callback import Callback
 from utils.methods import Count, Method, NotNegative, Positive
-from utils.optim import Update, adam, sqnorm
+from utils.optim import DISTANCES, Update, adam
 from utils.randomness import stream
 
 
@@ -22,6 +26,8 @@ def self_guided_dip(
     alpha: NotNegative = 2.0,
     n_draws: Count = 3,
     noise_share: NotNegative = 0.5,
+    loss: Literal["squares", "norms"] = "squares",
+    start: Literal["uniform", "tv"] = "uniform",
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -34,47 +40,57 @@ def self_guided_dip(
     max(z). In a complex image u has a real and an imaginary part, and max(z) is over both. With
     lr_z, alpha and noise_share 0, and n_draws 1, it is vanilla_dip on z0.
 
+    With norms both terms are norms in place of their squares, and alpha is in units of ||A||, which
+    is how large the gradient of ||A x - y|| is.
+
     Args:
         y: measurements, (1, *A.out_shape).
         A: forward operator.
         net: untrained network from (1, *A.in_shape) to itself. Each draw is a pass of its own, so
             that batch statistics do not mix them.
-        z0: where z starts, (1, *A.in_shape); None draws it from U[0, 1), real and imaginary part.
+        z0: where z starts, (1, *A.in_shape); None makes it as `start` says.
         steps: updates of weights and input (aSeqDIP, appendix C.6: 4000).
         lr: Adam's learning rate for the weights.
         lr_z: Adam's learning rate for z.
         alpha: weight of the denoising term.
         n_draws: passes through the network in each step.
         noise_share: upper end of the noise, in units of the largest entry of z.
+        loss: what eq. (2) takes of its two differences.
+        start: `uniform` draws z from U[0, 1), real and imaginary part; `tv` is the image of
+            total variation.
         seed: of z and its noise.
         callback: is told each step and its image, the mean of the draws before that step. The
-            authors' average over the steps (EMA, 0.99) is the callback's to take.
+            authors' average over the steps is the callback's to take, with METHOD.ema_decay.
 
     Returns:
         x_hat, (1, *A.in_shape): the image of the last step.
 
     Raises:
-        ValueError: n_draws is below 1.
+        ValueError: n_draws is below 1, or there is no total variation for A.
 
     Reference:
         Liang et al., Analysis of deep image prior and exploiting self-guidance for image
         reconstruction, arXiv 2402.04097; eq. (2) of aSeqDIP (Alkhouri et al., NeurIPS 2024).
         Settings of the authors' public MRI demo. Differs from that: the squared norms of eq. (2)
-        in place of norms; the denoising term compares complex images, where the demo broadcasts a
-        complex against two real channels; max(z) is a constant.
+        where the demo has norms; the denoising term compares complex images, where the demo
+        broadcasts a complex against two real channels; max(z) is a constant. The start from total
+        variation is ours; an input near the truth helps (aSeqDIP, section 3.1).
     """
     if n_draws < 1:
         raise ValueError(f"expected n_draws of at least 1, got {n_draws}")
     callback = Callback() if callback is None else callback
-    z = uniform_image(y, A, seed) if z0 is None else z0
-    z = z.detach().clone().requires_grad_()
+    if z0 is None:
+        z0 = tv(y, A) if start == "tv" else uniform_image(y, A, seed)
+    z = z0.detach().clone().requires_grad_()
     noise = stream(seed, "input noise", y.device)
+    distance = DISTANCES[loss]
+    weight = alpha * (operator_norm(A) if loss == "norms" else 1.0)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         x = sum(net(perturbed(z, noise_share, noise)) for _ in range(n_draws)) / n_draws
-        data_term, denoising_term = sqnorm(A(x), y), sqnorm(x, z)
-        loss = data_term + alpha * denoising_term
-        return x, {"loss": loss, "data_term": data_term, "denoising_term": denoising_term}
+        data_term, denoising_term = distance(A(x), y), distance(x, z)
+        total = data_term + weight * denoising_term
+        return x, {"loss": total, "data_term": data_term, "denoising_term": denoising_term}
 
     groups = [{"params": net.parameters(), "lr": lr}, {"params": [z], "lr": lr_z}]
     update = Update(objective, adam(groups, lr))  # no graph: the objective draws noise
@@ -90,6 +106,7 @@ METHOD = Method(
     "Self-Guided DIP",
     self_guided_dip,
     net="unet",
+    ema_decay=0.99,
     style={"color": "tab:red", "lw": 1.5},
 )
 

@@ -17,6 +17,7 @@ import baselines
 from baselines.ref_guided_dip import ref_guided_dip
 from baselines.self_guided_dip import self_guided_dip
 from baselines.sgld_dip import sgld_dip
+from baselines.tv import tv
 from baselines.tv_dip import total_variation, tv_dip
 from baselines.vanilla_dip import vanilla_dip
 from models import members
@@ -24,6 +25,7 @@ from models.unet import ComplexNet, UNet
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
+from operators.subset import Subset
 from utils.callback import Callback
 from utils.errors import CannotRun
 from utils.metrics import image_metrics
@@ -252,11 +254,16 @@ def test_steps_with_a_fixed_input_are_the_closed_form(method):
     assert np.isclose(net.w.item(), w, rtol=1e-6)
 
 
-@pytest.mark.parametrize("noise_share, n_draws", [(0.0, 1), (0.5, 3), (0.9, 2)])
-def test_self_guided_steps_are_the_closed_form(noise_share, n_draws):
+@pytest.mark.parametrize(
+    "noise_share, n_draws, loss",
+    [(0.0, 1, "squares"), (0.5, 3, "squares"), (0.9, 2, "squares"), (0.5, 2, "norms")],
+)
+def test_self_guided_steps_are_the_closed_form(noise_share, n_draws, loss):
     z, y, A = linear_problem()
     net, recorder = Scale(0.3), Recorder()
-    settings = dict(lr=0.02, lr_z=0.05, alpha=1.5, noise_share=noise_share, n_draws=n_draws)
+    settings = dict(
+        lr=0.02, lr_z=0.05, alpha=1.5, noise_share=noise_share, n_draws=n_draws, loss=loss
+    )
     x_hat = self_guided_dip(y, A, net, z0=z, steps=4, seed=7, callback=recorder, **settings)
     noise = stream(7, "input noise")
     w, zn, yn = 0.3, z.numpy(), y.numpy()
@@ -266,9 +273,14 @@ def test_self_guided_steps_are_the_closed_form(noise_share, n_draws):
         v = zn + noise_share * zn.max() * np.mean(us, axis=0)  # the mean input
         data, denoising = w * v - yn, w * v - zn
         np.testing.assert_allclose(x.numpy(), w * v, rtol=1e-9)
-        assert np.isclose(terms["data_term"], (data**2).sum())
-        assert np.isclose(terms["denoising_term"], (denoising**2).sum())
-        assert np.isclose(terms["loss"], (data**2).sum() + 1.5 * (denoising**2).sum())
+        if loss == "norms":  # of ||d|| the gradient is d / ||d||
+            terms_now = [np.linalg.norm(data), np.linalg.norm(denoising)]
+            data, denoising = data / terms_now[0] / 2, denoising / terms_now[1] / 2
+        else:
+            terms_now = [(data**2).sum(), (denoising**2).sum()]
+        assert np.isclose(terms["data_term"], terms_now[0])
+        assert np.isclose(terms["denoising_term"], terms_now[1])
+        assert np.isclose(terms["loss"], terms_now[0] + 1.5 * terms_now[1])
         gradient_w = (2 * v * data + 1.5 * 2 * v * denoising).sum()
         gradient_z = 2 * w * data + 1.5 * 2 * (w - 1) * denoising  # max(z) is a constant
         w, zn = adam_w.step(w, gradient_w), adam_z.step(zn, gradient_z)
@@ -464,6 +476,27 @@ def test_the_identity_has_no_denoising_term_and_z_goes_down_the_data_gradient():
     assert all(terms["denoising_term"] == 0.0 for terms in recorder.terms)
     torch.testing.assert_close(recorder.xs[1], z - 0.1 * (z - y).sign())  # Adam's first step
     assert recorder.terms[-1]["loss"] < 0.1 * recorder.terms[0]["loss"]
+
+
+def test_with_norms_alpha_is_in_units_of_the_operators_norm():
+    A = Radon((12, 12), torch.arange(5, dtype=torch.float64) * torch.pi / 5)
+    z0 = torch.rand(1, 1, 12, 12, generator=stream(5, "z0"))
+    y = A(torch.ones(1, 1, 12, 12))
+    for operator in (A, Subset(A, torch.ones(A.out_shape, dtype=torch.bool))):
+        recorder = Recorder()
+        settings = dict(steps=1, alpha=0.3, loss="norms", callback=recorder)
+        self_guided_dip(y, operator, Scale(0.9), z0=z0, **settings)
+        (terms,) = recorder.terms
+        expected = terms["data_term"] + 0.3 * A.norm() * terms["denoising_term"]
+        torch.testing.assert_close(terms["loss"], expected)
+
+
+def test_it_starts_from_total_variation():
+    A = Radon((12, 12), torch.arange(5, dtype=torch.float64) * torch.pi / 5)
+    y = A(torch.rand(1, 1, 12, 12, generator=stream(5, "z0")))
+    recorder = Recorder()
+    self_guided_dip(y, A, Scale(1.0), steps=1, lr_z=0.0, start="tv", callback=recorder)
+    assert torch.equal(recorder.state["z"], tv(y, A))
 
 
 def test_each_learning_rate_acts_on_its_own_part():
