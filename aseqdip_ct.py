@@ -11,9 +11,8 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --views 30 --data L067_slices --window -160 240   a folder of CT slices
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
-Under the paper's setting the image passes the FBP within some 200 of the 4000 updates and goes on
-rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores; --method
-aseqdip beside it runs this method.
+Under the paper's setting the image passes the FBP after some 200 of 4000 updates, and goes on rising.
+--quick is Split DIP, --preset best Self-Guided DIP (docs/best.md); --method aseqdip is this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
