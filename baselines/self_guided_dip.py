@@ -5,9 +5,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.classical import operator_norm
+from baselines.classical import check_problem, operator_norm
 from baselines.tv import tv
 from operators.base import Operator
+from operators.downsample import Downsample
+from operators.mri import MultiCoilMRI
+from operators.pixels import PixelMask
+from operators.radon import Radon
 from utils.callback import Callback
 from utils.methods import Count, Method, NotNegative, Positive
 from utils.optim import DISTANCES, Update, adam
@@ -66,7 +70,8 @@ def self_guided_dip(
         x_hat, (1, *A.in_shape): the image of the last step.
 
     Raises:
-        ValueError: n_draws is below 1, or there is no total variation for A.
+        ValueError: n_draws is below 1, or `start` is tv and A none of MultiCoilMRI, Radon, PixelMask
+            and Downsample.
 
     Reference:
         Liang et al., Analysis of deep image prior and exploiting self-guidance for image
@@ -79,6 +84,9 @@ def self_guided_dip(
     if n_draws < 1:
         raise ValueError(f"expected n_draws of at least 1, got {n_draws}")
     callback = Callback() if callback is None else callback
+    if start == "tv":
+        of = "self_guided_dip: start=tv"  # start=uniform is for all
+        check_problem(of, y, A, MultiCoilMRI, Radon, PixelMask, Downsample)
     if z0 is None:
         z0 = tv(y, A) if start == "tv" else uniform_image(y, A, seed)
     z = z0.detach().clone().requires_grad_()

@@ -497,6 +497,9 @@ def test_it_starts_from_total_variation():
     recorder = Recorder()
     self_guided_dip(y, A, Scale(1.0), steps=1, lr_z=0.0, start="tv", callback=recorder)
     assert torch.equal(recorder.state["z"], tv(y, A))
+    with pytest.raises(ValueError, match="start=tv: expected .* got Subset; it is not for --stop"):
+        held = Subset(A, torch.ones(A.out_shape, dtype=torch.bool))
+        self_guided_dip(y, held, Scale(1.0), steps=1, start="tv")
 
 
 def test_each_learning_rate_acts_on_its_own_part():
