@@ -12,7 +12,7 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
 Under the paper's setting the image passes the FBP after some 200 of 4000 updates, and goes on rising.
---quick is Split DIP, --preset best Self-Guided DIP (docs/best.md); --method aseqdip is this method.
+--quick and --preset best take other methods (docs/best.md); --method aseqdip beside them is this one.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
@@ -85,11 +85,11 @@ class Args(RunArgs):
 
 # What --preset best changes (docs/best.md), beside `baselines`; the last line is for --method aseqdip.
 BEST = dict(
-    method="self_guided_dip", K=160, N=10, result="average", finish="consistency", precision="auto",
+    method="split_guided_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
     z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
 )  # fmt: skip
-# What --preset quick changes: Split DIP, for which a smaller network and fewer updates will do.
-QUICK = BEST | dict(method="split_dip", K=120, sample="small", width=16)
+# What --preset quick changes: Split DIP alone, for which a smaller network will do.
+QUICK = BEST | dict(method="split_dip", sample="small", width=16)
 # What --preset public changes: the authors' public script. There lambda 1 is not in units of ||A||,
 # which for 30 views of 512x512 pixels is about 120.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
@@ -216,11 +216,10 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
-    ours = args.preset in ("best", "quick")
     return {
-        "self_guided_dip": {"loss": "norms", "alpha": 0.02, "start": "tv"} if ours else {},
-        "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr, "ref_guided_dip": lr,
-        "split_dip": split, "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
+        "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
+        "ref_guided_dip": lr, "split_dip": split, "split_guided_dip": split | {"guided_lr": 3e-4},
+        "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
         "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Self-Guided DIP: the network's input is learned with its weights, and denoised by it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def self_guided_dip(
             total variation.
         seed: of z and its noise.
         callback: is told each step and its image, the mean of the draws before that step. The
-            authors' average over the steps is the callback's to take, with METHOD.ema_decay.
+            authors' average over the steps (EMA, 0.99) is the callback's to take.
 
     Returns:
         x_hat, (1, *A.in_shape): the image of the last step.
@@ -89,23 +89,11 @@ def self_guided_dip(
         check_problem(of, y, A, MultiCoilMRI, Radon, PixelMask, Downsample)
     if z0 is None:
         z0 = tv(y, A) if start == "tv" else uniform_image(y, A, seed)
-    z = z0.detach().clone().requires_grad_()
-    noise = stream(seed, "input noise", y.device)
-    distance = DISTANCES[loss]
-    weight = alpha * (operator_norm(A) if loss == "norms" else 1.0)
-
-    def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        x = sum(net(perturbed(z, noise_share, noise)) for _ in range(n_draws)) / n_draws
-        data_term, denoising_term = distance(A(x), y), distance(x, z)
-        total = data_term + weight * denoising_term
-        return x, {"loss": total, "data_term": data_term, "denoising_term": denoising_term}
-
-    groups = [{"params": net.parameters(), "lr": lr}, {"params": [z], "lr": lr_z}]
-    update = Update(objective, adam(groups, lr))  # no graph: the objective draws noise
-    x = callback.start(None, net=net, z=z, update=update, noise=noise)
+    network = SelfGuidedNetwork(y, A, net, z0, lr, lr_z, alpha, n_draws, noise_share, loss, seed)
+    x = callback.start(None, net=net, **network.state())
     for step in callback.outer(steps):
-        x = update(z)
-        callback.record(step, x, update.terms)
+        x = network.step()
+        callback.record(step, x, network.update.terms)
     return x
 
 
@@ -114,9 +102,56 @@ METHOD = Method(
     "Self-Guided DIP",
     self_guided_dip,
     net="unet",
-    ema_decay=0.99,
     style={"color": "tab:red", "lw": 1.5},
 )
+
+
+class SelfGuidedNetwork:
+    """A network and its input that learn together.
+
+    Args:
+        z0: where the input starts, (1, *A.in_shape).
+        Others as for self_guided_dip.
+
+    Attributes:
+        update: the update of the latest step, with the terms of its loss.
+    """
+
+    def __init__(
+        self,
+        y: Tensor,
+        A: Operator,
+        net: nn.Module,
+        z0: Tensor,
+        lr: float,
+        lr_z: float,
+        alpha: float,
+        n_draws: int,
+        noise_share: float,
+        loss: str,
+        seed: int,
+    ) -> None:
+        self.z = z0.detach().clone().requires_grad_()
+        self.noise = stream(seed, "input noise", y.device)
+        distance = DISTANCES[loss]
+        weight = alpha * (operator_norm(A) if loss == "norms" else 1.0)
+
+        def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            x = sum(net(perturbed(z, noise_share, self.noise)) for _ in range(n_draws)) / n_draws
+            data_term, denoising_term = distance(A(x), y), distance(x, z)
+            total = data_term + weight * denoising_term
+            return x, {"loss": total, "data_term": data_term, "denoising_term": denoising_term}
+
+        groups = [{"params": net.parameters(), "lr": lr}, {"params": [self.z], "lr": lr_z}]
+        self.update = Update(objective, adam(groups, lr))  # no graph: the objective draws noise
+
+    def state(self) -> dict[str, Any]:
+        """Return what a callback must remember between steps, but for the network."""
+        return {"z": self.z, "update": self.update, "noise": self.noise}
+
+    def step(self) -> Tensor:
+        """Update weights and input once; return the image from before the update."""
+        return self.update(self.z)
 
 
 def uniform_image(y: Tensor, A: Operator, seed: int) -> Tensor:

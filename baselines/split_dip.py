@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -107,85 +107,17 @@ def split_dip(
         place of their squares, as in the public code of aSeqDIP. It has neither aSeqDIP's
         sequence of inputs nor its autoencoding term.
     """
-    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS)
-    if min(parts, start_iter) < 1:
-        raise ValueError(
-            f"split_dip: expected parts and start_iter of at least 1, got {parts} and {start_iter}"
-        )
-    noisy = isinstance(A, (Identity, *BLURS))
-    if isinstance(A, BLURS) and (sigma is None or 0 <= sigma < ROUNDING):
-        sigma = ROUNDING
-    if noisy and not (sigma is not None and sigma > 0 and alpha > 0):
-        raise ValueError(
-            "split_dip: expected sigma and alpha above 0 for denoising and deblurring, got "
-            f"{sigma} and {alpha}"
-        )
-    if isinstance(A, Radon) and A.out_shape[1] < 2:
-        raise ValueError("split_dip: expected at least two views, got one")
-    if isinstance(A, PixelMask) and A.mask.sum() < 4:
-        raise ValueError(f"split_dip: expected at least 4 known pixels, got {int(A.mask.sum())}")
     callback = Callback() if callback is None else callback
-    rng = stream(seed, "parts")
-    parts = 0 if isinstance(A, Identity) else parts
-    pieces = [part(y, A, share, sigma, alpha, rng) for _ in range(parts)]
-    if pieces and z0 is None:
-        print("a classical image of all measurements ...", flush=True)
-    weight = start_per_sigma * sigma if isinstance(A, BLURS) else None
-    z = classical(y, A, start_iter, lambda_tv=weight) if z0 is None else z0
-    inputs = torch.zeros(parts, *z.shape, dtype=z.dtype, device=z.device)
-    if isinstance(A, Identity):
-        draw, whole = recorrupted(y, sigma, alpha, rng)
-    else:
-        draw, whole = held_out(z, inputs, pieces, rng)
-    there, back = orientations(A.in_shape[-2:], y.device)
-    if not noisy:
-        there, back = there[:1], back[:1]
-    # What differs from step to step stays in one place, for a CUDA graph.
-    unseen, target = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
-    turn, turn_back = there[0].clone(), back[0].clone()
-
-    def turned(net: nn.Module, z: Tensor) -> Tensor:
-        return reordered(net(reordered(z, turn)), turn_back)
-
-    def update_of(net: nn.Module) -> Update:
-        def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            x = turned(net, z)
-            predicted = A(x)
-            unseen_term = norm(torch.where(unseen, predicted, 0), torch.where(unseen, target, 0))
-            data_term = norm(torch.where(unseen, 0, predicted), torch.where(unseen, 0, target))
-            loss = unseen_term + data_term
-            return x, {"loss": loss, "unseen_term": unseen_term, "data_term": data_term}
-
-        return Update(objective, adam(net.parameters(), lr), graph=True)
-
-    def orient(k: int) -> None:
-        turn.copy_(there[k])
-        turn_back.copy_(back[k])
-
-    @torch.no_grad()
-    def image() -> Tensor:
-        total = torch.zeros_like(z)
-        for k in range(len(there)):
-            orient(k)
-            total += sum(turned(net, whole()) for net in nets)
-        return total / (len(there) * members)
-
-    nets = members_of(net, members, rng)
-    updates = [update_of(net) for net in nets]
-    state = {f"update_{m}": update for m, update in enumerate(updates)}
-    x = callback.start(z, net=nets, rng=rng, inputs=inputs, **state)
-    for j in callback.prepare(parts, "classical image"):
-        inputs[j] = classical(pieces[j].measured, A, start_iter, pieces[j].left_out, weight)
+    networks = SplitNetworks(
+        y, A, net, z0, sigma, parts, share, alpha, start_iter, start_per_sigma, members, lr, seed
+    )
+    x = callback.start(networks.z, net=networks.nets, **networks.state())
+    networks.prepare(callback)
     for step in callback.outer(steps):
-        for update in updates:
-            z_j, unseen_j, y_j = draw()
-            unseen.copy_(unseen_j)
-            target.copy_(y_j)
-            orient(int(torch.randint(len(there), (), generator=rng)))
-            update(z_j)
+        terms = networks.step()
         if step % EVERY == 0 or step == steps:
-            x = torch.lerp(x, image(), 1 / min(math.ceil(step / EVERY), MEMORY))
-        callback.record(step, x, update.terms)
+            x = networks.average_of(math.ceil(step / EVERY))
+        callback.record(step, x, terms)
     return x
 
 
@@ -193,6 +125,129 @@ METHOD = Method(
     "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
     output="Split DIP", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
+
+
+class SplitNetworks:
+    """The networks of Split DIP, the parts that they learn from, and the average of their images.
+
+    Args:
+        As for split_dip.
+
+    Attributes:
+        nets: the networks.
+        z: their input for the whole.
+    """
+
+    def __init__(
+        self,
+        y: Tensor,
+        A: Operator,
+        net: nn.Module,
+        z0: Tensor | None,
+        sigma: float | None,
+        parts: int,
+        share: float,
+        alpha: float,
+        start_iter: int,
+        start_per_sigma: float,
+        members: int,
+        lr: float,
+        seed: int,
+    ) -> None:
+        check_problem(
+            "split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS
+        )
+        if min(parts, start_iter) < 1:
+            raise ValueError(
+                f"split_dip: expected parts and start_iter of at least 1, got {parts} and {start_iter}"
+            )
+        noisy = isinstance(A, (Identity, *BLURS))
+        if isinstance(A, BLURS) and (sigma is None or 0 <= sigma < ROUNDING):
+            sigma = ROUNDING
+        if noisy and not (sigma is not None and sigma > 0 and alpha > 0):
+            raise ValueError(
+                "split_dip: expected sigma and alpha above 0 for denoising and deblurring, got "
+                f"{sigma} and {alpha}"
+            )
+        if isinstance(A, Radon) and A.out_shape[1] < 2:
+            raise ValueError("split_dip: expected at least two views, got one")
+        if isinstance(A, PixelMask) and A.mask.sum() < 4:
+            raise ValueError(
+                f"split_dip: expected at least 4 known pixels, got {int(A.mask.sum())}"
+            )
+        self.A, self.start_iter = A, start_iter
+        self.rng = stream(seed, "parts")
+        parts = 0 if isinstance(A, Identity) else parts
+        self.parts = [part(y, A, share, sigma, alpha, self.rng) for _ in range(parts)]
+        if self.parts and z0 is None:
+            print("a classical image of all measurements ...", flush=True)
+        self.weight = start_per_sigma * sigma if isinstance(A, BLURS) else None
+        self.z = classical(y, A, start_iter, lambda_tv=self.weight) if z0 is None else z0
+        self.average = self.z.clone()
+        self.inputs = torch.zeros(parts, *self.z.shape, dtype=self.z.dtype, device=self.z.device)
+        if isinstance(A, Identity):
+            self.draw, self.whole = recorrupted(y, sigma, alpha, self.rng)
+        else:
+            self.draw, self.whole = held_out(self.z, self.inputs, self.parts, self.rng)
+        self.there, self.back = orientations(A.in_shape[-2:], y.device)
+        if not noisy:
+            self.there, self.back = self.there[:1], self.back[:1]
+        # What differs from step to step stays in one place, for a CUDA graph.
+        self.unseen, self.target = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
+        self.turn, self.turn_back = self.there[0].clone(), self.back[0].clone()
+        self.nets = members_of(net, members, self.rng)
+        self.updates = [self._update_of(net, lr) for net in self.nets]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a callback must remember between steps, but for the networks."""
+        updates = {f"update_{m}": update for m, update in enumerate(self.updates)}
+        return {"rng": self.rng, "inputs": self.inputs, "average": self.average, **updates}
+
+    def prepare(self, callback: Callback) -> None:
+        """Make the classical image of each part."""
+        for j in callback.prepare(len(self.parts), "classical image"):
+            p = self.parts[j]
+            self.inputs[j] = classical(p.measured, self.A, self.start_iter, p.left_out, self.weight)
+
+    def step(self) -> dict[str, Tensor]:
+        """Update each network once, each at a part of its own; return the last one's terms."""
+        for update in self.updates:
+            z_j, unseen_j, y_j = self.draw()
+            self.unseen.copy_(unseen_j)
+            self.target.copy_(y_j)
+            self._orient(int(torch.randint(len(self.there), (), generator=self.rng)))
+            update(z_j)
+        return update.terms
+
+    @torch.no_grad()
+    def average_of(self, n: int) -> Tensor:
+        """Make the n-th image of the whole, from 1, and return the average so far."""
+        total = torch.zeros_like(self.z)
+        for k in range(len(self.there)):
+            self._orient(k)
+            total += sum(self._turned(net, self.whole()) for net in self.nets)
+        image = total / (len(self.there) * len(self.nets))
+        self.average.lerp_(image, 1 / min(n, MEMORY))
+        return self.average.clone()
+
+    def _update_of(self, net: nn.Module, lr: float) -> Update:
+        def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            unseen, target = self.unseen, self.target
+            x = self._turned(net, z)
+            predicted = self.A(x)
+            unseen_term = norm(torch.where(unseen, predicted, 0), torch.where(unseen, target, 0))
+            data_term = norm(torch.where(unseen, 0, predicted), torch.where(unseen, 0, target))
+            loss = unseen_term + data_term
+            return x, {"loss": loss, "unseen_term": unseen_term, "data_term": data_term}
+
+        return Update(objective, adam(net.parameters(), lr), graph=True)
+
+    def _orient(self, k: int) -> None:
+        self.turn.copy_(self.there[k])
+        self.turn_back.copy_(self.back[k])
+
+    def _turned(self, net: nn.Module, z: Tensor) -> Tensor:
+        return reordered(net(reordered(z, self.turn)), self.turn_back)
 
 
 Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not seen, and y_j

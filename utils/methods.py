@@ -64,7 +64,6 @@ class Method:
         output: what x_hat is, in a picture's title; without it "last iterate", or of a method
             without steps its label.
         own_average: its x_hat is an average over its images, so --result is not for it.
-        ema_decay: its authors' memory of the average over its images; --ema-decay overrules it.
         own_stop: it ends by a rule of its own, so --stop is not for it.
         needs: a field of args that names files which it cannot do without: `reference`, an image
             for its input, `encoder`, weights that its network keeps, `prior`, a diffusion network,
@@ -82,7 +81,6 @@ class Method:
     takes: tuple[str, ...] = ()
     output: str = ""
     own_average: bool = False
-    ema_decay: float | None = None
     own_stop: bool = False
     needs: str | None = None
     exploding: bool = False

@@ -60,7 +60,7 @@ class Run:
         item: what is reconstructed.
 
     Attributes:
-        args: those of the method: aseqdip_lambda0 has lambda 0, and a method's own ema_decay counts.
+        args: those of the method: aseqdip_lambda0 has lambda 0.
         lone: whether the user asked for this method alone: its failure is then the script's.
         folder: its run folder; None until `finished` has looked at it.
         failure: why it failed, None if it did not.
@@ -71,10 +71,8 @@ class Run:
     """
 
     def __init__(self, args: Any, task: str, method: Method, item: Item) -> None:
-        own = {"lambda_ae": 0.0} if method.name == "aseqdip_lambda0" else {}
-        if method.ema_decay is not None and "ema_decay" not in args.changed:
-            own["ema_decay"] = method.ema_decay
-        self.args = dataclasses.replace(args, **own)
+        lambda0 = method.name == "aseqdip_lambda0"
+        self.args = dataclasses.replace(args, lambda_ae=0.0) if lambda0 else args
         self.args.changed = args.changed
         self.lone = args.method != "all" and "," not in args.method
         self.task, self.method, self.item = task, method, item

@@ -1,0 +1,102 @@
+"""The mean image of Split DIP and Self-Guided DIP, which learn side by side."""
+
+import math
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from baselines.classical import check_problem
+from baselines.self_guided_dip import SelfGuidedNetwork
+from baselines.split_dip import EVERY, SplitNetworks
+from models.members import with_shuffled_weights
+from operators.base import Operator
+from operators.mri import MultiCoilMRI
+from operators.radon import Radon
+from utils.callback import Callback
+from utils.methods import Count, Method, NotNegative, Positive, Range
+from utils.randomness import stream
+
+EMA_DECAY = 0.99  # memory of the average over the images of Self-Guided DIP, as its authors take it
+
+
+def split_guided_dip(
+    y: Tensor,
+    A: Operator,
+    net: nn.Module,
+    *,
+    z0: Tensor | None = None,
+    parts: Count = 16,
+    share: Annotated[float, Range(0, 0.5, above=True)] = 0.2,
+    start_iter: Count = 100,
+    members: Count = 3,
+    steps: int = 700,
+    lr: Positive = 5e-4,
+    guided_steps: Count = 1600,
+    guided_lr: Positive = 1e-3,
+    lr_z: Positive = 0.1,
+    alpha: NotNegative = 0.02,
+    n_draws: Count = 3,
+    noise_share: NotNegative = 0.5,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Reconstruct by Split DIP and by Self-Guided DIP, and take the mean of their images.
+
+        x_hat = (x_split + x_guided) / 2
+
+    The two err in different places, so their mean is nearer to the truth than either. Self-Guided
+    DIP has norms, and both start from the image of total variation; x_guided is its average over
+    updates. They share nothing else.
+
+    Args:
+        y: measurements, (1, *A.out_shape).
+        A: MultiCoilMRI or Radon.
+        net: untrained network from an image to an image; the first of Split DIP's. The others are
+            copies of it with their weights shuffled.
+        z0: their common start; None makes it by total variation.
+        parts, share, start_iter, members, steps, lr: as for split_dip.
+        guided_steps: updates of Self-Guided DIP, spread evenly over the steps.
+        guided_lr: its learning rate for the weights.
+        lr_z, alpha, n_draws, noise_share: as for self_guided_dip with norms.
+        seed: of both.
+        callback: is told each step and the mean so far, which is made anew in each 20th step.
+
+    Returns:
+        x_hat, (1, *A.in_shape).
+
+    Raises:
+        ValueError: A is of another task, a setting is out of range, or there is nothing to split.
+
+    Reference:
+        None as a whole; see split_dip and self_guided_dip.
+    """
+    check_problem("split_guided_dip", y, A, MultiCoilMRI, Radon)
+    callback = Callback() if callback is None else callback
+    guided_net = with_shuffled_weights(net, stream(seed, "guided network"))
+    split = SplitNetworks(
+        y, A, net, z0, None, parts, share, 1.0, start_iter, 1.0, members, lr, seed
+    )
+    guided = SelfGuidedNetwork(
+        y, A, guided_net, split.z, guided_lr, lr_z, alpha, n_draws, noise_share, "norms", seed
+    )
+    total = torch.zeros_like(split.z)  # of the average of the guided network's images, biased
+    nets = nn.ModuleList([*split.nets, guided_net])
+    state = split.state() | {f"guided_{name}": part for name, part in guided.state().items()}
+    x = callback.start(split.z, net=nets, total=total, **state)
+    split.prepare(callback)
+    for step in callback.outer(steps):
+        terms = split.step()
+        done, due = (math.ceil(guided_steps * k / steps) for k in (step - 1, step))
+        for _ in range(due - done):
+            total.lerp_(guided.step(), 1 - EMA_DECAY)
+        if step % EVERY == 0 or step == steps:
+            x = (split.average_of(math.ceil(step / EVERY)) + total / (1 - EMA_DECAY**due)) / 2
+        callback.record(step, x, terms | {"guided_loss": guided.update.terms["loss"]})
+    return x
+
+
+METHOD = Method(
+    "split_guided_dip", "Split + Self-Guided DIP", split_guided_dip, net="unet", own_average=True,
+    output="Split + Self-Guided DIP", style={"color": "tab:pink", "lw": 1.5},
+)  # fmt: skip
