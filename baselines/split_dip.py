@@ -115,8 +115,8 @@ def split_dip(
     networks.prepare(callback)
     for step in callback.outer(steps):
         terms = networks.step()
-        if step % EVERY == 0 or step == steps:
-            x = networks.average_of(math.ceil(step / EVERY))
+        if n := due(step, steps):
+            x = networks.average_of(n)
         callback.record(step, x, terms)
     return x
 
@@ -125,6 +125,11 @@ METHOD = Method(
     "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
     output="Split DIP", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
+
+
+def due(step: int, steps: int) -> int:
+    """Return which image of the whole is made after a step, from 1, or 0 for none."""
+    return math.ceil(step / EVERY) if step % EVERY == 0 or step == steps else 0
 
 
 class SplitNetworks:

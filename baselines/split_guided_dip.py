@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from baselines.classical import check_problem
 from baselines.self_guided_dip import SelfGuidedNetwork
-from baselines.split_dip import EVERY, SplitNetworks
+from baselines.split_dip import SplitNetworks, due
 from models.members import with_shuffled_weights
 from operators.base import Operator
 from operators.mri import MultiCoilMRI
@@ -87,11 +87,11 @@ def split_guided_dip(
     split.prepare(callback)
     for step in callback.outer(steps):
         terms = split.step()
-        done, due = (math.ceil(guided_steps * k / steps) for k in (step - 1, step))
-        for _ in range(due - done):
+        before, after = (math.ceil(guided_steps * k / steps) for k in (step - 1, step))
+        for _ in range(after - before):
             total.lerp_(guided.step(), 1 - EMA_DECAY)
-        if step % EVERY == 0 or step == steps:
-            x = (split.average_of(math.ceil(step / EVERY)) + total / (1 - EMA_DECAY**due)) / 2
+        if n := due(step, steps):
+            x = (split.average_of(n) + total / (1 - EMA_DECAY**after)) / 2
         callback.record(step, x, terms | {"guided_loss": guided.update.terms["loss"]})
     return x
 

@@ -6,6 +6,7 @@ import torch
 from conftest import small_kspace
 
 from baselines.linear import linear
+from baselines.self_guided_dip import self_guided_dip
 from baselines.split_dip import (
     choose,
     classical,
@@ -15,6 +16,7 @@ from baselines.split_dip import (
     reordered,
     split_dip,
 )
+from baselines.split_guided_dip import split_guided_dip
 from baselines.vanilla_dip import vanilla_dip
 from models import members
 from models.members import with_shuffled_weights
@@ -26,6 +28,8 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from operators.subset import Subset
 from utils import mri_data
+from utils.callback import Callback
+from utils.randomness import stream
 
 
 def rng(seed=0):
@@ -244,3 +248,36 @@ def test_the_image_is_the_mean_of_the_networks_own(monkeypatch, method):
     A = box(40, 8)
     x = method(A(torch.rand(1, 3, 40, 40)), A, Constant(0.1), members=3, steps=1, lr=1e-9)
     torch.testing.assert_close(x, torch.full_like(x, 0.5))
+
+
+class Average(Callback):
+    """The exponential average over the images of a method, free of the bias of its start."""
+
+    def record(self, k, x, terms):
+        self.total = 0.01 * x + 0.99 * (self.total if k > 1 else 0)
+        self.image = self.total / (1 - 0.99**k)
+
+
+@pytest.mark.parametrize("guided_steps", [7, 50, 120])
+def test_the_mean_of_split_and_self_guided_dip_is_that_of_two_runs_of_their_own(guided_steps):
+    A = ct()
+    y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
+    nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
+    settings = dict(parts=3, start_iter=20, members=2, steps=50, lr=2e-3, seed=4)
+    x = split_guided_dip(y, A, nets[0], guided_steps=guided_steps, guided_lr=3e-3, **settings)
+
+    alone, average = split_dip(y, A, nets[1], **settings), Average()
+    z0 = classical(y, A, 20)
+    self_guided_dip(
+        y, A, with_shuffled_weights(nets[2], stream(4, "guided network")), z0=z0, alpha=0.02,
+        loss="norms", steps=guided_steps, lr=3e-3, seed=4, callback=average,
+    )  # fmt: skip
+    torch.testing.assert_close(x, (alone + average.image) / 2)
+    assert not torch.allclose(alone, average.image, rtol=0.01)
+
+
+def test_the_mean_of_both_is_for_mri_and_ct_alone():
+    with pytest.raises(
+        ValueError, match="expected an operator MultiCoilMRI or Radon, got PixelMask"
+    ):
+        split_guided_dip(torch.zeros(1, 3, 40, 40), box(), None)

@@ -56,11 +56,11 @@ STEPS = 16  # of K 8 and N 2
 ITERATIVE = {
     "mri": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "ugodit", "split_dip", "udig_dip",
+        "ugodit", "split_dip", "split_guided_dip", "udig_dip",
     ],
     "ct": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "split_dip", "udig_dip",
+        "split_dip", "split_guided_dip", "udig_dip",
     ],
     "denoising": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip", "split_dip",
@@ -138,6 +138,8 @@ def settings_for(method):
         return ["--set", "N=3"]
     if method == "split_dip":
         return ["--set", "parts=3", "start_iter=20"]
+    if method == "split_guided_dip":
+        return ["--set", "parts=3", "start_iter=20", "guided_steps=20"]
     return ["--set", "window=4", "patience=5"] if method == "es_dip" else []
 
 
