@@ -81,13 +81,14 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md); the last line, and result, are for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
+# for --method aseqdip.
 BEST = dict(
-    method="split_guided_dip", K=70, N=10, result="average", finish="consistency", precision="auto",
+    method="split_dip", K=70, N=10, result="average", finish="consistency", precision="auto",
     z0="tv", lr=5e-4, loss="norms", lambda_ae=0.1, ema_decay=0.9,
 )  # fmt: skip
-# What --preset quick changes: Split DIP alone, with less.
-QUICK = BEST | dict(method="split_dip", K=40, width=16)
+# What --preset quick changes: best with less.
+QUICK = BEST | dict(K=40, width=16)
 # What --preset public changes: the authors' public script. Its transform is not normalised: there
 # lambda 1 weighs about 1/488 as much as here.
 PUBLIC = dict(K=6000, N=10, loss="norms", lambda_ae=0.002)

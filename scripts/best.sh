@@ -18,7 +18,6 @@ head=$(python -c 'from pydicom.data import get_testdata_file as f; print(f("693_
 # run VARIANT TASK FLAGS
 run() { python "aseqdip_$2.py" --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }
 best() { run best "$1" --preset best "${@:2}"; }
-split() { run best "$1" --preset best --method split_dip "${@:2}"; }
 one_network() { run "one network" "$1" --preset best --method split_dip --set members=1 "${@:2}"; }
 full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
 
@@ -40,11 +39,11 @@ for sigma in 15 25 30; do
 done
 for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
-    split inpainting "${pictures[@]}" $hole --K 200
+    best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
-each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,self_guided_dip
-each_slice split ct --width 32 --K 120
+each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip,split_guided_dip
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
+best mri --data "$brain" --accel 3 --center-fraction 0.17 --method split_guided_dip
 for seed in 1 2; do
     best mri --data "$brain" --accel 3 --center-fraction 0.17 --seed $seed
     best mri --data "$phantom" --accel 4 --seed $seed
@@ -65,7 +64,7 @@ each_slice full_width ct
 
 # The mean of three networks left out
 one_network denoising "${pictures[@]}" --sigma 25
-each_slice one_network ct --width 32 --K 120
+each_slice one_network ct --width 32
 each_scan one_network mri
 
 # Super-resolution, deblurring, the paper's text, the public settings
@@ -98,6 +97,8 @@ run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --metho
 for mask in box random; do
     run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
 done
+each_slice run "norms, from TV" ct --width 32 "${end[@]}" --method self_guided_dip \
+    --set loss=norms alpha=0.02 start=tv --K 800
 
 # Self-Guided DIP with as many updates as aSeqDIP has by the paper's text
 each_slice run "4000 updates" ct --width 32 "${end[@]}" --method self_guided_dip
