@@ -33,7 +33,8 @@ def operator_norm(A: Operator) -> float:
     """Return ||A||_2, or for MRI a bound that it reaches where k-space is fully sampled.
 
     Args:
-        A: any; the norm of PixelMask and Identity is 1, and that of a blur is taken as 1, too.
+        A: any operator. A Subset is taken as the whole; PixelMask and Identity have norm 1, and a
+            blur is taken to have it.
     """
     A = A.A if isinstance(A, Subset) else A
     if isinstance(A, (Radon, Downsample)):

@@ -42,7 +42,7 @@ def self_guided_dip(
 
     where E is the mean over n_draws fresh draws of eta in each step. No gradient flows through
     max(z). In a complex image u has a real and an imaginary part, and max(z) is over both. With
-    lr_z, alpha and noise_share 0, and n_draws 1, it is vanilla_dip on z0.
+    lr_z, alpha and noise_share 0, n_draws 1 and squares, it is vanilla_dip on z0.
 
     With norms both terms are norms in place of their squares, and alpha is in units of ||A||, which
     is how large the gradient of ||A x - y|| is.
@@ -76,20 +76,23 @@ def self_guided_dip(
     Reference:
         Liang et al., Analysis of deep image prior and exploiting self-guidance for image
         reconstruction, arXiv 2402.04097; eq. (2) of aSeqDIP (Alkhouri et al., NeurIPS 2024).
-        Settings of the authors' public MRI demo. Differs from that: the squared norms of eq. (2)
-        where the demo has norms; the denoising term compares complex images, where the demo
+        Settings of the authors' public MRI demo. Differs from that: by default the squared norms of
+        eq. (2), where the demo has norms; the denoising term compares complex images, where the demo
         broadcasts a complex against two real channels; max(z) is a constant. The start from total
         variation is ours; an input near the truth helps (aSeqDIP, section 3.1).
     """
-    if n_draws < 1:
-        raise ValueError(f"expected n_draws of at least 1, got {n_draws}")
     callback = Callback() if callback is None else callback
-    if start == "tv":
-        of = "self_guided_dip: start=tv"  # start=uniform is for all
-        check_problem(of, y, A, MultiCoilMRI, Radon, PixelMask, Downsample)
-    if z0 is None:
-        z0 = tv(y, A) if start == "tv" else uniform_image(y, A, seed)
-    network = SelfGuidedNetwork(y, A, net, z0, lr, lr_z, alpha, n_draws, noise_share, loss, seed)
+    if z0 is None and start == "tv":
+        name = "self_guided_dip: start=tv"
+        check_problem(name, y, A, MultiCoilMRI, Radon, PixelMask, Downsample)
+        print("an image of total variation ...", flush=True)
+        z0 = tv(y, A)
+    elif z0 is None:
+        z0 = uniform_image(y, A, seed)
+    network = SelfGuidedNetwork(
+        y, A, net, z0, lr=lr, lr_z=lr_z, alpha=alpha, n_draws=n_draws, noise_share=noise_share,
+        loss=loss, seed=seed,
+    )  # fmt: skip
     x = callback.start(None, net=net, **network.state())
     for step in callback.outer(steps):
         x = network.step()
@@ -123,6 +126,7 @@ class SelfGuidedNetwork:
         A: Operator,
         net: nn.Module,
         z0: Tensor,
+        *,
         lr: float,
         lr_z: float,
         alpha: float,
@@ -131,6 +135,10 @@ class SelfGuidedNetwork:
         loss: str,
         seed: int,
     ) -> None:
+        if n_draws < 1:
+            raise ValueError(f"expected n_draws of at least 1, got {n_draws}")
+        if loss not in DISTANCES:
+            raise ValueError(f"expected a loss of {', '.join(DISTANCES)}, got {loss}")
         self.z = z0.detach().clone().requires_grad_()
         self.noise = stream(seed, "input noise", y.device)
         distance = DISTANCES[loss]

@@ -108,9 +108,11 @@ def split_dip(
         sequence of inputs nor its autoencoding term.
     """
     callback = Callback() if callback is None else callback
+    check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS)
     networks = SplitNetworks(
-        y, A, net, z0, sigma, parts, share, alpha, start_iter, start_per_sigma, members, lr, seed
-    )
+        y, A, net, z0, parts=parts, share=share, start_iter=start_iter, members=members, lr=lr,
+        seed=seed, sigma=sigma, alpha=alpha, start_per_sigma=start_per_sigma,
+    )  # fmt: skip
     x = callback.start(networks.z, net=networks.nets, **networks.state())
     networks.prepare(callback)
     for step in callback.outer(steps):
@@ -136,7 +138,7 @@ class SplitNetworks:
     """The networks of Split DIP, the parts that they learn from, and the average of their images.
 
     Args:
-        As for split_dip.
+        As for split_dip; sigma, alpha and start_per_sigma are of denoising and deblurring alone.
 
     Attributes:
         nets: the networks.
@@ -149,37 +151,33 @@ class SplitNetworks:
         A: Operator,
         net: nn.Module,
         z0: Tensor | None,
-        sigma: float | None,
+        *,
         parts: int,
         share: float,
-        alpha: float,
         start_iter: int,
-        start_per_sigma: float,
         members: int,
         lr: float,
         seed: int,
+        sigma: float | None = None,
+        alpha: float = 1.0,
+        start_per_sigma: float = 1.0,
     ) -> None:
-        check_problem(
-            "split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS
-        )
         if min(parts, start_iter) < 1:
             raise ValueError(
-                f"split_dip: expected parts and start_iter of at least 1, got {parts} and {start_iter}"
+                f"expected parts and start_iter of at least 1, got {parts} and {start_iter}"
             )
         noisy = isinstance(A, (Identity, *BLURS))
         if isinstance(A, BLURS) and (sigma is None or 0 <= sigma < ROUNDING):
             sigma = ROUNDING
         if noisy and not (sigma is not None and sigma > 0 and alpha > 0):
             raise ValueError(
-                "split_dip: expected sigma and alpha above 0 for denoising and deblurring, got "
+                "expected sigma and alpha above 0 for denoising and deblurring, got "
                 f"{sigma} and {alpha}"
             )
         if isinstance(A, Radon) and A.out_shape[1] < 2:
-            raise ValueError("split_dip: expected at least two views, got one")
+            raise ValueError("expected at least two views, got one")
         if isinstance(A, PixelMask) and A.mask.sum() < 4:
-            raise ValueError(
-                f"split_dip: expected at least 4 known pixels, got {int(A.mask.sum())}"
-            )
+            raise ValueError(f"expected at least 4 known pixels, got {int(A.mask.sum())}")
         self.A, self.start_iter = A, start_iter
         self.rng = stream(seed, "parts")
         parts = 0 if isinstance(A, Identity) else parts

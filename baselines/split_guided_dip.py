@@ -32,8 +32,8 @@ def split_guided_dip(
     members: Count = 3,
     steps: int = 700,
     lr: Positive = 5e-4,
-    guided_steps: Count = 1600,
-    guided_lr: Positive = 1e-3,
+    guided_per_step: Positive = 4 / 3,
+    guided_lr: Positive = 3e-4,
     lr_z: Positive = 0.1,
     alpha: NotNegative = 0.02,
     n_draws: Count = 3,
@@ -45,9 +45,9 @@ def split_guided_dip(
 
         x_hat = (x_split + x_guided) / 2
 
-    The two err in different places, so their mean is nearer to the truth than either. Self-Guided
-    DIP has norms, and both start from the image of total variation; x_guided is its average over
-    updates. They share nothing else.
+    The two err in different places, so their mean is often nearer to the truth than either.
+    Self-Guided DIP has norms, and both start from the image of total variation. x_guided is its
+    exponential average over updates. They share nothing else.
 
     Args:
         y: measurements, (1, *A.out_shape).
@@ -55,12 +55,13 @@ def split_guided_dip(
         net: untrained network from an image to an image; the first of Split DIP's. The others are
             copies of it with their weights shuffled.
         z0: their common start; None makes it by total variation.
-        parts, share, start_iter, members, steps, lr: as for split_dip.
-        guided_steps: updates of Self-Guided DIP, spread evenly over the steps.
+        parts, share, start_iter, members, steps, lr: Split DIP's, as for split_dip.
+        guided_per_step: updates of Self-Guided DIP for each step, on average.
         guided_lr: its learning rate for the weights.
         lr_z, alpha, n_draws, noise_share: as for self_guided_dip with norms.
         seed: of both.
-        callback: is told each step and the mean so far, which is made anew in each 20th step.
+        callback: is told each step, the terms of Split DIP's loss, and the mean so far, which is
+            made anew in each 20th step; until the first their common start.
 
     Returns:
         x_hat, (1, *A.in_shape).
@@ -72,14 +73,19 @@ def split_guided_dip(
         None as a whole; see split_dip and self_guided_dip.
     """
     check_problem("split_guided_dip", y, A, MultiCoilMRI, Radon)
+    if not guided_per_step > 0:
+        raise ValueError(f"expected guided_per_step above 0, got {guided_per_step}")
     callback = Callback() if callback is None else callback
     guided_net = with_shuffled_weights(net, stream(seed, "guided network"))
     split = SplitNetworks(
-        y, A, net, z0, None, parts, share, 1.0, start_iter, 1.0, members, lr, seed
-    )
+        y, A, net, z0, parts=parts, share=share, start_iter=start_iter, members=members, lr=lr,
+        seed=seed,
+    )  # fmt: skip
     guided = SelfGuidedNetwork(
-        y, A, guided_net, split.z, guided_lr, lr_z, alpha, n_draws, noise_share, "norms", seed
-    )
+        y, A, guided_net, split.z, lr=guided_lr, lr_z=lr_z, alpha=alpha, n_draws=n_draws,
+        noise_share=noise_share, loss="norms", seed=seed,
+    )  # fmt: skip
+    guided_steps = round(guided_per_step * steps)
     total = torch.zeros_like(split.z)  # of the average of the guided network's images, biased
     nets = nn.ModuleList([*split.nets, guided_net])
     state = split.state() | {f"guided_{name}": part for name, part in guided.state().items()}
@@ -92,7 +98,7 @@ def split_guided_dip(
             total.lerp_(guided.step(), 1 - EMA_DECAY)
         if n := due(step, steps):
             x = (split.average_of(n) + total / (1 - EMA_DECAY**after)) / 2
-        callback.record(step, x, terms | {"guided_loss": guided.update.terms["loss"]})
+        callback.record(step, x, terms)
     return x
 
 

@@ -20,7 +20,7 @@ from baselines.split_guided_dip import split_guided_dip
 from baselines.vanilla_dip import vanilla_dip
 from models import members
 from models.members import with_shuffled_weights
-from models.unet import UNet
+from models.unet import ComplexNet, UNet
 from operators.blur import LinearBlur
 from operators.downsample import Downsample
 from operators.mri import MultiCoilMRI
@@ -259,12 +259,19 @@ class Average(Callback):
 
 
 @pytest.mark.parametrize("guided_steps", [7, 50, 120])
-def test_the_mean_of_split_and_self_guided_dip_is_that_of_two_runs_of_their_own(guided_steps):
-    A = ct()
-    y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
-    nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
+@pytest.mark.parametrize("task", ["ct", "mri"])
+def test_the_mean_of_split_and_self_guided_dip_is_that_of_two_runs_of_their_own(task, guided_steps):
+    if task == "ct":
+        A = ct()
+        y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
+        nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
+    else:
+        A, y = mri()
+        nets = [ComplexNet(UNet(2, 2, 4, 2, 0.02, rng())) for _ in range(3)]
     settings = dict(parts=3, start_iter=20, members=2, steps=50, lr=2e-3, seed=4)
-    x = split_guided_dip(y, A, nets[0], guided_steps=guided_steps, guided_lr=3e-3, **settings)
+    x = split_guided_dip(
+        y, A, nets[0], guided_per_step=guided_steps / 50, guided_lr=3e-3, **settings
+    )
 
     alone, average = split_dip(y, A, nets[1], **settings), Average()
     z0 = classical(y, A, 20)
@@ -281,3 +288,11 @@ def test_the_mean_of_both_is_for_mri_and_ct_alone():
         ValueError, match="expected an operator MultiCoilMRI or Radon, got PixelMask"
     ):
         split_guided_dip(torch.zeros(1, 3, 40, 40), box(), None)
+    net = UNet(1, 1, 4, 2, 0.02, rng())
+    for setting, message in (
+        ({"guided_per_step": 0.0}, "guided_per_step above 0, got 0"),
+        ({"n_draws": 0}, "n_draws of at least 1, got 0"),
+        ({"parts": 0}, "parts.* at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            split_guided_dip(ct()(torch.zeros(1, 1, 24, 24)), ct(), net, **setting)

@@ -139,7 +139,7 @@ def settings_for(method):
     if method == "split_dip":
         return ["--set", "parts=3", "start_iter=20"]
     if method == "split_guided_dip":
-        return ["--set", "parts=3", "start_iter=20", "guided_steps=20"]
+        return ["--set", "parts=3", "start_iter=20", "guided_per_step=0.4"]
     return ["--set", "window=4", "patience=5"] if method == "es_dip" else []
 
 

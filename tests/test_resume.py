@@ -19,6 +19,7 @@ CASES = [
     *((task, "aseqdip", "fixed") for task in SCRIPTS),
     *((task, name, "fixed") for name, task in METHODS.items()),
     ("denoising", "split_dip", "fixed"),
+    ("ct", "split_guided_dip", "fixed"),
     ("deblurring", "split_dip", "fixed"),
     ("denoising", "aseqdip", "es_wmv"),
     ("mri", "aseqdip", "holdout"),
