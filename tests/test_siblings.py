@@ -283,13 +283,14 @@ def test_the_paper_s_values_are_the_defaults(task):
     assert args.preset == "paper"
 
 
-@pytest.mark.parametrize("task", ["denoising"])
+@pytest.mark.parametrize("task", ["denoising", "ct"])
 def test_best_is_a_preset(task, arguments, tmp_path, monkeypatch):
     script = SIBLINGS[task]
     flags = ["--width", 4, "--log-every", 2, "--data", arguments[1], "--device", "cpu"]
-    one = ["--set", "members=1"]
+    one = ["--set", "members=1", "parts=2", "start_iter=2"]
     preset = script.PRESETS["best"]
-    spelled = [f"--{k}={v}" for k, v in preset.items() if k not in ("K", "lr")]
+    left = ("K", *script.Args.only_aseqdip)
+    spelled = [f"--{k}={v}" for k, v in preset.items() if k not in left]
     found = []
     for name, more in (
         ("paper", []),
@@ -299,7 +300,7 @@ def test_best_is_a_preset(task, arguments, tmp_path, monkeypatch):
     ):
         out = tmp_path / name
         assert call(monkeypatch, SIBLINGS[task], *flags, "--K", 1, *more, "--out", out) == 0
-        folder = run_folder(out, task, "item", "aseqdip" if name == "paper" else "split_dip")
+        folder = run_folder(out, task, "item", "aseqdip" if name == "paper" else preset["method"])
         found.append((folder.name, digest(folder)))
     assert found[1] == found[2]
     assert len({name for name, _ in found}) == len({bits for _, bits in found}) == 3
