@@ -283,8 +283,8 @@ def test_the_paper_s_values_are_the_defaults(task):
     assert args.preset == "paper"
 
 
-@pytest.mark.parametrize("task", ["denoising", "ct"])
-def test_best_is_a_preset(task, arguments, tmp_path, monkeypatch):
+@pytest.mark.parametrize("task, other", [("denoising", "alpha=1"), ("ct", "share=0.4")])
+def test_best_is_a_preset(task, other, arguments, tmp_path, monkeypatch):
     script = SIBLINGS[task]
     flags = ["--width", 4, "--log-every", 2, "--data", arguments[1], "--device", "cpu"]
     one = ["--set", "members=1", "parts=2", "start_iter=2"]
@@ -296,7 +296,7 @@ def test_best_is_a_preset(task, arguments, tmp_path, monkeypatch):
         ("paper", []),
         ("spelled", [*spelled, *one]),
         ("preset", ["--preset=best", *one]),
-        ("overruled", ["--preset", "best", *one, "alpha=1"]),
+        ("overruled", ["--preset", "best", *one, other]),
     ):
         out = tmp_path / name
         assert call(monkeypatch, SIBLINGS[task], *flags, "--K", 1, *more, "--out", out) == 0
