@@ -11,9 +11,9 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --views 30 --data L067_slices --window -160 240   a folder of CT slices
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
-Under the paper's setting the image passes the FBP after some 200 of 4000 updates, and goes on rising.
---quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores; --method aseqdip
-beside it runs this method.
+Under the paper's setting the image passes the FBP within some 200 of the 4000 updates and goes on
+rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores; --method
+aseqdip beside it runs this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
@@ -84,7 +84,8 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md); the last line, and result, are for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
+# for --method aseqdip.
 BEST = dict(
     method="split_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
     z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
@@ -219,9 +220,8 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     split |= lr if "lr" in args.changed else {}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "split_dip": split, "split_guided_dip": split,
-        "fbp": {}, "sart": {}, "tv": {"lambda_tv": LAMBDA_TV[Radon]},
-        "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
+        "ref_guided_dip": lr, "split_dip": split, "split_guided_dip": split, "fbp": {}, "sart": {},
+        "tv": {"lambda_tv": LAMBDA_TV[Radon]}, "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
     }  # fmt: skip
 
 
