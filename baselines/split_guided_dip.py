@@ -15,6 +15,7 @@ from operators.mri import MultiCoilMRI
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.methods import Count, Method, NotNegative, Positive, Range
+from utils.optim import norm
 from utils.randomness import stream
 
 EMA_DECAY = 0.99  # memory of the average over the images of Self-Guided DIP, as its authors take it
@@ -39,6 +40,7 @@ def split_guided_dip(
     n_draws: Count = 3,
     noise_share: NotNegative = 0.5,
     seed: int = 0,
+    noise_norm: float = 0.0,
     callback: Callback | None = None,
 ) -> Tensor:
     """Reconstruct by Split DIP and by Self-Guided DIP, and take the mean of their images.
@@ -48,6 +50,9 @@ def split_guided_dip(
     The two err in different places, so their mean is often nearer to the truth than either.
     Self-Guided DIP has norms, and both start from the image of total variation. x_guided is its
     exponential average over updates. They share nothing else.
+
+    Self-Guided DIP would go on to fit the noise. So it ends once ||A x_guided - y|| is down to that
+    of the noise (discrepancy principle), and x_guided stays as it is.
 
     Args:
         y: measurements, (1, *A.out_shape).
@@ -60,6 +65,7 @@ def split_guided_dip(
         guided_lr: its learning rate for the weights.
         lr_z, alpha, n_draws, noise_share: as for self_guided_dip with norms.
         seed: of both.
+        noise_norm: expected ||A x_true - y||; 0 without noise, or if it is unknown.
         callback: is told each step, the terms of Split DIP's loss, and the mean so far, which is
             made anew in each 20th step; until the first their common start.
 
@@ -70,7 +76,8 @@ def split_guided_dip(
         ValueError: A is of another task, a setting is out of range, or there is nothing to split.
 
     Reference:
-        None as a whole; see split_dip and self_guided_dip.
+        None as a whole; see split_dip and self_guided_dip. The discrepancy principle: Morozov, On
+        the solution of functional equations by the method of regularization, 1966.
     """
     check_problem("split_guided_dip", y, A, MultiCoilMRI, Radon)
     if not guided_per_step > 0:
@@ -86,23 +93,29 @@ def split_guided_dip(
         noise_share=noise_share, loss="norms", seed=seed,
     )  # fmt: skip
     guided_steps = round(guided_per_step * steps)
-    total = torch.zeros_like(split.z)  # of the average of the guided network's images, biased
+    total = torch.zeros_like(split.z)  # of the guided network's images, times their weights
+    weight = torch.zeros((), dtype=torch.float64)  # of all of them
     nets = nn.ModuleList([*split.nets, guided_net])
     state = split.state() | {f"guided_{name}": part for name, part in guided.state().items()}
-    x = callback.start(split.z, net=nets, total=total, **state)
+    x = callback.start(split.z, net=nets, total=total, weight=weight, **state)
     split.prepare(callback)
     for step in callback.outer(steps):
         terms = split.step()
         before, after = (math.ceil(guided_steps * k / steps) for k in (step - 1, step))
+        known = noise_norm > 0 and step > 1
+        if known and norm(A(total / weight), y).item() <= noise_norm:
+            after = before  # x_guided has reached the noise
         for _ in range(after - before):
             total.lerp_(guided.step(), 1 - EMA_DECAY)
+            weight.lerp_(torch.ones_like(weight), 1 - EMA_DECAY)
         if n := due(step, steps):
-            x = (split.average_of(n) + total / (1 - EMA_DECAY**after)) / 2
+            x = (split.average_of(n) + total / weight) / 2
         callback.record(step, x, terms)
     return x
 
 
 METHOD = Method(
-    "split_guided_dip", "Split + Self-Guided DIP", split_guided_dip, net="unet", own_average=True,
-    output="Split + Self-Guided DIP", style={"color": "tab:pink", "lw": 1.5},
+    "split_guided_dip", "Split + Self-Guided DIP", split_guided_dip, net="unet",
+    takes=("noise_norm",), own_average=True, output="Split + Self-Guided DIP",
+    style={"color": "tab:pink", "lw": 1.5},
 )  # fmt: skip

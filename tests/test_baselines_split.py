@@ -283,6 +283,36 @@ def test_the_mean_of_split_and_self_guided_dip_is_that_of_two_runs_of_their_own(
     assert not torch.allclose(alone, average.image, rtol=0.01)
 
 
+def test_self_guided_dip_ends_where_its_image_fits_as_well_as_the_noise_lets_the_truth():
+    A = ct()
+    y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
+    nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
+    settings = dict(parts=3, start_iter=20, members=2, steps=50, lr=2e-3, seed=4)
+
+    class Residuals(Average):
+        def record(self, k, x, terms):
+            super().record(k, x, terms)
+            images.append(self.image.clone())
+
+    images = []
+    self_guided_dip(
+        y, A, with_shuffled_weights(nets[2], stream(4, "guided network")), z0=classical(y, A, 20),
+        alpha=0.02, loss="norms", steps=100, lr=3e-3, seed=4, callback=Residuals(),
+    )  # fmt: skip
+    after_each_step = images[1::2]
+    residuals = [torch.linalg.vector_norm(A(image) - y).item() for image in after_each_step]
+    noise_norm = (residuals[0] + residuals[-1]) / 2
+    reached = next(k for k, residual in enumerate(residuals) if residual <= noise_norm)
+    assert 5 < reached < 45
+
+    x = split_guided_dip(
+        y, A, nets[0], guided_per_step=2, guided_lr=3e-3, noise_norm=noise_norm, **settings
+    )
+    alone = split_dip(y, A, nets[1], **settings)
+    torch.testing.assert_close(2 * x - alone, after_each_step[reached], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(2 * x - alone, after_each_step[-1], rtol=0.01)
+
+
 def test_the_mean_of_both_is_for_mri_and_ct_alone():
     with pytest.raises(
         ValueError, match="expected an operator MultiCoilMRI or Radon, got PixelMask"

@@ -294,6 +294,23 @@ def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspac
     assert found["sigma"] > 0 and found["sigma_source"] == "estimated by skimage"
 
 
+def test_a_method_that_stops_at_the_noise_is_given_its_norm(tmp_path, monkeypatch, kspace):
+    seen, reconstruct = [], Method.__call__
+
+    def spy(self, y, *others, **given):
+        seen.append((y, given["noise_norm"]))
+        return reconstruct(self, y, *others, **given)
+
+    monkeypatch.setattr(Method, "__call__", spy)
+    method = "split_guided_dip"
+    flags = flags_of("ct", tmp_path, kspace, "--method", method, *settings_for(method))
+    assert call(monkeypatch, aseqdip_ct, *flags, "--photons", 300, "--pixel-mm", 1) == 0
+    ((y, noise_norm),) = seen
+    folder = run_folder(tmp_path / "out", "ct", "item", method)
+    share = metrics(folder)["noise_norm"] / np.linalg.norm(np.load(folder / "sinogram.npy"))
+    assert noise_norm / torch.linalg.vector_norm(y).item() == pytest.approx(share) and share > 0.01
+
+
 def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
     """From the measurements alone, without a truth, every method makes the same image."""
     methods = [*ITERATIVE["denoising"], "tv", "nlm", "wavelet", "dps", "ddnm"]

@@ -171,6 +171,12 @@ def test_the_noise_of_measured_line_integrals_is_estimated_rather_too_high():
     assert true * 0.97 < estimate < 1.2 * true
 
 
+def test_a_slice_without_noise_passes_for_one_of_little_noise():
+    args = aseqdip_ct.Args(views=30)
+    problem = aseqdip_ct.build_problem(args, aseqdip_ct.load(args, None), torch.device("cpu"))
+    assert ct_data.estimate_noise(problem.y) < 1e-3 * torch.linalg.vector_norm(problem.y)
+
+
 # What people bring
 
 

@@ -183,7 +183,8 @@ class Run:
         gc.collect()  # networks and graphs of an earlier run, which hold on to each other
         self._problem = problem
         self._facts = {"stop": "fixed"}
-        self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
+        known = {"noise_norm": problem.noise_norm} | problem.known
+        self.given = {name: known[name] for name in self.method.takes if name in known}
         for name, value in self.given.items():
             if not math.isfinite(value):
                 raise CannotRun(
