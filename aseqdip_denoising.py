@@ -37,6 +37,7 @@ from utils.comparison import compare
 from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import image_metrics
+from utils.noise import estimate_correlation
 from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
@@ -58,6 +59,7 @@ class Args(RunArgs):
     measured: bool = False  # the picture is noisy already, there is no truth
     # Noise
     sigma: float | None = None  # standard deviation in grey levels of 255 (section 4: 15 and 30); without it 25, or with --measured estimated
+    noise: Literal["white", "correlated"] = "white"  # correlated: neighbouring pixels of a --measured picture share it, as in a camera's JPEG; Split DIP then estimates how
     clip: bool = False  # clip the noisy picture to [0, 1], as the public code does
     # Method
     K: int = 2000  # input updates (section 4.1)
@@ -132,13 +134,23 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         args.sigma is None or 0 < args.sigma <= 255,
         f"--sigma {args.sigma}: expected a number of grey levels above 0, at most 255",
     )
+    known = {}
     if args.measured:
         require("clip" not in args.changed, "--clip: a measured picture is taken as it is")
         y, x_true, sigma = pixels, None, args.sigma
+        source = "estimated by skimage" if args.sigma is None else "given"
+        if args.noise == "correlated":
+            noise_filter, flat = estimate_correlation(picture.pixels)
+            known["noise_filter"] = noise_filter.to(device)
+            if sigma is None:
+                sigma, source = 255 * flat, "estimated from flat patches"
         if sigma is None:
             sigma = 255 * image_data.estimate_noise(picture)
-        source = "estimated by skimage" if args.sigma is None else "given"
     else:
+        require(
+            args.noise == "white",
+            "--noise correlated: it is for --measured pictures; simulated noise is white",
+        )
         sigma, source = 25.0 if args.sigma is None else args.sigma, "given"
         noise = torch.randn(pixels.shape, generator=picture.rng(args.data_seed, "noise"))
         y, x_true = pixels + sigma / 255 * noise, pixels.to(device)
@@ -164,7 +176,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         names={"truth": "clean", "input": "noisy"},
         limits=(0, 1),
         arrays={"measurement.npy": image_data.as_array(y)},
-        known={"sigma": sigma / 255},
+        known=known | {"sigma": sigma / 255},
         noise_norm=image_data.noise_norm(sigma, y),
     )
 

@@ -21,6 +21,7 @@ from operators.radon import Radon
 from utils.callback import Callback
 from utils.holdout import choose_positions, hold_out, without
 from utils.methods import Count, Method, Positive, Range
+from utils.noise import convolve
 from utils.optim import Update, adam, norm
 from utils.randomness import stream
 
@@ -37,6 +38,7 @@ def split_dip(
     *,
     z0: Tensor | None = None,
     sigma: float | None = None,
+    noise_filter: Tensor | None = None,
     parts: Count = 16,
     share: Annotated[float, Range(0, 0.5, above=True)] = 0.2,
     alpha: Positive = 0.5,
@@ -67,7 +69,8 @@ def split_dip(
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in
     each step, z_j = y + alpha n, and y_j = y - n / alpha, of which all is unseen. The image is
     turned and mirrored by chance, and f_phi(z) is the mean over all orientations: a network that
-    must fit all does not learn the noise by heart.
+    must fit all does not learn the noise by heart. n has the covariance of the noise: with
+    noise_filter it is sigma times the convolution of white noise with it.
     Deblurring: the same, but for one n_j for each part. z_j is an image of y + alpha n_j by total
     variation, and y_j = y - n_j / alpha. In the other tasks turning costs more than it brings.
 
@@ -78,6 +81,8 @@ def split_dip(
         z0: z; None makes it.
         sigma: standard deviation of the noise, in units of y; for denoising and deblurring, there
             at least that of rounding to 8 bits.
+        noise_filter: (C, C, a, b), for denoising: what makes white noise that of y, but for sigma
+            (utils.noise); None for white noise.
         parts: how many z_j are made; for denoising it does not matter.
         share: of what can be unseen, in (0, 0.5]; for denoising and deblurring it does not matter.
         alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.
@@ -112,6 +117,7 @@ def split_dip(
     networks = SplitNetworks(
         y, A, net, z0, parts=parts, share=share, start_iter=start_iter, members=members, lr=lr,
         seed=seed, sigma=sigma, alpha=alpha, start_per_sigma=start_per_sigma,
+        noise_filter=noise_filter,
     )  # fmt: skip
     x = callback.start(networks.z, net=networks.nets, **networks.state())
     networks.prepare(callback)
@@ -124,7 +130,7 @@ def split_dip(
 
 
 METHOD = Method(
-    "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma",), own_average=True,
+    "split_dip", "Split DIP", split_dip, net="unet", takes=("sigma", "noise_filter"), own_average=True,
     output="Split DIP", style={"color": "tab:cyan", "lw": 1.5},
 )  # fmt: skip
 
@@ -138,7 +144,7 @@ class SplitNetworks:
     """The networks of Split DIP, the parts that they learn from, and the average of their images.
 
     Args:
-        As for split_dip; sigma, alpha and start_per_sigma are of denoising and deblurring alone.
+        As for split_dip; the last four are of denoising and deblurring alone.
 
     Attributes:
         nets: the networks.
@@ -161,6 +167,7 @@ class SplitNetworks:
         sigma: float | None = None,
         alpha: float = 1.0,
         start_per_sigma: float = 1.0,
+        noise_filter: Tensor | None = None,
     ) -> None:
         if min(parts, start_iter) < 1:
             raise ValueError(
@@ -189,7 +196,7 @@ class SplitNetworks:
         self.average = self.z.clone()
         self.inputs = torch.zeros(parts, *self.z.shape, dtype=self.z.dtype, device=self.z.device)
         if isinstance(A, Identity):
-            self.draw, self.whole = recorrupted(y, sigma, alpha, self.rng)
+            self.draw, self.whole = recorrupted(y, sigma, alpha, self.rng, noise_filter)
         else:
             self.draw, self.whole = held_out(self.z, self.inputs, self.parts, self.rng)
         self.there, self.back = orientations(A.in_shape[-2:], y.device)
@@ -257,12 +264,17 @@ Draw = Callable[[], tuple[Tensor, Tensor, Tensor]]  # one z_j, what it has not s
 
 
 def recorrupted(
-    y: Tensor, sigma: float, alpha: float, rng: torch.Generator
+    y: Tensor,
+    sigma: float,
+    alpha: float,
+    rng: torch.Generator,
+    noise_filter: Tensor | None = None,
 ) -> tuple[Draw, Callable[[], Tensor]]:
     """Make the drawing of two images of independent noise, and of one of them."""
 
     def noise() -> Tensor:
-        return (sigma * torch.randn(y.shape, generator=rng)).to(y)
+        white = (sigma * torch.randn(y.shape, generator=rng)).to(y)
+        return white if noise_filter is None else convolve(white, noise_filter)
 
     def draw() -> tuple[Tensor, Tensor, Tensor]:
         n = noise()

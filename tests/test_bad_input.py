@@ -101,6 +101,7 @@ def test_denoising(folder, monkeypatch, capsys):
         (["--measured"], "--measured.*--data"),
         ([*good, "--measured", "--resize", "64"], "--resize.*measured"),
         ([*good, "--measured", "--clip"], "--clip.*measured"),
+        ([*good, "--noise", "correlated"], "--noise correlated.*--measured"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_denoising, cases)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_kspace
+from scipy.ndimage import correlate1d
 
 from baselines.linear import linear
 from baselines.self_guided_dip import self_guided_dip
@@ -146,6 +147,20 @@ def test_the_two_images_of_a_noisy_one_have_independent_noise():
     assert z.var().item() == pytest.approx((1 + alpha**2) * sigma**2, rel=0.02)
     assert target.var().item() == pytest.approx((1 + 1 / alpha**2) * sigma**2, rel=0.02)
     assert abs((z * target).mean().item()) < 0.01 * sigma**2 * 2.5
+
+
+def test_the_two_images_are_independent_where_neighbours_share_the_noise_too():
+    """The noise is drawn with another library; with white noise added, neighbours would correlate."""
+    h = torch.zeros(1, 1, 4, 4)
+    h[0, 0, 0, :2] = 0.5**0.5  # each pixel and its right neighbour
+    white = 0.2 * torch.randn(1, 1, 400, 400, generator=rng(1))
+    y = torch.from_numpy(correlate1d(white.numpy(), [0.5**0.5, 0.5**0.5], origin=0, mode="wrap"))
+    for noise_filter, correlation in ((h, 0.0), (None, 0.5)):
+        draw, _ = recorrupted(y, 0.2, 0.5, rng(2), noise_filter)
+        z, _, target = draw()
+        assert z.var().item() == pytest.approx(1.25 * 0.2**2, rel=0.03)
+        apart = (z * target.roll(1, -1)).mean().item() / 0.2**2
+        assert apart == pytest.approx(correlation, abs=0.03)
 
 
 def soft(side=48, channels=3):

@@ -33,6 +33,7 @@ from utils.files import content_hash
 from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.methods import Method, converted
+from utils.noise import estimate_correlation
 
 pytestmark = pytest.mark.usefixtures("gaussian_priors")
 SCRIPTS = {
@@ -309,6 +310,24 @@ def test_a_method_that_stops_at_the_noise_is_given_its_norm(tmp_path, monkeypatc
     folder = run_folder(tmp_path / "out", "ct", "item", method)
     share = metrics(folder)["noise_norm"] / np.linalg.norm(np.load(folder / "sinogram.npy"))
     assert noise_norm / torch.linalg.vector_norm(y).item() == pytest.approx(share) and share > 0.01
+
+
+def test_split_dip_is_told_how_neighbours_share_the_noise(tmp_path, monkeypatch, kspace):
+    flags = flags_of("denoising", tmp_path, kspace, "--measured", "--method", "split_dip,nlm")
+    flags = [f for f in flags if f not in ("--sigma", "30")]
+    for kind in ("white", "correlated"):
+        out = ["--noise", kind, "--out", tmp_path / kind]
+        assert call(monkeypatch, aseqdip_denoising, *flags, *out, "--sigma", 10) == 0
+    white, correlated = (
+        [digest(run_folder(tmp_path / kind, "denoising", "item", m)) for m in ("split_dip", "nlm")]
+        for kind in ("white", "correlated")
+    )
+    assert white[0] != correlated[0] and white[1] == correlated[1]
+    assert call(monkeypatch, aseqdip_denoising, *flags, "--noise", "correlated") == 0
+    found = metrics(run_folder(tmp_path / "out", "denoising", "item", "nlm"))
+    pixels = np.load(tmp_path / "item.npy").transpose(2, 0, 1)
+    assert found["sigma"] == pytest.approx(255 * estimate_correlation(pixels)[1])
+    assert found["sigma_source"] == "estimated from flat patches"
 
 
 def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):

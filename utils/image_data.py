@@ -227,7 +227,7 @@ def estimate_noise(picture: Picture, sharp: bool = True) -> float:
             f"note: {picture.source}: noise of {255 * sigma:.1f} of 255 is estimated from the finest "
             f"detail; twice as coarse detail would give {255 * coarser:.1f}. Either the picture is "
             "soft, or neighbouring pixels share the noise, as in a camera's JPEG. If noise remains, "
-            f"repeat with --sigma {255 * coarser:.1f}"
+            f"repeat with --noise correlated --sigma {255 * coarser:.1f}"
         )
     return sigma
 

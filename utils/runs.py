@@ -186,7 +186,7 @@ class Run:
         known = {"noise_norm": problem.noise_norm} | problem.known
         self.given = {name: known[name] for name in self.method.takes if name in known}
         for name, value in self.given.items():
-            if not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 raise CannotRun(
                     f"{self.method.name}: {name} could not be estimated from these data; give it "
                     f"with --{name}"

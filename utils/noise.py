@@ -1,0 +1,72 @@
+"""Noise that neighbouring pixels and channels share, as in a camera's picture."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SIDE = 16  # of a patch in pixels
+FLAT = 0.1  # share of the patches that are taken for flat
+
+
+def estimate_correlation(pixels: np.ndarray) -> tuple[Tensor, float]:
+    """Estimate the noise of a picture from its flattest patches.
+
+        S = mean over patches of G G^H,   h = F^-1 S^(1/2)
+
+    where G is the Fourier transform of a patch of all channels, without its quadratic trend and
+    under a Hann window, and S^(1/2) the root of a matrix over the channels at each frequency. White
+    noise convolved with h has the spectrum S.
+
+    Args:
+        pixels: (C, H, W), H and W of at least 16. What is flat lies darker or lighter than the rest:
+            noise that grows with the light is taken as too low or too high.
+
+    Returns:
+        h / sigma, (C, C, 16, 16) float32 with its middle at [:, :, 0, 0], and sigma, the standard
+        deviation of the noise over all channels, in units of the pixels. Without any noise h is 0.
+
+    Raises:
+        ValueError: the picture is smaller than a patch.
+    """
+    if min(pixels.shape[1:]) < SIDE:
+        raise ValueError(f"expected at least {SIDE}x{SIDE} pixels, got {pixels.shape[1:]}")
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (SIDE, SIDE), axis=(1, 2))
+    step = SIDE // 2
+    patches = windows[:, ::step, ::step].swapaxes(0, 2).reshape(-1, len(pixels), SIDE**2)
+    patches = patches.astype(np.float64)
+    trend = np.linalg.qr(quadratic(SIDE))[0]
+    rest = patches - patches @ trend @ trend.T
+    flattest = np.argsort(rest.var(axis=(1, 2)))[: max(1, round(FLAT * len(rest)))]
+    hann = np.hanning(SIDE + 2)[1:-1]
+    window = np.outer(hann, hann) / np.mean(hann**2)
+    G = np.fft.fft2(rest[flattest].reshape(-1, len(pixels), SIDE, SIDE) * window)
+    S = np.einsum("pcij,pdij->ijcd", G, G.conj()) / len(flattest) / SIDE**2
+    values, vectors = np.linalg.eigh(S)
+    root = np.einsum("ijce,ije,ijde->cdij", vectors, np.sqrt(values.clip(0)), vectors.conj())
+    h = np.fft.ifft2(root).real
+    sigma = float(np.sqrt((h**2).sum() / len(h)))
+    return torch.from_numpy(h / sigma if sigma > 0 else h).float(), sigma
+
+
+def quadratic(side: int) -> np.ndarray:
+    """Return a basis of the polynomials up to degree 2 over a square, (side^2, 6)."""
+    v, u = np.mgrid[:side, :side].reshape(2, -1) / side
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
+
+
+def convolve(white: Tensor, h: Tensor) -> Tensor:
+    """Convolve white noise with a filter, as if the picture went on at its other side.
+
+    Args:
+        white: (B, C, H, W), H and W at least those of the filter.
+        h: (C, C, a, b) with its middle at [:, :, 0, 0], on the same device.
+
+    Returns:
+        (B, C, H, W).
+    """
+    a, b = h.shape[-2:]
+    wide = h.new_zeros(*h.shape[:2], *white.shape[-2:])
+    wide[..., :a, :b] = h.roll((a // 2, b // 2), (-2, -1))
+    wide = wide.roll((-(a // 2), -(b // 2)), (-2, -1))
+    spectrum = torch.einsum("cdij,bdij->bcij", torch.fft.rfft2(wide), torch.fft.rfft2(white))
+    return torch.fft.irfft2(spectrum, s=white.shape[-2:])
