@@ -149,7 +149,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     else:
         require(
             args.noise == "white",
-            "--noise correlated: it is for --measured pictures; simulated noise is white",
+            "--noise correlated: simulated noise is white; give it with --measured, or omit it",
         )
         sigma, source = 25.0 if args.sigma is None else args.sigma, "given"
         noise = torch.randn(pixels.shape, generator=picture.rng(args.data_seed, "noise"))
