@@ -84,14 +84,14 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): the mean of Split DIP and Self-Guided DIP, made consistent;
-# the last line, and result, are for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
+# for --method aseqdip.
 BEST = dict(
-    method="split_guided_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
+    method="split_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
     z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
 )  # fmt: skip
-# What --preset quick changes: Split DIP alone, for which a smaller network will do.
-QUICK = BEST | dict(method="split_dip", sample="small", width=16)
+# What --preset quick changes: best with less.
+QUICK = BEST | dict(sample="small", width=16)
 # What --preset public changes: the authors' public script. There lambda 1 is not in units of ||A||,
 # which for 30 views of 512x512 pixels is about 120.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)

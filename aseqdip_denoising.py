@@ -59,7 +59,7 @@ class Args(RunArgs):
     measured: bool = False  # the picture is noisy already, there is no truth
     # Noise
     sigma: float | None = None  # standard deviation in grey levels of 255 (section 4: 15 and 30); without it 25, or with --measured estimated
-    noise: Literal["white", "correlated"] = "white"  # correlated: neighbouring pixels of a --measured picture share it, as in a camera's JPEG; Split DIP then estimates how
+    noise: Literal["white", "correlated"] = "white"  # correlated: neighbouring pixels of a --measured picture share it, as in a camera's JPEG; sigma is then estimated from coarser detail, and Split DIP draws such noise
     clip: bool = False  # clip the noisy picture to [0, 1], as the public code does
     # Method
     K: int = 2000  # input updates (section 4.1)
@@ -138,14 +138,12 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     if args.measured:
         require("clip" not in args.changed, "--clip: a measured picture is taken as it is")
         y, x_true, sigma = pixels, None, args.sigma
-        source = "estimated by skimage" if args.sigma is None else "given"
-        if args.noise == "correlated":
-            noise_filter, flat = estimate_correlation(picture.pixels)
-            known["noise_filter"] = noise_filter.to(device)
-            if sigma is None:
-                sigma, source = 255 * flat, "estimated from flat patches"
+        source, correlated = "given", args.noise == "correlated"
+        if correlated:
+            known["noise_filter"] = estimate_correlation(picture.pixels).to(device)
         if sigma is None:
-            sigma = 255 * image_data.estimate_noise(picture)
+            sigma = 255 * image_data.estimate_noise(picture, correlated=correlated)
+            source = "estimated from coarser detail" if correlated else "estimated by skimage"
     else:
         require(
             args.noise == "white",

@@ -51,8 +51,9 @@ def split_guided_dip(
     Self-Guided DIP has norms, and both start from the image of total variation. x_guided is its
     exponential average over updates. They share nothing else.
 
-    Self-Guided DIP would go on to fit the noise. So it ends once ||A x_guided - y|| is down to that
-    of the noise (discrepancy principle), and x_guided stays as it is.
+    Self-Guided DIP would go on to fit the noise. So before each step it is asked whether
+    ||A x_guided - y|| is down to that of the noise (discrepancy principle). If so it ends, and
+    x_guided stays as it is.
 
     Args:
         y: measurements, (1, *A.out_shape).
@@ -93,23 +94,29 @@ def split_guided_dip(
         noise_share=noise_share, loss="norms", seed=seed,
     )  # fmt: skip
     guided_steps = round(guided_per_step * steps)
-    total = torch.zeros_like(split.z)  # of the guided network's images, times their weights
-    weight = torch.zeros((), dtype=torch.float64)  # of all of them
+    total = torch.zeros_like(split.z)  # of the average of the guided network's images, biased
+    updates = torch.zeros((), dtype=torch.int64)  # of the guided network
     nets = nn.ModuleList([*split.nets, guided_net])
     state = split.state() | {f"guided_{name}": part for name, part in guided.state().items()}
-    x = callback.start(split.z, net=nets, total=total, weight=weight, **state)
+    x = callback.start(split.z, net=nets, total=total, updates=updates, **state)
     split.prepare(callback)
+
+    def x_guided() -> Tensor:
+        return total / (1 - EMA_DECAY ** int(updates))
+
+    ended = False
     for step in callback.outer(steps):
         terms = split.step()
         before, after = (math.ceil(guided_steps * k / steps) for k in (step - 1, step))
-        known = noise_norm > 0 and step > 1
-        if known and norm(A(total / weight), y).item() <= noise_norm:
-            after = before  # x_guided has reached the noise
-        for _ in range(after - before):
+        if noise_norm > 0 and step > 1 and not ended:
+            ended = norm(A(x_guided()), y).item() <= noise_norm
+            if ended:
+                print(f"Self-Guided DIP ends at the noise, after {updates} updates", flush=True)
+        for _ in range(0 if ended else after - before):
             total.lerp_(guided.step(), 1 - EMA_DECAY)
-            weight.lerp_(torch.ones_like(weight), 1 - EMA_DECAY)
+            updates += 1
         if n := due(step, steps):
-            x = (split.average_of(n) + total / weight) / 2
+            x = (split.average_of(n) + x_guided()) / 2
         callback.record(step, x, terms)
     return x
 

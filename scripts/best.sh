@@ -41,7 +41,7 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
     best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
-each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip,split_guided_dip
+each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_guided_dip,split_dip
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
 best mri --data "$brain" --accel 3 --center-fraction 0.17 --method split_guided_dip
 for seed in 1 2; do
@@ -52,7 +52,7 @@ for seed in 1 2; do
     for mask in box random; do best inpainting "${first[@]}" --mask $mask; done
     best deblurring "${first[@]}" --blur camera --sigma 2.55
     best superresolution "${first[@]}"
-    best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed --method split_dip,split_guided_dip
+    best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed --method split_guided_dip,split_dip
 done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real measurements: the pictures and figures of docs/results.md, on a CPU in half an hour (one core).
+# Real measurements: the pictures and figures of docs/results.md, on a CPU in 40 minutes (one core).
 #   bash scripts/real.sh TOOTH.npy NOISY.png CLEAN.png BLURRED.png KERNEL.npy SHARP.png [OUT]
 # TOOTH.npy: sinogram of 181 views, one each degree, of which each sixth is taken. NOISY.png: a camera's
 # picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
@@ -33,7 +33,7 @@ views = np.load(sys.argv[1])
 np.save(f"{sys.argv[2]}/tooth30.npy", views[:180:6])
 np.save(f"{sys.argv[2]}/tooth180.npy", views[:180])
 PYTHON
-picture real_tooth ct fbp,sart,tv,split_dip,split_guided_dip --width 32 --sinogram "$out/tooth30.npy" --angles 30
+picture real_tooth ct fbp,sart,tv,split_dip --width 32 --sinogram "$out/tooth30.npy" --angles 30
 python aseqdip_ct.py --sinogram "$out/tooth180.npy" --angles 180 --method fbp --out "$out/all_views"
 # Without both flags a note says that this picture's noise may be estimated too low, and proposes them.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 \

@@ -16,6 +16,7 @@ import skimage.data
 import torch
 from gaussian import write_prior
 from running import call, digest, log_of, metrics, run_folder
+from scipy.ndimage import uniform_filter
 from skimage.transform import resize
 
 import aseqdip_ct
@@ -33,7 +34,6 @@ from utils.files import content_hash
 from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.methods import Method, converted
-from utils.noise import estimate_correlation
 
 pytestmark = pytest.mark.usefixtures("gaussian_priors")
 SCRIPTS = {
@@ -312,22 +312,28 @@ def test_a_method_that_stops_at_the_noise_is_given_its_norm(tmp_path, monkeypatc
     assert noise_norm / torch.linalg.vector_norm(y).item() == pytest.approx(share) and share > 0.01
 
 
-def test_split_dip_is_told_how_neighbours_share_the_noise(tmp_path, monkeypatch, kspace):
-    flags = flags_of("denoising", tmp_path, kspace, "--measured", "--method", "split_dip,nlm")
-    flags = [f for f in flags if f not in ("--sigma", "30")]
-    for kind in ("white", "correlated"):
-        out = ["--noise", kind, "--out", tmp_path / kind]
-        assert call(monkeypatch, aseqdip_denoising, *flags, *out, "--sigma", 10) == 0
-    white, correlated = (
-        [digest(run_folder(tmp_path / kind, "denoising", "item", m)) for m in ("split_dip", "nlm")]
-        for kind in ("white", "correlated")
-    )
-    assert white[0] != correlated[0] and white[1] == correlated[1]
-    assert call(monkeypatch, aseqdip_denoising, *flags, "--noise", "correlated") == 0
-    found = metrics(run_folder(tmp_path / "out", "denoising", "item", "nlm"))
-    pixels = np.load(tmp_path / "item.npy").transpose(2, 0, 1)
-    assert found["sigma"] == pytest.approx(255 * estimate_correlation(pixels)[1])
-    assert found["sigma_source"] == "estimated from flat patches"
+@pytest.mark.parametrize("shape", [(64, 64, 3), (57, 64)])
+def test_split_dip_is_told_how_neighbours_share_the_noise(shape, tmp_path, monkeypatch):
+    photo = skimage.data.astronaut()[60 : 60 + shape[0], 190 : 190 + shape[1]] / 255
+    photo = 0.1 + 0.8 * (photo if len(shape) == 3 else photo[..., 0])
+    noise = uniform_filter(np.random.default_rng(0).normal(0, 0.1, shape), (3, 3, 1)[: len(shape)])
+    np.save(tmp_path / "item.npy", (photo + noise).clip(0, 1).astype(np.float32))
+    flags = ["--data", tmp_path / "item.npy", "--measured", "--width", 4, "--depth", 2, "--K", 2]
+    flags += ["--device", "cpu", "--method", "split_dip,nlm"]
+    seen = {}
+    for name, more in (
+        ("white", ["--sigma", 10]),
+        ("correlated", ["--sigma", 10, "--noise", "correlated"]),
+        ("estimated", ["--noise", "correlated"]),
+    ):
+        out = tmp_path / name
+        assert call(monkeypatch, aseqdip_denoising, *flags, *more, "--out", out) == 0
+        folders = [run_folder(out, "denoising", "item", m) for m in ("split_dip", "nlm")]
+        seen[name] = [digest(folder) for folder in folders]
+    assert seen["white"][0] != seen["correlated"][0] and seen["white"][1] == seen["correlated"][1]
+    found = metrics(folders[1])
+    assert found["sigma_source"] == "estimated from coarser detail"
+    assert 0.6 * noise.std() < found["sigma"] / 255 < 1.5 * noise.std()
 
 
 def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):

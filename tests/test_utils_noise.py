@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate1d
 
+from utils.errors import InputError
 from utils.noise import SIDE, convolve, estimate_correlation
 
 
@@ -13,13 +14,13 @@ def picture(noise):
     rows = np.linspace(0.2, 0.8, noise.shape[1])[:, None]
     texture = np.random.default_rng(1).normal(0, 0.2, noise.shape)
     texture[:, :, : noise.shape[2] // 3] = 0
-    return (rows + texture + noise).astype(np.float32)
+    return (rows + texture + noise).clip(0.01, 0.99).astype(np.float32)
 
 
-def drawn(h, sigma, shape, n=20):
+def drawn(h, shape, n=20):
     """Return noise of a filter, (n, C, H, W)."""
     white = torch.randn(n, *shape, generator=torch.Generator().manual_seed(0))
-    return convolve(sigma * white, h).numpy()
+    return convolve(white, h).numpy()
 
 
 def autocovariance(noise, i, j):
@@ -30,16 +31,16 @@ def autocovariance(noise, i, j):
 
 def test_white_noise_is_found_to_be_white():
     noise = np.random.default_rng(0).normal(0, 0.05, (3, 192, 192))
-    h, sigma = estimate_correlation(picture(noise))
-    assert h.shape == (3, 3, SIDE, SIDE) and sigma == pytest.approx(0.05, rel=0.05)
-    found = drawn(h, sigma, noise.shape) / 0.05
+    h = estimate_correlation(picture(noise))
+    assert h.shape == (3, 3, SIDE, SIDE)
+    found = drawn(h, noise.shape)
     np.testing.assert_allclose(autocovariance(found, 0, 0), np.eye(3), atol=0.12)
     for apart in ((0, 1), (1, 0), (1, 1)):
         np.testing.assert_allclose(autocovariance(found, *apart), 0, atol=0.12)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_noise_is_drawn_as_neighbours_and_channels_share_it(channels):
+@pytest.mark.parametrize("channels, saturated", [(1, 0), (3, 0), (3, 2)])
+def test_noise_is_drawn_as_neighbours_and_channels_share_it(channels, saturated):
     """scipy blurs the noise, of which the covariance is known."""
     white = np.random.default_rng(0).normal(0, 0.03, (channels, 256, 256))
     mixed = np.einsum("cd,dhw->chw", np.eye(channels) + 0.5, white)
@@ -47,20 +48,22 @@ def test_noise_is_drawn_as_neighbours_and_channels_share_it(channels):
     noise = mixed
     for axis, weights in kernel.items():
         noise = correlate1d(noise, weights, axis=axis, mode="wrap")
-    h, sigma = estimate_correlation(picture(noise))
-    found = drawn(h, 1.0, noise.shape)
+    pixels = picture(noise)
+    pixels[:, : 40 * saturated] = 1.0  # what is cut off has no noise
+    found = drawn(estimate_correlation(pixels), noise.shape)
     mixing = (np.eye(channels) + 0.5) @ (np.eye(channels) + 0.5).T * 0.03**2
     rows, columns = (np.correlate(k, k, "full") for k in kernel.values())
     scale = mixing[0, 0] * rows[2] * columns[2]
-    assert 0.88 < sigma / scale**0.5 < 1.02  # the flattest patches have a little less
     for i, j in ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0)):
         expected = mixing * rows[2 + i] * columns[2 + j] / scale
-        np.testing.assert_allclose(autocovariance(found, i, j), expected, atol=0.1)
+        np.testing.assert_allclose(autocovariance(found, i, j), expected, atol=0.12)
 
 
-def test_a_picture_without_noise_has_none():
-    h, sigma = estimate_correlation(np.full((3, 40, 40), 0.5, dtype=np.float32))
-    assert sigma < 1e-7 and bool(torch.isfinite(h).all())
+@pytest.mark.parametrize("value", [0.5, 1.0])
+def test_a_picture_without_noise_is_refused(value):
+    pixels = np.full((3, 64, 64), value, dtype=np.float32)
+    with pytest.raises(InputError, match="of 49 patches of 16x16 pixels 0 have noise"):
+        estimate_correlation(pixels)
 
 
 def test_a_filter_moves_nothing_and_goes_on_at_the_other_side():
@@ -70,8 +73,3 @@ def test_a_filter_moves_nothing_and_goes_on_at_the_other_side():
     white = torch.randn(1, 2, 6, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.stack([2 * white[:, 1], white[:, 0].roll(-1, -1)], dim=1)
     torch.testing.assert_close(convolve(white, h), expected)
-
-
-def test_what_is_smaller_than_a_patch_is_refused():
-    with pytest.raises(ValueError, match="at least 16x16 pixels"):
-        estimate_correlation(np.zeros((1, 15, 40)))

@@ -197,8 +197,8 @@ def read_grey(path: Path) -> np.ndarray:
     return pixels[..., 0]
 
 
-def estimate_noise(picture: Picture, sharp: bool = True) -> float:
-    """Estimate the standard deviation of white noise, in units of the pixels, from the finest detail.
+def estimate_noise(picture: Picture, sharp: bool = True, correlated: bool = False) -> float:
+    """Estimate the standard deviation of the noise, in units of the pixels, from the finest detail.
 
     Noise that neighbouring pixels share, as in a camera's JPEG, has little fine detail: its estimate
     is too low. So a note is printed where detail twice as coarse has much more. A picture without
@@ -207,6 +207,7 @@ def estimate_noise(picture: Picture, sharp: bool = True) -> float:
     Args:
         picture: with noise.
         sharp: whether such a note makes sense; it does not for a blurred picture.
+        correlated: neighbouring pixels share the noise: it is estimated from the coarser detail.
 
     Returns:
         The mean over the channels; NaN where there is no detail at all.
@@ -222,12 +223,14 @@ def estimate_noise(picture: Picture, sharp: bool = True) -> float:
         details = np.abs(pywt.wavedec2(picture.pixels, "db2", level=2)[1][-1])
         medians = [np.median(detail[detail > 0]) / 0.6745 for detail in details]
     coarser = float(np.mean(medians))
+    if correlated:
+        return coarser
     if sharp and coarser > max(SMOOTH * sigma, LEVEL):
         print(
             f"note: {picture.source}: noise of {255 * sigma:.1f} of 255 is estimated from the finest "
             f"detail; twice as coarse detail would give {255 * coarser:.1f}. Either the picture is "
             "soft, or neighbouring pixels share the noise, as in a camera's JPEG. If noise remains, "
-            f"repeat with --noise correlated --sigma {255 * coarser:.1f}"
+            f"repeat with --sigma {255 * coarser:.1f}, Split DIP with --noise correlated"
         )
     return sigma
 

@@ -4,39 +4,49 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.errors import require
+
 SIDE = 16  # of a patch in pixels
-FLAT = 0.1  # share of the patches that are taken for flat
+FLAT = 0.1  # share of the patches that are taken for flat,
+FEWEST = 8  # and at least so many
+ROUNDING = 1 / 255**2 / 12  # variance that 8 bits make by themselves
 
 
-def estimate_correlation(pixels: np.ndarray) -> tuple[Tensor, float]:
-    """Estimate the noise of a picture from its flattest patches.
+def estimate_correlation(pixels: np.ndarray) -> Tensor:
+    """Estimate how the pixels and channels of a picture share its noise, from its flattest patches.
 
-        S = mean over patches of G G^H,   h = F^-1 S^(1/2)
+        S = mean over patches of G G^H / n,   h = F^-1 S^(1/2)
 
-    where G is the Fourier transform of a patch of all channels, without its quadratic trend and
-    under a Hann window, and S^(1/2) the root of a matrix over the channels at each frequency. White
-    noise convolved with h has the spectrum S.
+    where G is the Fourier transform of a patch of n pixels and all channels, without its quadratic
+    trend and under a Hann window of mean square 1. S^(1/2) is the root of a matrix over the channels
+    at each frequency. White noise convolved with h has the spectrum S. Black and white patches do
+    not count, nor those without noise: what a camera cuts off has none.
 
     Args:
-        pixels: (C, H, W), H and W of at least 16. What is flat lies darker or lighter than the rest:
-            noise that grows with the light is taken as too low or too high.
+        pixels: (C, H, W) in [0, 1], H and W of at least 16.
 
     Returns:
-        h / sigma, (C, C, 16, 16) float32 with its middle at [:, :, 0, 0], and sigma, the standard
-        deviation of the noise over all channels, in units of the pixels. Without any noise h is 0.
+        h, (C, C, 16, 16) float32 with its middle at [:, :, 0, 0], scaled so that its noise has a
+        variance of 1 over all channels.
 
     Raises:
-        ValueError: the picture is smaller than a patch.
+        InputError: there are too few patches with noise.
     """
-    if min(pixels.shape[1:]) < SIDE:
-        raise ValueError(f"expected at least {SIDE}x{SIDE} pixels, got {pixels.shape[1:]}")
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (SIDE, SIDE), axis=(1, 2))
     step = SIDE // 2
     patches = windows[:, ::step, ::step].swapaxes(0, 2).reshape(-1, len(pixels), SIDE**2)
     patches = patches.astype(np.float64)
     trend = np.linalg.qr(quadratic(SIDE))[0]
     rest = patches - patches @ trend @ trend.T
-    flattest = np.argsort(rest.var(axis=(1, 2)))[: max(1, round(FLAT * len(rest)))]
+    cut = ((patches <= 0) | (patches >= 1)).any(axis=(1, 2))
+    rest = rest[~cut & (rest.var(axis=(1, 2)) > ROUNDING)]
+    require(
+        len(rest) >= FEWEST,
+        f"--noise correlated: of {len(patches)} patches of {SIDE}x{SIDE} pixels {len(rest)} have "
+        f"noise and are neither black nor white; expected at least {FEWEST}. Take more of the "
+        "picture, or omit it",
+    )
+    flattest = np.argsort(rest.var(axis=(1, 2)))[: max(FEWEST, round(FLAT * len(rest)))]
     hann = np.hanning(SIDE + 2)[1:-1]
     window = np.outer(hann, hann) / np.mean(hann**2)
     G = np.fft.fft2(rest[flattest].reshape(-1, len(pixels), SIDE, SIDE) * window)
@@ -44,8 +54,7 @@ def estimate_correlation(pixels: np.ndarray) -> tuple[Tensor, float]:
     values, vectors = np.linalg.eigh(S)
     root = np.einsum("ijce,ije,ijde->cdij", vectors, np.sqrt(values.clip(0)), vectors.conj())
     h = np.fft.ifft2(root).real
-    sigma = float(np.sqrt((h**2).sum() / len(h)))
-    return torch.from_numpy(h / sigma if sigma > 0 else h).float(), sigma
+    return torch.from_numpy(h / np.sqrt((h**2).sum() / len(h))).float()
 
 
 def quadratic(side: int) -> np.ndarray:

@@ -186,10 +186,10 @@ class Run:
         known = {"noise_norm": problem.noise_norm} | problem.known
         self.given = {name: known[name] for name in self.method.takes if name in known}
         for name, value in self.given.items():
-            if isinstance(value, float) and not math.isfinite(value):
+            if name == "sigma" and not math.isfinite(value):
                 raise CannotRun(
-                    f"{self.method.name}: {name} could not be estimated from these data; give it "
-                    f"with --{name}"
+                    f"{self.method.name}: sigma could not be estimated from these data; give it "
+                    "with --sigma"
                 )
         if self.method.needs == "reference":
             self.given["z0"], facts = problem.reference()
@@ -206,6 +206,9 @@ class Run:
             self._facts |= {"varnet": str(self.args.varnet_weights), "varnet_seen": VARNET_SEEN}
             print(f"{self.args.varnet_weights}: {VARNET_SEEN}")
         y, A, self._rule = self._stopping(problem)
+        if "noise_norm" in self.given:  # of what is not held out
+            kept = y.count_nonzero().item() / max(problem.y.count_nonzero().item(), 1)
+            self.given["noise_norm"] *= math.sqrt(kept)
         settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
         if settings:
             print(", ".join(settings))
