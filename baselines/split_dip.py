@@ -81,8 +81,8 @@ def split_dip(
         z0: z; None makes it.
         sigma: standard deviation of the noise, in units of y; for denoising and deblurring, there
             at least that of rounding to 8 bits.
-        noise_filter: (C, C, a, b), for denoising: what makes white noise that of y, but for sigma
-            (utils.noise); None for white noise.
+        noise_filter: (C, C, a, b), for denoising alone: it turns white noise of variance 1 into noise
+            of variance 1 with the correlations of y's (utils.noise); None for white noise.
         parts: how many z_j are made; for denoising it does not matter.
         share: of what can be unseen, in (0, 0.5]; for denoising and deblurring it does not matter.
         alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.

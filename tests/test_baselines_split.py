@@ -304,7 +304,7 @@ def test_self_guided_dip_ends_where_its_image_fits_as_well_as_the_noise_lets_the
     nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
     settings = dict(parts=3, start_iter=20, members=2, steps=50, lr=2e-3, seed=4)
 
-    class Residuals(Average):
+    class Images(Average):
         def record(self, k, x, terms):
             super().record(k, x, terms)
             images.append(self.image.clone())
@@ -312,7 +312,7 @@ def test_self_guided_dip_ends_where_its_image_fits_as_well_as_the_noise_lets_the
     images = []
     self_guided_dip(
         y, A, with_shuffled_weights(nets[2], stream(4, "guided network")), z0=classical(y, A, 20),
-        alpha=0.02, loss="norms", steps=100, lr=3e-3, seed=4, callback=Residuals(),
+        alpha=0.02, loss="norms", steps=100, lr=3e-3, seed=4, callback=Images(),
     )  # fmt: skip
     after_each_step = images[1::2]
     residuals = [torch.linalg.vector_norm(A(image) - y).item() for image in after_each_step]

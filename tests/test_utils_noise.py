@@ -73,3 +73,9 @@ def test_a_filter_moves_nothing_and_goes_on_at_the_other_side():
     white = torch.randn(1, 2, 6, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.stack([2 * white[:, 1], white[:, 0].roll(-1, -1)], dim=1)
     torch.testing.assert_close(convolve(white, h), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 4), (2, 2, 7, 4)])
+def test_a_filter_that_does_not_fit_is_refused(shape):
+    with pytest.raises(ValueError, match="expected a filter of 2 by 2 channels"):
+        convolve(torch.zeros(1, 2, 6, 5), torch.zeros(shape))

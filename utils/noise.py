@@ -72,8 +72,16 @@ def convolve(white: Tensor, h: Tensor) -> Tensor:
 
     Returns:
         (B, C, H, W).
+
+    Raises:
+        ValueError: h has other channels, or is larger than the picture.
     """
-    a, b = h.shape[-2:]
+    channels, (a, b) = white.shape[1], h.shape[-2:]
+    if h.shape[:2] != (channels, channels) or a > white.shape[-2] or b > white.shape[-1]:
+        raise ValueError(
+            f"expected a filter of {channels} by {channels} channels, at most as large as the "
+            f"picture, got {tuple(h.shape)} for {tuple(white.shape)}"
+        )
     wide = h.new_zeros(*h.shape[:2], *white.shape[-2:])
     wide[..., :a, :b] = h.roll((a // 2, b // 2), (-2, -1))
     wide = wide.roll((-(a // 2), -(b // 2)), (-2, -1))
