@@ -167,14 +167,12 @@ def build_problem(
         )
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
     y = scale * sinogram
-
-    def in_units(x: Tensor) -> Tensor:
-        return units.values(x / scale)
+    noise_norm = float(scale) * facts.get("noise_norm", 0.0)
 
     def score(x: Tensor) -> dict[str, float]:
         figures = attenuation_metrics(x / scale, x_true)
         if units.is_hu:
-            figures |= hu_metrics(in_units(x), units.values(x_true), args.window)
+            figures |= hu_metrics(units.values(x / scale), units.values(x_true), args.window)
         return figures
 
     views = A.out_shape[1]
@@ -186,7 +184,7 @@ def build_problem(
         score,
         facts={"source": scan.source, "views": views, "measured": measured, **facts},
         title=f"{scan.item}, {views} views{shown}",
-        array=lambda x: in_units(x)[0, 0].cpu().numpy(),
+        array=lambda x: units.values(x / scale)[0, 0].cpu().numpy(),
         picture=lambda array: array,
         names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},
         limits=args.window if units.is_hu else None,
@@ -196,7 +194,8 @@ def build_problem(
             "sinogram.npy": sinogram[0, 0].cpu().numpy(),
             "angles.npy": A.angles.rad2deg().numpy(),
         },
-        noise_norm=float(scale) * facts.get("noise_norm", 0.0),
+        known={"noise_norm": noise_norm},
+        noise_norm=noise_norm,
         reference=lambda: choose_reference(
             args.reference,
             ct_data.SUFFIXES,

@@ -66,7 +66,8 @@ def split_guided_dip(
         guided_lr: its learning rate for the weights.
         lr_z, alpha, n_draws, noise_share: as for self_guided_dip with norms.
         seed: of both.
-        noise_norm: expected ||A x_true - y||; 0 without noise, or if it is unknown.
+        noise_norm: expected ||A x_true - y||; 0 without noise, or if it is unknown. The scripts give
+            CT's alone: in MRI the outer k-space holds signal, too, so its estimate is too high.
         callback: is told each step, the terms of Split DIP's loss, and the mean so far, which is
             made anew in each 20th step; until the first their common start.
 

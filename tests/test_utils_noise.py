@@ -62,7 +62,7 @@ def test_noise_is_drawn_as_neighbours_and_channels_share_it(channels, saturated)
 @pytest.mark.parametrize("value", [0.5, 1.0])
 def test_a_picture_without_noise_is_refused(value):
     pixels = np.full((3, 64, 64), value, dtype=np.float32)
-    with pytest.raises(InputError, match="of 49 patches of 16x16 pixels 0 have noise"):
+    with pytest.raises(InputError, match="of 49 patches of 16x16 pixels 0 have noise and no black"):
         estimate_correlation(pixels)
 
 

@@ -60,8 +60,7 @@ class Method:
         function: the method; None for aSeqDIP, whose loop stands in the scripts.
         net: the kind of network it takes, for a script's make_net: `unet` is fed with an image,
             `noise` with 32 channels of noise; None for none.
-        takes: what it is given of the problem: `noise_norm`, or of Problem.known, such as `sigma`,
-            where the task has it.
+        takes: what it is given of Problem.known where the task has it, such as `sigma`.
         output: what x_hat is, in a picture's title; without it "last iterate", or of a method
             without steps its label.
         own_average: its x_hat is an average over its images, so --result is not for it.

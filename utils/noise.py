@@ -19,8 +19,8 @@ def estimate_correlation(pixels: np.ndarray) -> Tensor:
 
     where G is the Fourier transform of a patch of n pixels and all channels, without its quadratic
     trend and under a Hann window of mean square 1. S^(1/2) is the root of a matrix over the channels
-    at each frequency. White noise convolved with h has the spectrum S. Black and white patches do
-    not count, nor those without noise: what a camera cuts off has none.
+    at each frequency. White noise convolved with h has the spectrum S. Patches with a pixel that is 0
+    or 1 in all channels do not count, nor those without noise: what a camera cuts off has none.
 
     Args:
         pixels: (C, H, W) in [0, 1], H and W of at least 16.
@@ -38,12 +38,12 @@ def estimate_correlation(pixels: np.ndarray) -> Tensor:
     patches = patches.astype(np.float64)
     trend = np.linalg.qr(quadratic(SIDE))[0]
     rest = patches - patches @ trend @ trend.T
-    cut = ((patches <= 0) | (patches >= 1)).any(axis=(1, 2))
+    cut = ((patches <= 0) | (patches >= 1)).all(axis=1).any(axis=1)
     rest = rest[~cut & (rest.var(axis=(1, 2)) > ROUNDING)]
     require(
         len(rest) >= FEWEST,
         f"--noise correlated: of {len(patches)} patches of {SIDE}x{SIDE} pixels {len(rest)} have "
-        f"noise and are neither black nor white; expected at least {FEWEST}. Take more of the "
+        f"noise and no black or white pixel; expected at least {FEWEST}. Take more of the "
         "picture, or omit it",
     )
     flattest = np.argsort(rest.var(axis=(1, 2)))[: max(FEWEST, round(FLAT * len(rest)))]

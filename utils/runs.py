@@ -183,8 +183,7 @@ class Run:
         gc.collect()  # networks and graphs of an earlier run, which hold on to each other
         self._problem = problem
         self._facts = {"stop": "fixed"}
-        known = {"noise_norm": problem.noise_norm} | problem.known
-        self.given = {name: known[name] for name in self.method.takes if name in known}
+        self.given = {n: problem.known[n] for n in self.method.takes if n in problem.known}
         for name, value in self.given.items():
             if name == "sigma" and not math.isfinite(value):
                 raise CannotRun(
@@ -206,9 +205,6 @@ class Run:
             self._facts |= {"varnet": str(self.args.varnet_weights), "varnet_seen": VARNET_SEEN}
             print(f"{self.args.varnet_weights}: {VARNET_SEEN}")
         y, A, self._rule = self._stopping(problem)
-        if "noise_norm" in self.given:  # of what is not held out
-            kept = y.count_nonzero().item() / max(problem.y.count_nonzero().item(), 1)
-            self.given["noise_norm"] *= math.sqrt(kept)
         settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
         if settings:
             print(", ".join(settings))
