@@ -109,3 +109,14 @@ each_slice run paper ct --width 32
 each_scan run paper mri
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
+
+# CT at its own 512x512 pixels, beside the tables, and the picture of it
+full_size() {
+    python aseqdip_ct.py --preset best --width 16 --precision bf16 --out "${out}_full_size" \
+        --data "$abdomen" --views 18 --window -160 240 --method "$1"
+}
+full_size fbp,sart,split_guided_dip
+full_size tv,aseqdip,split_dip
+newest() { ls -dt "$@" | head -1; }
+python -m scripts.take_picture "$(newest "${out}_full_size"/ct/split_dip/*/*)" ct_full_size \
+    --file "$(newest "${out}_full_size"/ct/comparison/*/*/comparison.png)"
