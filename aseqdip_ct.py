@@ -87,11 +87,11 @@ class Args(RunArgs):
 # What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
 # for --method aseqdip.
 BEST = dict(
-    method="split_dip", K=120, N=10, result="average", finish="consistency", precision="auto",
-    z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
+    method="split_dip", K=300, N=10, stop="noise", result="average", finish="consistency",
+    precision="auto", z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
 )  # fmt: skip
 # What --preset quick changes: best with less.
-QUICK = BEST | dict(sample="small", width=16)
+QUICK = BEST | dict(sample="small", width=16, K=120)
 # What --preset public changes: the authors' public script. There lambda 1 is not in units of ||A||,
 # which for 30 views of 512x512 pixels is about 120.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
@@ -194,7 +194,6 @@ def build_problem(
             "sinogram.npy": sinogram[0, 0].cpu().numpy(),
             "angles.npy": A.angles.rad2deg().numpy(),
         },
-        known={"noise_norm": noise_norm},
         noise_norm=noise_norm,
         reference=lambda: choose_reference(
             args.reference,
@@ -219,7 +218,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     split |= lr if "lr" in args.changed else {}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "split_dip": split, "split_guided_dip": split, "fbp": {}, "sart": {},
+        "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},
         "tv": {"lambda_tv": LAMBDA_TV[Radon]}, "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
     }  # fmt: skip
 

@@ -205,13 +205,12 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     quick = {"parts": 4, "start_iter": 60, "members": 1}
     split = quick if args.preset == "quick" else {"members": 3}
     split |= {"lr": args.lr} if "lr" in args.changed else {}
-    guided = {"guided_per_step": 16 / 7, "guided_lr": 1e-3}  # 1600 updates beside Split DIP's 700
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "ugodit": ugodit, "split_dip": split, "split_guided_dip": split | guided,
-        "zero_filled": {}, "cg_sense": {}, "l1_wavelet": {}, "tv": {"lambda_tv": LAMBDA_TV[MultiCoilMRI]},
+        "ref_guided_dip": lr, "ugodit": ugodit, "split_dip": split, "zero_filled": {}, "cg_sense": {},
+        "l1_wavelet": {}, "tv": {"lambda_tv": LAMBDA_TV[MultiCoilMRI]},
         "udig_dip": own | {"noise_level": 0.3}, "dds": {}, "score_mri": {}, "varnet": {},
     }  # fmt: skip
 

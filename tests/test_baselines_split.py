@@ -7,7 +7,6 @@ from conftest import small_kspace
 from scipy.ndimage import correlate1d
 
 from baselines.linear import linear
-from baselines.self_guided_dip import self_guided_dip
 from baselines.split_dip import (
     choose,
     classical,
@@ -17,11 +16,10 @@ from baselines.split_dip import (
     reordered,
     split_dip,
 )
-from baselines.split_guided_dip import split_guided_dip
 from baselines.vanilla_dip import vanilla_dip
 from models import members
 from models.members import with_shuffled_weights
-from models.unet import ComplexNet, UNet
+from models.unet import UNet
 from operators.blur import LinearBlur
 from operators.downsample import Downsample
 from operators.mri import MultiCoilMRI
@@ -29,8 +27,6 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from operators.subset import Subset
 from utils import mri_data
-from utils.callback import Callback
-from utils.randomness import stream
 
 
 def rng(seed=0):
@@ -263,81 +259,3 @@ def test_the_image_is_the_mean_of_the_networks_own(monkeypatch, method):
     A = box(40, 8)
     x = method(A(torch.rand(1, 3, 40, 40)), A, Constant(0.1), members=3, steps=1, lr=1e-9)
     torch.testing.assert_close(x, torch.full_like(x, 0.5))
-
-
-class Average(Callback):
-    """The exponential average over the images of a method, free of the bias of its start."""
-
-    def record(self, k, x, terms):
-        self.total = 0.01 * x + 0.99 * (self.total if k > 1 else 0)
-        self.image = self.total / (1 - 0.99**k)
-
-
-@pytest.mark.parametrize("guided_steps", [7, 50, 120])
-@pytest.mark.parametrize("task", ["ct", "mri"])
-def test_the_mean_of_split_and_self_guided_dip_is_that_of_two_runs_of_their_own(task, guided_steps):
-    if task == "ct":
-        A = ct()
-        y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
-        nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
-    else:
-        A, y = mri()
-        nets = [ComplexNet(UNet(2, 2, 4, 2, 0.02, rng())) for _ in range(3)]
-    settings = dict(parts=3, start_iter=20, members=2, steps=50, lr=2e-3, seed=4)
-    x = split_guided_dip(
-        y, A, nets[0], guided_per_step=guided_steps / 50, guided_lr=3e-3, **settings
-    )
-
-    alone, average = split_dip(y, A, nets[1], **settings), Average()
-    z0 = classical(y, A, 20)
-    self_guided_dip(
-        y, A, with_shuffled_weights(nets[2], stream(4, "guided network")), z0=z0, alpha=0.02,
-        loss="norms", steps=guided_steps, lr=3e-3, seed=4, callback=average,
-    )  # fmt: skip
-    torch.testing.assert_close(x, (alone + average.image) / 2)
-    assert not torch.allclose(alone, average.image, rtol=0.01)
-
-
-def test_self_guided_dip_ends_where_its_image_fits_as_well_as_the_noise_lets_the_truth():
-    A = ct()
-    y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
-    nets = [UNet(1, 1, 4, 2, 0.02, rng()) for _ in range(3)]
-    settings = dict(parts=3, start_iter=20, members=2, steps=50, lr=2e-3, seed=4)
-
-    class Images(Average):
-        def record(self, k, x, terms):
-            super().record(k, x, terms)
-            images.append(self.image.clone())
-
-    images = []
-    self_guided_dip(
-        y, A, with_shuffled_weights(nets[2], stream(4, "guided network")), z0=classical(y, A, 20),
-        alpha=0.02, loss="norms", steps=100, lr=3e-3, seed=4, callback=Images(),
-    )  # fmt: skip
-    after_each_step = images[1::2]
-    residuals = [torch.linalg.vector_norm(A(image) - y).item() for image in after_each_step]
-    noise_norm = (residuals[0] + residuals[-1]) / 2
-    reached = next(k for k, residual in enumerate(residuals) if residual <= noise_norm)
-    assert 5 < reached < 45
-
-    x = split_guided_dip(
-        y, A, nets[0], guided_per_step=2, guided_lr=3e-3, noise_norm=noise_norm, **settings
-    )
-    alone = split_dip(y, A, nets[1], **settings)
-    torch.testing.assert_close(2 * x - alone, after_each_step[reached], rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(2 * x - alone, after_each_step[-1], rtol=0.01)
-
-
-def test_the_mean_of_both_is_for_mri_and_ct_alone():
-    with pytest.raises(
-        ValueError, match="expected an operator MultiCoilMRI or Radon, got PixelMask"
-    ):
-        split_guided_dip(torch.zeros(1, 3, 40, 40), box(), None)
-    net = UNet(1, 1, 4, 2, 0.02, rng())
-    for setting, message in (
-        ({"guided_per_step": 0.0}, "guided_per_step above 0, got 0"),
-        ({"n_draws": 0}, "n_draws of at least 1, got 0"),
-        ({"parts": 0}, "parts.* at least 1, got 0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            split_guided_dip(ct()(torch.zeros(1, 1, 24, 24)), ct(), net, **setting)

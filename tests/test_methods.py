@@ -27,13 +27,14 @@ import aseqdip_mri
 import aseqdip_superresolution
 import baselines
 from baselines import nlm
-from utils import encoders
+from utils import encoders, runs
 from utils.cli import parse_args
 from utils.errors import InputError
 from utils.files import content_hash
 from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.methods import Method, converted
+from utils.stopping import AtNoise
 
 pytestmark = pytest.mark.usefixtures("gaussian_priors")
 SCRIPTS = {
@@ -57,11 +58,11 @@ STEPS = 16  # of K 8 and N 2
 ITERATIVE = {
     "mri": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "ugodit", "split_dip", "split_guided_dip", "udig_dip",
+        "ugodit", "split_dip", "udig_dip",
     ],
     "ct": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "ref_guided_dip",
-        "split_dip", "split_guided_dip", "udig_dip",
+        "split_dip", "udig_dip",
     ],
     "denoising": [
         "vanilla_dip", "self_guided_dip", "tv_dip", "es_dip", "sgld_dip", "rethinking_dip", "split_dip",
@@ -139,8 +140,6 @@ def settings_for(method):
         return ["--set", "N=3"]
     if method == "split_dip":
         return ["--set", "parts=3", "start_iter=20"]
-    if method == "split_guided_dip":
-        return ["--set", "parts=3", "start_iter=20", "guided_per_step=0.4"]
     return ["--set", "window=4", "patience=5"] if method == "es_dip" else []
 
 
@@ -295,23 +294,6 @@ def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspac
     assert found["sigma"] > 0 and found["sigma_source"] == "estimated by skimage"
 
 
-def test_a_method_that_stops_at_the_noise_is_given_its_norm(tmp_path, monkeypatch, kspace):
-    seen, reconstruct = [], Method.__call__
-
-    def spy(self, y, *others, **given):
-        seen.append((y, given["noise_norm"]))
-        return reconstruct(self, y, *others, **given)
-
-    monkeypatch.setattr(Method, "__call__", spy)
-    method = "split_guided_dip"
-    flags = flags_of("ct", tmp_path, kspace, "--method", method, *settings_for(method))
-    assert call(monkeypatch, aseqdip_ct, *flags, "--photons", 300, "--pixel-mm", 1) == 0
-    ((y, noise_norm),) = seen
-    folder = run_folder(tmp_path / "out", "ct", "item", method)
-    share = metrics(folder)["noise_norm"] / np.linalg.norm(np.load(folder / "sinogram.npy"))
-    assert noise_norm / torch.linalg.vector_norm(y).item() == pytest.approx(share) and share > 0.01
-
-
 @pytest.mark.parametrize("shape", [(64, 64, 3), (57, 64)])
 def test_split_dip_is_told_how_neighbours_share_the_noise(shape, tmp_path, monkeypatch):
     photo = skimage.data.astronaut()[60 : 60 + shape[0], 190 : 190 + shape[1]] / 255
@@ -391,6 +373,31 @@ def test_a_stopping_rule_keeps_an_iterate_of_its_own(task, rule, tmp_path, monke
     assert 0 < step <= found["steps"] and (folder / "reconstruction_stopped.npy").exists()
     rows = {int(row["step"]): row for row in log_of(folder)}
     assert float(rows[step]["psnr"]) == pytest.approx(found["psnr_stopped"], abs=1e-3)
+
+
+def test_a_run_ends_at_the_noise(tmp_path, monkeypatch, kspace, capsys):
+    shares = []
+
+    class Spy(AtNoise):
+        def see(self, k, x):
+            super().see(k, x)
+            shares.append(torch.stack([(self.A(x) - self.y).norm(), torch.tensor(self.noise_norm)]))
+            shares[-1] /= self.y.norm()
+
+    monkeypatch.setattr(runs, "AtNoise", Spy)
+    flags = flags_of("ct", tmp_path, kspace, "--stop", "noise", "--loss", "norms")
+    flags += ["--lr", "3e-3", "--K", "60"]
+    assert call(monkeypatch, aseqdip_ct, *flags, "--photons", 30, "--pixel-mm", 1) == 0
+    folder = run_folder(tmp_path / "out", "ct", "item")
+    found = metrics(folder)
+    assert found["stop"] == "noise" and 2 < found["steps"] < 120
+    assert f"stopped at the noise, after {found['steps']} updates" in capsys.readouterr().out
+    misfits, noise = torch.stack(shares).T
+    assert misfits[-1] <= noise[0] < misfits[-2] and len(misfits) == found["steps"] / 2
+    true = found["noise_norm"] / np.linalg.norm(np.load(folder / "sinogram.npy"))
+    assert noise[0].item() == pytest.approx(true, rel=1e-4)
+    assert call(monkeypatch, aseqdip_ct, *flags) == 0
+    assert "no noise is known, so all updates are made" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("task", SCRIPTS)

@@ -50,6 +50,10 @@ def test_a_run_that_went_wrong_says_so():
     assert doubts(rows, {}, {}) == []
     (loss,) = doubts([*rows, {"loss": 9.0}], good, bad)
     assert "rose from 4 to 9" in loss
+    chance = [{"loss": loss} for loss in (9, 8, 7, 6, 5, 4, 5, 4, 4, 9)]  # one part is harder
+    assert doubts(chance, good, bad) == []
+    (loss,) = doubts([*chance, {"loss": 10.0}, {"loss": 10.0}], good, bad)
+    assert "rose from 4.5 to 10" in loss
     psnr, ssim = doubts(rows, bad, good)
     assert "2 dB" in psnr and "0.1 of SSIM" in ssim
 

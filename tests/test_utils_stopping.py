@@ -10,7 +10,7 @@ from test_operators_blur import make_camera
 from operators.pixels import Identity
 from utils.callback import Callback
 from utils.holdout import hold_out
-from utils.stopping import ExponentialVariance, HeldOut, Rule, RunningVariance, Stopping
+from utils.stopping import AtNoise, ExponentialVariance, HeldOut, Rule, RunningVariance, Stopping
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 
@@ -394,6 +394,22 @@ def test_a_loaded_rule_moves_to_the_device_of_the_images():
     Stopping(resumed, Watcher(watcher.checkpoints[-1], last=torch.empty(2, device="meta"))).start()
     held = (resumed.best, resumed.images, resumed.mean)
     assert all(tensor.device.type == "meta" for tensor in held)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 6])
+def test_the_noise_ends_the_steps_where_the_misfit_falls_to_it(cut):
+    A = Identity((1, 2, 2))
+    y = torch.full((1, 1, 2, 2), 3.0)  # ||x - y|| is 2 |3 - value|
+    images = [torch.full_like(y, value) for value in (2.9, 2.8, -1.0, 1.0, 2.1, 2.6, 2.9, 3.0)]
+    watcher, rule = Watcher(), AtNoise(A, y, 1.0)
+    # The start fits the noise, so it does not count. At 2.6 the misfit is 0.8.
+    assert run(Stopping(rule, watcher), images, 8) == [1, 2, 3, 4, 5, 6]
+    assert rule.stop and rule.value == pytest.approx(0.8, abs=1e-6) and rule.best is None
+    again = Watcher(watcher.checkpoints[cut - 1], done=cut, last=images[cut - 1])
+    assert run(Stopping(AtNoise(A, y, 1.0), again), images, 8) == list(range(cut + 1, 7))
+    for wrong in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="noise_norm above 0"):
+            AtNoise(A, y, wrong)
 
 
 def test_a_failing_method_closes_the_other_callback():

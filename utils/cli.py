@@ -39,7 +39,7 @@ class RunArgs:
     images: int | None = None  # how many files of a folder, by name; without it all of them
     list: Path | None = None  # names of the files of a folder that come first, one on each line
     # Stopping and result
-    stop: Literal["fixed", "es_wmv", "holdout"] = "fixed"  # after all updates, where the iterates vary least, or where measurements kept back fit best
+    stop: Literal["fixed", "es_wmv", "holdout", "noise"] = "fixed"  # after all updates, where the iterates vary least, where measurements kept back fit best, or where the misfit is down to that of the noise
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
     result: Literal["last", "average"] = "last"  # what an iterative method ends with: its last image, or the average over its images
     finish: Literal["none", "consistency"] = "none"  # a last step that brings the result nearer to the measurements, by how far each is to be trusted

@@ -18,6 +18,7 @@ NAMES = {  # of an image in pictures and in what is printed
     "ema": "average (EMA)", "last": "last iterate", "unfinished": "before the last step",
 }  # fmt: skip
 RISEN = 2.0  # times its minimum, a loss is told to have risen
+SPANS = 5  # of a run: medians over each are compared, as the loss of parts of y varies by chance
 MORE_FIGURES = {  # of some tasks
     "psnr_frame": ("whole frame", "dB"),
     "psnr_window": ("in the window", "dB"),
@@ -123,7 +124,8 @@ def doubts(
         result, direct: figures of the result and of the direct reconstruction, {} without a truth.
     """
     found = []
-    losses = [row["loss"] for row in rows if "loss" in row]
+    spans = np.array_split([row["loss"] for row in rows if "loss" in row], SPANS)
+    losses = [np.median(span) for span in spans if len(span)]
     if losses and losses[-1] > RISEN * min(losses) > 0:
         found.append(f"the loss rose from {min(losses):.3g} to {losses[-1]:.3g}: the run diverges")
     for name, unit in (("psnr", " dB"), ("ssim", "")):

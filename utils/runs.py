@@ -37,7 +37,7 @@ from utils.priors import VARNET_SEEN
 from utils.problem import Problem
 from utils.randomness import stream
 from utils.results import print_report, save_results
-from utils.stopping import HeldOut, Rule, RunningVariance, Stopping
+from utils.stopping import AtNoise, HeldOut, Rule, RunningVariance, Stopping
 
 # Fields of args that do not matter to a method without steps.
 OF_STEPS = {
@@ -231,6 +231,11 @@ class Run:
         self._facts["stop"] = stop
         if stop == "es_wmv":
             return y, A, running_variance(self.inner)
+        if stop == "noise":
+            if problem.noise_norm > 0:
+                return y, A, AtNoise(A, y, problem.noise_norm)
+            print("--stop noise: no noise is known, so all updates are made")
+            return y, A, None
         try:
             rng = stream(self.args.data_seed, "held out")
             held = hold_out(A, self.args.hold_out, rng).to(y.device)
@@ -257,14 +262,16 @@ class Run:
                 images |= {"final": loop.averaged(), "last": x_hat}
             elif not self.method.own_average:
                 images["ema"] = loop.averaged()
-        if rule is not None:
+        if rule is not None and rule.best is None and rule.stop:
+            print(f"stopped at the noise, after {loop.k * self.inner} updates")
+        if rule is not None and rule.best is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
             loop.compare_with_oracle(rule.best, rule.best_step * self.inner)
         if loop.chosen_step is not None:
             loop.compare_with_oracle(x_hat, loop.chosen_step)
         if self._finishes():
-            result = "final" if rule is None else "stopped"
+            result = "stopped" if "stopped" in images else "final"
             images["unfinished"] = images[result]
             images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)
         self.metrics = save_results(self.folder, loop, images, problem, self.method, self._facts)

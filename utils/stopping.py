@@ -11,7 +11,7 @@ from torch import Tensor
 from operators.base import Operator
 from operators.subset import check_selection
 from utils.callback import Callback
-from utils.optim import sqnorm
+from utils.optim import norm, sqnorm
 
 
 class Rule:
@@ -220,6 +220,45 @@ class HeldOut(Rule):
     @torch.no_grad()
     def _judge(self, x: Tensor) -> tuple[float, Tensor]:
         return sqnorm(self.A(x).flatten(1)[:, self.places], self.y_held).item(), x
+
+
+class AtNoise(Rule):
+    """End the steps where an image fits the measurements as closely as the truth does.
+
+        ||A x_t - y|| <= noise_norm
+
+    An image that fits them more closely fits their noise. The misfit must have been larger before:
+    some methods show their start until they have made an image, and a start may fit the noise. It
+    chooses no image: `best` stays None, and the result is what the method has made so far.
+
+    Args:
+        A: the operator.
+        y: the measurements, (1, *A.out_shape).
+        noise_norm: expected ||A x_true - y||, above 0.
+
+    Raises:
+        ValueError: y does not fit A, or noise_norm is not above 0.
+
+    Reference:
+        The discrepancy principle: Morozov, On the solution of functional equations by the method
+        of regularization, Soviet Mathematics Doklady 1966.
+    """
+
+    state_names = ("value", "stop")
+
+    def __init__(self, A: Operator, y: Tensor, noise_norm: float) -> None:
+        super().__init__()
+        A.check_measurement(y)
+        if not noise_norm > 0:
+            raise ValueError(f"expected noise_norm above 0, got {noise_norm}")
+        self.A, self.y, self.noise_norm = A, y, noise_norm
+        self.value = 0.0  # as of an image that fits the noise
+
+    @torch.no_grad()
+    def see(self, k: int, x: Tensor) -> None:
+        """Take step k's image x, detached."""
+        before, self.value = self.value, norm(self.A(x), self.y).item()
+        self.stop = self.stop or self.value <= self.noise_norm < before
 
 
 class Stopping(Callback):
