@@ -18,6 +18,7 @@ aseqdip beside it runs this method.
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import chosen
-from baselines.tv import LAMBDA_TV, tv
+from baselines.tv import tv
 from models.unet import UNet
 from operators.base import Operator
 from operators.radon import Radon
@@ -194,6 +195,7 @@ def build_problem(
             "sinogram.npy": sinogram[0, 0].cpu().numpy(),
             "angles.npy": A.angles.rad2deg().numpy(),
         },
+        known={"sigma": noise_norm / math.sqrt(y.numel())},
         noise_norm=noise_norm,
         reference=lambda: choose_reference(
             args.reference,
@@ -219,7 +221,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
         "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},
-        "tv": {"lambda_tv": LAMBDA_TV[Radon]}, "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
+        "tv": {}, "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
     }  # fmt: skip
 
 

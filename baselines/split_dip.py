@@ -79,8 +79,8 @@ def split_dip(
         A: MultiCoilMRI, Radon, PixelMask, Downsample, Identity, LinearBlur, CameraBlur or BKSEBlur.
         net: untrained network from an image to an image.
         z0: z; None makes it.
-        sigma: standard deviation of the noise, in units of y; for denoising and deblurring, there
-            at least that of rounding to 8 bits.
+        sigma: standard deviation of the noise, in units of y; for denoising, for deblurring, there
+            at least that of rounding to 8 bits, and for CT, where it is the weight of z_j's.
         noise_filter: (C, C, a, b), for denoising alone: it turns white noise of variance 1 into noise
             of variance 1 with the correlations of y's (utils.noise); None for white noise.
         parts: how many z_j are made; for denoising it does not matter.
@@ -192,7 +192,8 @@ class SplitNetworks:
         if self.parts and z0 is None:
             print("a classical image of all measurements ...", flush=True)
         self.weight = start_per_sigma * sigma if isinstance(A, BLURS) else None
-        self.z = classical(y, A, start_iter, lambda_tv=self.weight) if z0 is None else z0
+        self.sigma = sigma if isinstance(A, Radon) else None
+        self.z = self._classical(y) if z0 is None else z0
         self.average = self.z.clone()
         self.inputs = torch.zeros(parts, *self.z.shape, dtype=self.z.dtype, device=self.z.device)
         if isinstance(A, Identity):
@@ -217,7 +218,7 @@ class SplitNetworks:
         """Make the classical image of each part."""
         for j in callback.prepare(len(self.parts), "classical image"):
             p = self.parts[j]
-            self.inputs[j] = classical(p.measured, self.A, self.start_iter, p.left_out, self.weight)
+            self.inputs[j] = self._classical(p.measured, p.left_out)
 
     def step(self) -> dict[str, Tensor]:
         """Update each network once, each at a part of its own; return the last one's terms."""
@@ -239,6 +240,9 @@ class SplitNetworks:
         image = total / (len(self.there) * len(self.nets))
         self.average.lerp_(image, 1 / min(n, MEMORY))
         return self.average.clone()
+
+    def _classical(self, y: Tensor, left_out: Tensor | None = None) -> Tensor:
+        return classical(y, self.A, self.start_iter, left_out, self.weight, self.sigma)
 
     def _update_of(self, net: nn.Module, lr: float) -> Update:
         def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -351,6 +355,7 @@ def classical(
     max_iter: int,
     unseen: Tensor | None = None,
     lambda_tv: float | None = None,
+    sigma: float | None = None,
 ) -> Tensor:
     """Reconstruct by total variation, or fill missing pixels; a noisy image stays as it is.
 
@@ -358,7 +363,8 @@ def classical(
         y, A: as for split_dip.
         max_iter: iterations of total variation.
         unseen: A.out_shape bool, what is not used of y; None uses all.
-        lambda_tv: weight of total variation; None takes its default.
+        lambda_tv: weight of total variation for a blur; None takes its default.
+        sigma: standard deviation of the noise, for CT.
 
     Returns:
         (1, *A.in_shape).
@@ -371,7 +377,7 @@ def classical(
     if isinstance(A, Radon):
         views = ~unseen[0, :, 0]
         kept = Radon(A.in_shape[-2:], A.angles[views.cpu()], A.out_shape[-1]).to(y.device)
-        return tv(y[:, :, views].contiguous(), kept, max_iter=max_iter)
+        return tv(y[:, :, views].contiguous(), kept, sigma=sigma, max_iter=max_iter)
     if isinstance(A, MultiCoilMRI):
         A = without(A, unseen) if unseen.any() else A
         return tv(torch.where(unseen, 0, y), A, max_iter=max_iter)

@@ -22,8 +22,8 @@ LAMBDA_TV = {
     MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001, Downsample: 0.001,
     LinearBlur: 1e-6, CameraBlur: 1e-6, BKSEBlur: 1e-6,
 }  # fmt: skip
-# Of sigma, chosen there too.
-LAMBDA_PER_SIGMA = {Identity: 0.7, LinearBlur: 0.15, CameraBlur: 0.15, BKSEBlur: 0.15}
+# Of sigma, chosen there too; in CT of the standard deviation of A^T n / ||A||^2.
+LAMBDA_PER_SIGMA = {Identity: 0.7, LinearBlur: 0.15, CameraBlur: 0.15, BKSEBlur: 0.15, Radon: 1.0}
 EPS = 1e-3  # what rounds the lengths of differences off, where A is a blur
 
 
@@ -58,10 +58,12 @@ def tv(
         A: forward operator.
         net, z0, callback: not used.
         lambda_tv: weight of TV, above 0, in units of x. None takes LAMBDA_TV of the operator, and
-            for noisy or blurred pictures with noise lambda_per_sigma sigma.
-        lambda_per_sigma: above 0, for noisy and blurred pictures; None takes LAMBDA_PER_SIGMA.
+            for noisy or blurred pictures with noise lambda_per_sigma sigma. In CT with noise, of the
+            same standard deviation in all rays, sigma is that in a pixel of A^T n / ||A||^2, about
+            sqrt(views) / ||A||^2 times as large.
+        lambda_per_sigma: above 0, for noise; None takes LAMBDA_PER_SIGMA.
         sigma: standard deviation of the noise in units of y; used for noisy and blurred pictures
-            only, and there only without lambda_tv.
+            and CT only, and there only without lambda_tv.
         max_iter: iterations from A.pinv(y), in which missing pixels are the mean of the known.
 
     Returns:
@@ -86,7 +88,10 @@ def tv(
             per_sigma = (
                 of_kind(A, LAMBDA_PER_SIGMA) if lambda_per_sigma is None else lambda_per_sigma
             )
-            lambda_tv = max(lambda_tv, per_sigma * (sigma or 0.0))
+            sigma = sigma or 0.0
+            if isinstance(A, Radon):
+                sigma *= math.sqrt(A.out_shape[1]) / operator_norm(A) ** 2
+            lambda_tv = max(lambda_tv, per_sigma * sigma)
     if not 0 < lambda_tv < math.inf:
         raise ValueError(f"tv: expected lambda_tv above 0, got {lambda_tv}")
 

@@ -383,12 +383,22 @@ def test_tv_takes_the_weight_of_the_task():
         A = make(dtype=dtype)
         y = A(blocks(A.in_shape[0], 24, 20).to(dtype))
         per_sigma = LAMBDA_PER_SIGMA.get(type(A))
-        weight = LAMBDA_TV[type(A)] if per_sigma is None else per_sigma * 0.1
-        x_hat = tv(y, A, sigma=0.1, max_iter=3)
-        assert torch.equal(x_hat, tv(y, A, lambda_tv=weight, max_iter=3))
+        sigma = 1 if isinstance(A, Radon) else 0.1
+        noise = sigma * (np.sqrt(A.out_shape[1]) / A.norm() ** 2 if isinstance(A, Radon) else 1)
+        weight = LAMBDA_TV[type(A)] if per_sigma is None else per_sigma * noise
+        x_hat = tv(y, A, sigma=sigma, max_iter=3)
+        torch.testing.assert_close(x_hat, tv(y, A, lambda_tv=float(weight), max_iter=3))
         if not isinstance(A, Identity):  # without noise
             x_hat = tv(y, A, sigma=0.0, max_iter=3)
             assert torch.equal(x_hat, tv(y, A, lambda_tv=LAMBDA_TV[type(A)], max_iter=3))
+
+
+def test_the_noise_of_views_in_a_pixel_is_about_what_tv_takes_it_for():
+    A = TV_OPERATORS["ct"][0](dtype=torch.float32)
+    noise = 0.3 * torch.randn(400, *A.out_shape, generator=torch.Generator().manual_seed(0))
+    inside = (..., slice(6, -6), slice(6, -6))  # each view sees these pixels
+    found = (A.adjoint(noise) / A.norm() ** 2)[inside].std().item()
+    assert found == pytest.approx(0.3 * np.sqrt(A.out_shape[1]) / A.norm() ** 2, rel=0.3)
 
 
 def test_tv_starts_to_fill_a_hole_from_the_mean():
