@@ -41,9 +41,11 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
     best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
-each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_guided_dip,split_dip
+each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
+for slice in "$abdomen" "$head"; do
+    best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
+done
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
-best mri --data "$brain" --accel 3 --center-fraction 0.17 --method split_guided_dip
 for seed in 1 2; do
     best mri --data "$brain" --accel 3 --center-fraction 0.17 --seed $seed
     best mri --data "$phantom" --accel 4 --seed $seed
@@ -52,7 +54,7 @@ for seed in 1 2; do
     for mask in box random; do best inpainting "${first[@]}" --mask $mask; done
     best deblurring "${first[@]}" --blur camera --sigma 2.55
     best superresolution "${first[@]}"
-    best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed --method split_guided_dip,split_dip
+    best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed
 done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best
@@ -115,7 +117,7 @@ full_size() {
     python aseqdip_ct.py --preset best --width 16 --precision bf16 --out "${out}_full_size" \
         --data "$abdomen" --views 18 --window -160 240 --method "$1"
 }
-full_size fbp,sart,split_guided_dip
+full_size fbp,sart
 full_size tv,aseqdip,split_dip
 newest() { ls -dt "$@" | head -1; }
 python -m scripts.take_picture "$(newest "${out}_full_size"/ct/split_dip/*/*)" ct_full_size \

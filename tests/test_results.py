@@ -71,6 +71,16 @@ def test_scans_are_columns_and_seeds_one_cell(tmp_path):
     assert "zero-filled" not in text
 
 
+def test_noise_makes_another_column(tmp_path):
+    write_run(tmp_path, "best", "ct", "split_dip", "a", 30.0, {"views": 30})
+    write_run(tmp_path, "best", "ct", "split_dip", "a", 25.0, {"views": 30}, 1, photons=20000.0)
+    head, _, *lines = results.tables(results.read(tmp_path))["ct"].splitlines()
+    assert [cell.strip() for cell in head.split("|")[2:4]] == [
+        "a, 30 views", "a, 30 views, 20000 photons",
+    ]  # fmt: skip
+    assert [cell.strip()[:5] for cell in lines[-1].split("|")[2:4]] == ["30.00", "25.00"]
+
+
 def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, capsys):
     found = {
         ("best", "split_dip"): (30.0, 31.0), ("best", "tv"): (28.0, 30.0), ("best", "nlm"): (35.0, None),

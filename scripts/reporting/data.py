@@ -361,7 +361,8 @@ def setting_of(run: Run) -> str:
     if name is None:
         return "mask from a file"
     value = metrics.get(name, settings.get(name))
-    return f"{name}={value:g}" if isinstance(value, int | float) else f"{name} unknown"
+    noise = f", {metrics['photons']:g} photons" if metrics.get("photons") else ""
+    return (f"{name}={value:g}" if isinstance(value, int | float) else f"{name} unknown") + noise
 
 
 def setting_label(setting: str) -> str:
@@ -370,10 +371,12 @@ def setting_label(setting: str) -> str:
     if not equals:
         setting = "measured, no truth" if setting == "measured" else setting
         return f"BKSE blur{setting.removeprefix('bkse')}" if setting.startswith("bkse") else setting
-    return {
+    value, comma, noise = value.partition(", ")
+    label = {
         "accel": f"{value}x", "views": f"{value} views", "sigma": f"sigma {value}",
         "hiar": f"HIAR {value}", "missing": f"{value} missing", "factor": f"factor {value}",
-    }.get(name, setting)  # fmt: skip
+    }.get(name, f"{name}={value}")  # fmt: skip
+    return label + comma + noise
 
 
 def natural(text: str) -> tuple[str, float]:
