@@ -41,7 +41,8 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
     best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
-each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
+each_slice best ct --width 32 --method fbp,sart,tv,split_dip
+each_slice best ct --width 32 --method aseqdip --K 120  # with more updates it is worse
 for slice in "$abdomen" "$head"; do
     best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
 done
