@@ -61,6 +61,7 @@ class Args(RunArgs):
     sinogram: Path | None = None  # measured line integrals (angles, detector bins) as .npy, .npz or .mat, in place of --data
     angles: str | None = None  # of --sinogram: number of views over 180 degrees, or a file of angles in degrees
     size: int | None = None  # side of the image of --sinogram, in detector bins; without it all of them
+    sigma: float | None = None  # standard deviation of the noise of --sinogram, in its unit, 0 for none; without it, it is estimated
     measured: bool = False  # there is no truth: said by --sinogram already
     reference: Path | None = None  # CT slice, or a folder of them, that ref_guided_dip may use
     # Sampling and units (ignored with --sinogram)
@@ -93,8 +94,7 @@ BEST = dict(
 )  # fmt: skip
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="small", width=16, K=120)
-# What --preset public changes: the authors' public script. There lambda 1 is not in units of ||A||,
-# which for 30 views of 512x512 pixels is about 120.
+# The authors' public script. Its lambda 1 is not in units of ||A||, about 120 for 30 views of 512x512.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
 PRESETS = {"public": PUBLIC, "best": BEST, "quick": QUICK}
 
@@ -140,6 +140,7 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 
 def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
     """Read a CT slice, or the measured line integrals."""
+    require(args.sinogram or args.sigma is None, "--sigma: for --sinogram; else see --photons")
     scan = ct_data.load(
         path, args.sample, args.resize, args.sinogram, args.angles, args.size, args.measured,
         args.variable, args.axes, args.slice, args.unit,
@@ -160,7 +161,7 @@ def build_problem(
     check_size(A.in_shape[-2:], args.depth)
     if measured:
         sinogram, x_true = torch.from_numpy(scan.y)[None, None].to(device), None
-        facts = {"noise_norm": ct_data.estimate_noise(sinogram)}
+        facts = {"noise_norm": ct_data.noise_norm(sinogram, args.sigma)}
     else:
         data_rng = torch.Generator().manual_seed(args.data_seed)
         sinogram, x_true, facts = ct_data.measure(
@@ -176,15 +177,14 @@ def build_problem(
             figures |= hu_metrics(units.values(x / scale), units.values(x_true), args.window)
         return figures
 
-    views = A.out_shape[1]
     shown = ", shown {:g} to {:g} HU".format(*args.window) if units.is_hu else ""
     return Problem(
         y,
         A,
         None if x_true is None else scale * x_true,
         score,
-        facts={"source": scan.source, "views": views, "measured": measured, **facts},
-        title=f"{scan.item}, {views} views{shown}",
+        facts={"source": scan.source, "views": A.out_shape[1], "measured": measured, **facts},
+        title=f"{scan.item}, {A.out_shape[1]} views{shown}",
         array=lambda x: units.values(x / scale)[0, 0].cpu().numpy(),
         picture=lambda array: array,
         names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},

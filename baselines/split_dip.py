@@ -80,7 +80,8 @@ def split_dip(
         net: untrained network from an image to an image.
         z0: z; None makes it.
         sigma: standard deviation of the noise, in units of y; for denoising, for deblurring, there
-            at least that of rounding to 8 bits, and for CT, where it is the weight of z_j's.
+            at least that of rounding to 8 bits, and for CT, where the weight of z_j's total
+            variation follows it.
         noise_filter: (C, C, a, b), for denoising alone: it turns white noise of variance 1 into noise
             of variance 1 with the correlations of y's (utils.noise); None for white noise.
         parts: how many z_j are made; for denoising it does not matter.
@@ -144,7 +145,7 @@ class SplitNetworks:
     """The networks of Split DIP, the parts that they learn from, and the average of their images.
 
     Args:
-        As for split_dip; the last four are of denoising and deblurring alone.
+        As for split_dip; the last three are of denoising and deblurring alone.
 
     Attributes:
         nets: the networks.

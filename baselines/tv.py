@@ -22,7 +22,7 @@ LAMBDA_TV = {
     MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001, Downsample: 0.001,
     LinearBlur: 1e-6, CameraBlur: 1e-6, BKSEBlur: 1e-6,
 }  # fmt: skip
-# Of sigma, chosen there too; in CT of the standard deviation of A^T n / ||A||^2.
+# Of sigma, chosen there too. In CT of the standard deviation of A^T n / ||A||^2, by docs/best.md.
 LAMBDA_PER_SIGMA = {Identity: 0.7, LinearBlur: 0.15, CameraBlur: 0.15, BKSEBlur: 0.15, Radon: 1.0}
 EPS = 1e-3  # what rounds the lengths of differences off, where A is a blur
 
@@ -58,9 +58,9 @@ def tv(
         A: forward operator.
         net, z0, callback: not used.
         lambda_tv: weight of TV, above 0, in units of x. None takes LAMBDA_TV of the operator, and
-            for noisy or blurred pictures with noise lambda_per_sigma sigma. In CT with noise, of the
-            same standard deviation in all rays, sigma is that in a pixel of A^T n / ||A||^2, about
-            sqrt(views) / ||A||^2 times as large.
+            for noisy or blurred pictures with noise lambda_per_sigma sigma, if that is larger. For
+            CT, too, but there sigma is that in a pixel of A^T n / ||A||^2, about sqrt(views) /
+            ||A||^2 times as large.
         lambda_per_sigma: above 0, for noise; None takes LAMBDA_PER_SIGMA.
         sigma: standard deviation of the noise in units of y; used for noisy and blurred pictures
             and CT only, and there only without lambda_tv.
@@ -82,6 +82,7 @@ def tv(
     check_problem("tv", y, A, *LAMBDA_TV, Identity)
     if lambda_tv is None and isinstance(A, Identity) and not sigma:
         raise ValueError(f"tv: expected lambda_tv or sigma for denoising, got sigma {sigma}")
+    norm = 1.0 if isinstance(A, BLURS) else operator_norm(A)
     if lambda_tv is None:
         lambda_tv = of_kind(A, LAMBDA_TV)
         if isinstance(A, tuple(LAMBDA_PER_SIGMA)):
@@ -90,7 +91,7 @@ def tv(
             )
             sigma = sigma or 0.0
             if isinstance(A, Radon):
-                sigma *= math.sqrt(A.out_shape[1]) / operator_norm(A) ** 2
+                sigma *= math.sqrt(A.out_shape[1]) / norm**2
             lambda_tv = max(lambda_tv, per_sigma * sigma)
     if not 0 < lambda_tv < math.inf:
         raise ValueError(f"tv: expected lambda_tv above 0, got {lambda_tv}")
@@ -105,7 +106,7 @@ def tv(
     from baselines.primal_dual import LengthSum, TorchLinop, differences
 
     # Both parts of the dual problem weigh the same once A and the gradient have norm 1.
-    norm, gradient_norm = operator_norm(A), math.sqrt(8)
+    gradient_norm = math.sqrt(8)
     array = y[0].cpu().numpy()
     forward = TorchLinop(
         lambda x: A(x) / norm, lambda v: A.adjoint(v) / norm, A.in_shape, A.out_shape, y.device

@@ -41,6 +41,7 @@ def direct(
     max_iter: int,
     unseen: torch.Tensor | None = None,
     lambda_tv: float | None = None,
+    sigma: float | None = None,
 ) -> torch.Tensor:
     """Reconstruct as split_dip.classical does, by the direct inversion in place of TV."""
     if isinstance(A, split_dip.PixelMask):

@@ -375,6 +375,34 @@ def test_a_stopping_rule_keeps_an_iterate_of_its_own(task, rule, tmp_path, monke
     assert float(rows[step]["psnr"]) == pytest.approx(found["psnr_stopped"], abs=1e-3)
 
 
+def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace, capsys):
+    seen, reconstruct = [], Method.__call__
+
+    def spy(self, y, *others, **given):
+        seen.append(given["sigma"] * y.numel() ** 0.5 / y.norm().item())
+        return reconstruct(self, y, *others, **given)
+
+    monkeypatch.setattr(Method, "__call__", spy)
+    flags = flags_of("ct", tmp_path, kspace, "--method", "tv,split_dip", *settings_for("split_dip"))
+    assert call(monkeypatch, aseqdip_ct, *flags, "--photons", 300, "--pixel-mm", 1) == 0
+    folder = run_folder(tmp_path / "out", "ct", "item", "tv")
+    y = np.load(folder / "sinogram.npy")
+    share = metrics(folder)["noise_norm"] / np.linalg.norm(y)
+    assert seen == pytest.approx([share, share], rel=1e-4) and share > 0.01
+
+    sinogram = ["--sinogram", folder / "sinogram.npy", "--angles", len(y), "--size", 48]
+    sinogram += ["--out", tmp_path / "measured", "--method", "tv", *TINY]
+    for sigma, expected in ((0, 0.0), (2.5, 2.5 * y.size**0.5 / np.linalg.norm(y))):
+        seen.clear()
+        assert call(monkeypatch, aseqdip_ct, *sinogram, "--sigma", sigma) == 0
+        assert seen == pytest.approx([expected], rel=1e-4)
+    capsys.readouterr()
+    assert call(monkeypatch, aseqdip_ct, *sinogram, "--sigma", -1) == 2
+    assert "--sigma -1: expected a finite number, at least 0" in capsys.readouterr().err
+    assert call(monkeypatch, aseqdip_ct, *flags, "--sigma", 1) == 2
+    assert "--sigma: for --sinogram" in capsys.readouterr().err
+
+
 def test_a_run_ends_at_the_noise(tmp_path, monkeypatch, kspace, capsys):
     shares = []
 

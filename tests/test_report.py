@@ -209,7 +209,7 @@ BOX = {"task": "inpainting", "setting": "ffhq_box_hiar=0.25", "number": 4}
         ({"settings": {"width": 16}}, "a network of width 16; the default is 64"),
         ({"settings": {"clip": True}}, "clipped"),
         ({"settings": {"precision": "bf16"}}, "bf16"),
-        ({"settings": {"stop": "es_wmv"}}, "stopped by the rule es_wmv"),
+        ({"stop": "es_wmv"}, "stopped by the rule es_wmv"),
         ({"sigma": 25.0}, "the run has sigma=25"),
         (BOX | {"settings": {"mask": "box", "hiar": 0.1}}, "the run has hiar=0.1"),
         (own("tv_dip", lambda_tv=0.1), "lambda_tv 0.1 in place of 1"),

@@ -11,7 +11,9 @@ from PIL import Image
 from running import call
 
 from baselines import split_dip
+from models.unet import UNet
 from operators.downsample import Downsample
+from operators.radon import Radon
 from scripts import results, score_real, take_picture
 from scripts.reporting import records
 from scripts.reporting.data import setting_label
@@ -186,6 +188,15 @@ def test_the_direct_image_of_a_small_picture_has_no_holes():
     unseen = (torch.rand(6, 6, generator=torch.Generator().manual_seed(0)) < 0.3).expand(3, 6, 6)
     assert unseen.any()
     assert ingredients.direct(A(x), A, 10, unseen).allclose(x)
+
+
+def test_split_dip_runs_on_direct_images():
+    A = Radon((24, 24), torch.arange(6, dtype=torch.float64))
+    y = A(torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0)))
+    with ingredients.left_out("the classical image: the direct one") as settings:
+        net = UNet(1, 1, 4, 2, 0.02, torch.Generator().manual_seed(0))
+        x = split_dip.split_dip(y, A, net, parts=2, start_iter=5, steps=2, **settings)
+    assert x.shape == (1, 1, 24, 24) and x.isfinite().all()
 
 
 def test_without_held_out_measurements_nothing_is_unseen():

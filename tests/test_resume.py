@@ -8,6 +8,8 @@ from running import call, digest, log_of, metrics, run_folder, stop_half_way
 from test_methods import ITERATIVE, SAMPLERS, SCRIPTS, STEPS, flags_of, settings_for
 
 from baselines import split_dip
+from utils import runs
+from utils.stopping import AtNoise
 
 # Each method is interrupted in the first task that has it, aSeqDIP in every task and with every
 # rule of --stop.
@@ -29,6 +31,13 @@ CASES = [
 ]
 
 
+class AtHalf(AtNoise):
+    """Stop within the few steps of a test."""
+
+    def __init__(self, A, y, noise_norm):
+        super().__init__(A, y, 0.45 * y.norm().item())
+
+
 @pytest.mark.parametrize("task, method, stop", CASES)
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     task, method, stop, tmp_path, monkeypatch, kspace, capsys
@@ -37,12 +46,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     method, *more = method.split()
     flags = flags_of(task, tmp_path, kspace, "--method", method, *settings_for(method))
     flags += ["--stop", stop, *(["--set", *more] if more else [])]
-    flags += ["--photons", 300, "--pixel-mm", 1] if stop == "noise" else []
+    if stop == "noise":
+        flags += ["--photons", 3000, "--pixel-mm", 1, "--lr", "0.003"]
+        monkeypatch.setattr(runs, "AtNoise", AtHalf)
     assert call(monkeypatch, SCRIPTS[task], *flags, "--out", tmp_path / "whole") == 0
     whole = run_folder(tmp_path / "whole", task, "item", method)
     found = metrics(whole)
     assert 0 < found["steps"] <= STEPS and np.isfinite(found["psnr_final"])
     assert "psnr_oracle" in found
+    assert stop != "noise" or found["steps"] < STEPS
     assert (found["n_params"] > 0) == (method not in SAMPLERS[task])
     k_stop = 3 if method == "aseqdip" else min(7, found["steps"] - 1)
     stop_half_way(monkeypatch, SCRIPTS[task], flags, k_stop)

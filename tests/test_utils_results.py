@@ -54,6 +54,9 @@ def test_a_run_that_went_wrong_says_so():
     assert doubts(chance, good, bad) == []
     (loss,) = doubts([*chance, {"loss": 10.0}, {"loss": 10.0}], good, bad)
     assert "rose from 4.5 to 10" in loss
+    late = [{"loss": 3.0}] * 37 + [{"loss": loss} for loss in (1e4, 2e4, 3e4)]
+    (loss,) = doubts(late, good, bad)
+    assert "rose from 3 to 1e+04" in loss
     psnr, ssim = doubts(rows, bad, good)
     assert "2 dB" in psnr and "0.1 of SSIM" in ssim
 

@@ -679,6 +679,22 @@ def attenuation(units: Units, pixel_mm: float) -> tuple[float, float]:
     return low, high
 
 
+def noise_norm(sinogram: Tensor, sigma: float | None) -> float:
+    """Return the expected norm of a measured sinogram's noise.
+
+    Args:
+        sinogram: (1, 1, views, bins).
+        sigma: standard deviation of the noise in its unit, None estimates the norm.
+
+    Raises:
+        InputError: sigma is below 0 or not finite.
+    """
+    if sigma is None:
+        return estimate_noise(sinogram)
+    require(0 <= sigma < math.inf, f"--sigma {sigma:g}: expected a finite number, at least 0")
+    return sigma * math.sqrt(sinogram.numel())
+
+
 def estimate_noise(sinogram: Tensor) -> float:
     """Estimate the norm of the noise in measured line integrals.
 

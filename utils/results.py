@@ -17,8 +17,8 @@ from utils.tables import shown
 NAMES = {  # of an image in pictures and in what is printed
     "ema": "average (EMA)", "last": "last iterate", "unfinished": "before the last step",
 }  # fmt: skip
-RISEN = 2.0  # times its minimum, a loss is told to have risen
 SPANS = 5  # of a run: medians over each are compared, as the loss of parts of y varies by chance
+RISEN = 2.0  # times the lowest median, a loss is told to have risen
 MORE_FIGURES = {  # of some tasks
     "psnr_frame": ("whole frame", "dB"),
     "psnr_window": ("in the window", "dB"),
@@ -124,10 +124,11 @@ def doubts(
         result, direct: figures of the result and of the direct reconstruction, {} without a truth.
     """
     found = []
-    spans = np.array_split([row["loss"] for row in rows if "loss" in row], SPANS)
-    losses = [np.median(span) for span in spans if len(span)]
-    if losses and losses[-1] > RISEN * min(losses) > 0:
-        found.append(f"the loss rose from {min(losses):.3g} to {losses[-1]:.3g}: the run diverges")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    medians = [np.median(span) for span in np.array_split(losses, SPANS) if len(span)]
+    at_the_end = max(medians[-1], min(losses[-3:])) if losses else 0.0
+    if losses and at_the_end > RISEN * min(medians) > 0:
+        found.append(f"the loss rose from {min(medians):.3g} to {at_the_end:.3g}: the run diverges")
     for name, unit in (("psnr", " dB"), ("ssim", "")):
         if result and result[name] < direct[name]:
             found.append(

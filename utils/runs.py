@@ -224,18 +224,19 @@ class Run:
         y, A, stop = problem.y, problem.A, self.args.stop
         if self.method.own_stop:
             self._facts["stop"] = "its own rule"
-            if stop != "fixed":
+            if "stop" in self.args.changed:
                 print(f"{self.method.name} stops by its own rule, so --stop {stop} is not used")
         if self.method.own_stop or not self.method.iterative or stop == "fixed":
             return y, A, None
+        if stop == "noise" and not problem.noise_norm > 0:
+            if "stop" in self.args.changed:
+                print("--stop noise: no noise is known, so all updates are made")
+            return y, A, None
         self._facts["stop"] = stop
+        if stop == "noise":
+            return y, A, AtNoise(A, y, problem.noise_norm)
         if stop == "es_wmv":
             return y, A, running_variance(self.inner)
-        if stop == "noise":
-            if problem.noise_norm > 0:
-                return y, A, AtNoise(A, y, problem.noise_norm)
-            print("--stop noise: no noise is known, so all updates are made")
-            return y, A, None
         try:
             rng = stream(self.args.data_seed, "held out")
             held = hold_out(A, self.args.hold_out, rng).to(y.device)
@@ -262,9 +263,10 @@ class Run:
                 images |= {"final": loop.averaged(), "last": x_hat}
             elif not self.method.own_average:
                 images["ema"] = loop.averaged()
-        if rule is not None and rule.best is None and rule.stop:
-            print(f"stopped at the noise, after {loop.k * self.inner} updates")
-        if rule is not None and rule.best is not None:
+        if isinstance(rule, AtNoise):
+            found = "stopped at the noise" if rule.stop else "the misfit did not fall to the noise"
+            print(f"{found}, after {loop.k * self.inner} updates")
+        elif rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
             loop.compare_with_oracle(rule.best, rule.best_step * self.inner)

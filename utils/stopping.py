@@ -1,4 +1,4 @@
-"""Rules that choose one image of an iterative method's sequence without knowing the truth."""
+"""Rules that end an iterative method, or choose one image of it, without knowing the truth."""
 
 import contextlib
 import math
@@ -229,7 +229,8 @@ class AtNoise(Rule):
 
     An image that fits them more closely fits their noise. The misfit must have been larger before:
     some methods show their start until they have made an image, and a start may fit the noise. It
-    chooses no image: `best` stays None, and the result is what the method has made so far.
+    chooses no image: `best` stays None, and the result is what the method has made so far, or the
+    average over its images. That is smoother than the image that is judged here.
 
     Args:
         A: the operator.
@@ -267,7 +268,7 @@ class Stopping(Callback):
     The rule is part of the method's state, so that a resumed run decides as an undisturbed one.
 
     Args:
-        rule: sees each recorded image; rule.best is the one it has chosen.
+        rule: sees each recorded image; rule.best is the one it has chosen, if it chooses one.
         callback: everything is passed on to it; None for none.
     """
 

@@ -25,7 +25,8 @@ STATES = ("done", "failed", "running", "waiting", "not run")
 # Of a run's settings, those that tell problems and repetitions apart rather than configurations.
 NOT_CONFIGURATION = {
     "accel", "views", "sigma", "mask", "hiar", "missing", "blur", "seed", "data_seed",
-    "data_sha256", "sample", "measured", "log_every", "factor", "center_fraction",
+    "data_sha256", "sample", "measured", "log_every", "factor", "center_fraction", "photons",
+    "pixel_mm",
 }  # fmt: skip
 DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error)
 
@@ -361,7 +362,7 @@ def setting_of(run: Run) -> str:
     if name is None:
         return "mask from a file"
     value = metrics.get(name, settings.get(name))
-    noise = f", {metrics['photons']:g} photons" if metrics.get("photons") else ""
+    noise = f", {metrics['photons']:.0f} photons" if metrics.get("photons") else ""
     return (f"{name}={value:g}" if isinstance(value, int | float) else f"{name} unknown") + noise
 
 
@@ -379,6 +380,7 @@ def setting_label(setting: str) -> str:
     return label + comma + noise
 
 
-def natural(text: str) -> tuple[str, float]:
-    number = re.search(r"[\d.]+$", text)
-    return (text[: number.start()], float(number[0])) if number else (text, 0.0)
+def natural(text: str) -> tuple[str | float, ...]:
+    """Return what sorts texts by the numbers in them."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return tuple(float(part) if k % 2 else part for k, part in enumerate(parts))
