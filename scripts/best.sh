@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs of docs/results.md, of the test half of data/split.txt, on a CPU in a day (one core).
+# The runs of docs/results.md, of the test half of data/split.txt, on a CPU in two days (one core).
 #   bash scripts/best.sh CBSD68 CT.dcm PHANTOM.npy BRAIN.npy [OUT]
 #   python -m scripts.results OUT --record docs/runs.csv
 #   python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png
@@ -115,11 +115,13 @@ run paper mri --accel 8
 
 # CT at its own 512x512 pixels, beside the tables, and the picture of it
 full_size() {
-    python aseqdip_ct.py --preset best --width 16 --precision bf16 --out "${out}_full_size" \
-        --data "$abdomen" --views 18 --window -160 240 --method "$1"
+    python aseqdip_ct.py --preset best --width 16 --precision bf16 --out "${out}_full_size" --window -160 240 "$@"
 }
-full_size fbp,sart
-full_size tv,aseqdip,split_dip
+full_size --data "$abdomen" --views 18 --method fbp,sart,tv,split_dip
+full_size --data "$abdomen" --views 18 --method aseqdip --K 120
+for slice in "$head" "$abdomen"; do
+    full_size --data "$slice" --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
+done
 newest() { ls -dt "$@" | head -1; }
-python -m scripts.take_picture "$(newest "${out}_full_size"/ct/split_dip/*/*)" ct_full_size \
-    --file "$(newest "${out}_full_size"/ct/comparison/*/*/comparison.png)"
+python -m scripts.take_picture "$(newest "${out}_full_size"/ct/split_dip/abdomen_512/*)" ct_full_size \
+    --file "$(newest "${out}_full_size"/ct/comparison/abdomen_512/*/comparison.png)"
