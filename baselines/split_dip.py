@@ -165,10 +165,10 @@ class SplitNetworks:
         members: int,
         lr: float,
         seed: int,
-        sigma: float | None = None,
-        alpha: float = 1.0,
-        start_per_sigma: float = 1.0,
-        noise_filter: Tensor | None = None,
+        sigma: float | None,
+        alpha: float,
+        start_per_sigma: float,
+        noise_filter: Tensor | None,
     ) -> None:
         if min(parts, start_iter) < 1:
             raise ValueError(

@@ -16,6 +16,7 @@ from baselines.split_dip import (
     reordered,
     split_dip,
 )
+from baselines.tv import tv
 from baselines.vanilla_dip import vanilla_dip
 from models import members
 from models.members import with_shuffled_weights
@@ -27,6 +28,7 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from operators.subset import Subset
 from utils import mri_data
+from utils.callback import Callback
 
 
 def rng(seed=0):
@@ -107,6 +109,27 @@ def test_a_part_is_filled_without_what_it_does_not_see(task):
     z = classical(y, A, 20, held)
     assert torch.equal(z, classical(torch.where(held, 7, y), A, 20, held))
     assert not torch.equal(z, classical(y, A, 20))
+
+
+def test_the_weight_of_total_variation_in_ct_follows_the_noise():
+    """Of the views that are kept, for each input and for that of the whole."""
+    A, seen = ct(), []
+    y = A(torch.rand(1, 1, 24, 24, generator=rng(5)))
+    held = choose(A, 0.2, rng())
+    kept = ~held[0, :, 0]
+    few = Radon((24, 24), A.angles[kept], A.out_shape[-1])
+    expected = tv(y[:, :, kept], few, sigma=3.0, max_iter=20)
+    assert torch.equal(classical(y, A, 20, held, sigma=3.0), expected)
+    assert not torch.allclose(expected, classical(y, A, 20, held), rtol=0.01)
+
+    class Start(Callback):
+        def start(self, z0=None, **state):
+            seen.append(z0)
+            return z0
+
+    net = UNet(1, 1, 4, 2, 0.02, rng())
+    split_dip(y, A, net, sigma=3.0, parts=2, start_iter=20, steps=1, callback=Start())
+    assert torch.equal(seen[0], tv(y, A, sigma=3.0, max_iter=20))
 
 
 def test_it_learns_to_fill_holes_from_the_picture_itself():
