@@ -69,8 +69,10 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         f"--lambda-ae {args.lambda_ae:g}: aseqdip_lambda0 has lambda 0; take --method aseqdip",
     )
     shared = dict(zip(SET_BY_THE_SCRIPT, (args.seed, args.K * args.N), strict=True))
-    for method in methods.values():  # as many updates, and weights of the same seed, as aSeqDIP
-        method.settings.update({k: v for k, v in shared.items() if k in method.settings})
+    for name, method in methods.items():  # the seed of aSeqDIP, and mostly as many updates
+        fixed = others.get(name, {})
+        given = {k: v for k, v in shared.items() if k in method.settings and k not in fixed}
+        method.settings.update(given)
     for text in args.set:
         _set(text, methods)
     return list(methods.values())

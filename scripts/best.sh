@@ -41,8 +41,7 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
     best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
-each_slice best ct --width 32 --method fbp,sart,tv,split_dip
-each_slice best ct --width 32 --method aseqdip --K 120  # with more updates it is worse
+each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
 for slice in "$abdomen" "$head"; do
     best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
 done
@@ -117,8 +116,7 @@ run paper mri --accel 8
 full_size() {
     python aseqdip_ct.py --preset best --width 16 --precision bf16 --out "${out}_full_size" --window -160 240 "$@"
 }
-full_size --data "$abdomen" --views 18 --method fbp,sart,tv,split_dip
-full_size --data "$abdomen" --views 18 --method aseqdip --K 120
+full_size --data "$abdomen" --views 18 --method fbp,sart,tv,aseqdip,split_dip
 for slice in "$head" "$abdomen"; do
     full_size --data "$slice" --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
 done

@@ -131,9 +131,8 @@ def measured(script: Any, args: Any, problem: Problem, name: str) -> dict[str, A
     """Run a variant on one problem; return its figures."""
     own = script.baselines(args)["split_dip"]
     with left_out(name) as settings:
-        method = find("split_dip").with_settings(
-            **own, seed=args.seed, steps=args.K * args.N
-        ).with_settings(**settings)  # fmt: skip
+        own = {"seed": args.seed, "steps": args.K * args.N} | own
+        method = find("split_dip").with_settings(**own).with_settings(**settings)
         net = script.make_net(args, method.net, problem.y, problem.A)
         given = {k: problem.known[k] for k in method.takes if k in problem.known}
         figures = problem.score(method(problem.y, problem.A, net, Callback(), **given))

@@ -490,6 +490,17 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], facts)
 
 
+@pytest.mark.parametrize(
+    "flags, steps", [([], 3000), (["--K", "5"], 50), (["--N", "2"], 240), (["--quick"], 1200)]
+)
+def test_split_dip_has_more_updates_than_aseqdip_in_the_best_of_ct(flags, steps):
+    preset = [] if flags == ["--quick"] else ["--preset", "best"]
+    args = parse_args(aseqdip_ct.Args, aseqdip_ct.PRESETS, "", [*preset, *flags])
+    (method,) = baselines.chosen(args, aseqdip_ct.baselines(args))
+    assert method.name == "split_dip" and method.settings["steps"] == steps
+    assert (5 if "--K" in flags else 120) == args.K
+
+
 def test_where_nothing_can_be_held_out_it_is_said(tmp_path, monkeypatch, kspace, capsys):
     flags = flags_of("mri", tmp_path, kspace, "--stop", "holdout", "--accel", "1")
     (tmp_path / "out" / "cache").mkdir(parents=True)
