@@ -397,8 +397,9 @@ def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace,
         assert call(monkeypatch, aseqdip_ct, *sinogram, "--sigma", sigma) == 0
         assert seen == pytest.approx([expected], rel=1e-4)
     capsys.readouterr()
-    assert call(monkeypatch, aseqdip_ct, *sinogram, "--sigma", -1) == 2
-    assert "--sigma -1: expected a finite number, at least 0" in capsys.readouterr().err
+    for sigma in (-1, "nan", "inf", 1e6):
+        assert call(monkeypatch, aseqdip_ct, *sinogram, "--sigma", sigma) == 2
+        assert f"--sigma {float(sigma)}: expected at least 0, and" in capsys.readouterr().err
     assert call(monkeypatch, aseqdip_ct, *flags, "--sigma", 1) == 2
     assert "--sigma: for --sinogram" in capsys.readouterr().err
 

@@ -400,13 +400,15 @@ def test_a_loaded_rule_moves_to_the_device_of_the_images():
 def test_the_noise_ends_the_steps_where_the_misfit_falls_to_it(cut):
     A = Identity((1, 2, 2))
     y = torch.full((1, 1, 2, 2), 3.0)  # ||x - y|| is 2 |3 - value|
-    images = [torch.full_like(y, value) for value in (2.9, 2.8, -1.0, 1.0, 2.1, 2.6, 2.9, 3.0)]
+    images = [torch.full_like(y, value) for value in (2.8, 2.8, -1.0, 1.0, 2.1, 2.6, 2.9, 3.0)]
     watcher, rule = Watcher(), AtNoise(A, y, 1.0)
     # The start fits the noise, so it does not count. At 2.6 the misfit is 0.8.
     assert run(Stopping(rule, watcher), images, 8) == [1, 2, 3, 4, 5, 6]
     assert rule.stop and rule.value == pytest.approx(0.8, abs=1e-6) and rule.best is None
     again = Watcher(watcher.checkpoints[cut - 1], done=cut, last=images[cut - 1])
     assert run(Stopping(AtNoise(A, y, 1.0), again), images, 8) == list(range(cut + 1, 7))
+    # Nor need a misfit be larger before.
+    assert run(Stopping(AtNoise(A, y, 1.0)), images[:2] + images[5:], 5) == [1, 2, 3]
     for wrong in (0.0, float("nan")):
         with pytest.raises(ValueError, match="noise_norm above 0"):
             AtNoise(A, y, wrong)

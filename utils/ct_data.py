@@ -680,19 +680,25 @@ def attenuation(units: Units, pixel_mm: float) -> tuple[float, float]:
 
 
 def noise_norm(sinogram: Tensor, sigma: float | None) -> float:
-    """Return the expected norm of a measured sinogram's noise.
+    """Return the expected norm of a measured sinogram's noise, and print its level.
 
     Args:
         sinogram: (1, 1, views, bins).
         sigma: standard deviation of the noise in its unit, None estimates the norm.
 
     Raises:
-        InputError: sigma is below 0 or not finite.
+        InputError: sigma is below 0, or the noise would be larger than the sinogram.
     """
-    if sigma is None:
-        return estimate_noise(sinogram)
-    require(0 <= sigma < math.inf, f"--sigma {sigma:g}: expected a finite number, at least 0")
-    return sigma * math.sqrt(sinogram.numel())
+    rays, whole = math.sqrt(sinogram.numel()), torch.linalg.vector_norm(sinogram).item()
+    source = "estimated" if sigma is None else "given"
+    norm = estimate_noise(sinogram) if sigma is None else sigma * rays
+    require(
+        sigma is None or 0 <= norm < whole,
+        f"--sigma {sigma}: expected at least 0, and less than {whole / rays:.3g}, the root mean "
+        "square of the sinogram; give it in the sinogram's unit",
+    )
+    print(f"noise of standard deviation {norm / rays:.3g} a ray, of {whole / rays:.3g} ({source})")
+    return norm
 
 
 def estimate_noise(sinogram: Tensor) -> float:

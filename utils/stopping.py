@@ -227,8 +227,8 @@ class AtNoise(Rule):
 
         ||A x_t - y|| <= noise_norm
 
-    An image that fits them more closely fits their noise. The misfit must have been larger before:
-    some methods show their start until they have made an image, and a start may fit the noise. It
+    An image that fits them more closely fits their noise. The first image, and each that is as near,
+    does not count: some methods show their start until they have made one. It
     chooses no image: `best` stays None, and the result is what the method has made so far, or the
     average over its images. That is smoother than the image that is judged here.
 
@@ -245,7 +245,7 @@ class AtNoise(Rule):
         of regularization, Soviet Mathematics Doklady 1966.
     """
 
-    state_names = ("value", "stop")
+    state_names = ("value", "stop", "first")
 
     def __init__(self, A: Operator, y: Tensor, noise_norm: float) -> None:
         super().__init__()
@@ -253,13 +253,14 @@ class AtNoise(Rule):
         if not noise_norm > 0:
             raise ValueError(f"expected noise_norm above 0, got {noise_norm}")
         self.A, self.y, self.noise_norm = A, y, noise_norm
-        self.value = 0.0  # as of an image that fits the noise
+        self.first: float | None = None  # value
 
     @torch.no_grad()
     def see(self, k: int, x: Tensor) -> None:
         """Take step k's image x, detached."""
-        before, self.value = self.value, norm(self.A(x), self.y).item()
-        self.stop = self.stop or self.value <= self.noise_norm < before
+        self.value = norm(self.A(x), self.y).item()
+        self.first = self.value if self.first is None else self.first
+        self.stop = self.stop or self.first != self.value <= self.noise_norm
 
 
 class Stopping(Callback):
