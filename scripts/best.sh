@@ -108,6 +108,9 @@ each_scan run "4000 updates" mri "${end[@]}" --method self_guided_dip
 
 # The paper's text on the slices and scans
 each_slice run paper ct --width 32
+for slice in "$abdomen" "$head"; do
+    run paper ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000
+done
 each_scan run paper mri
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
