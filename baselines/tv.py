@@ -82,7 +82,7 @@ def tv(
     check_problem("tv", y, A, *LAMBDA_TV, Identity)
     if lambda_tv is None and isinstance(A, Identity) and not sigma:
         raise ValueError(f"tv: expected lambda_tv or sigma for denoising, got sigma {sigma}")
-    norm = 1.0 if isinstance(A, BLURS) else operator_norm(A)
+    norm = operator_norm(A)
     if lambda_tv is None:
         lambda_tv = of_kind(A, LAMBDA_TV)
         if isinstance(A, tuple(LAMBDA_PER_SIGMA)):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs of docs/results.md, of the test half of data/split.txt, on a CPU in two days (one core).
+# The runs of docs/results.md, of the test half of data/split.txt, on a CPU; it takes days (one core).
 #   bash scripts/best.sh CBSD68 CT.dcm PHANTOM.npy BRAIN.npy [OUT]
 #   python -m scripts.results OUT --record docs/runs.csv
 #   python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png

@@ -491,9 +491,9 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], facts)
 
 
-@pytest.mark.parametrize(
-    "flags, steps", [([], 3000), (["--K", "5"], 50), (["--N", "2"], 240), (["--quick"], 1200)]
-)
+@pytest.mark.parametrize("flags, steps", [
+    ([], 3000), (["--K", "5"], 50), (["--K=120"], 1200), (["--N", "2"], 240), (["--quick"], 1200),
+])  # fmt: skip
 def test_split_dip_has_more_updates_than_aseqdip_in_the_best_of_ct(flags, steps):
     preset = [] if flags == ["--quick"] else ["--preset", "best"]
     args = parse_args(aseqdip_ct.Args, aseqdip_ct.PRESETS, "", [*preset, *flags])

@@ -18,7 +18,7 @@ from utils import processor
 from utils.errors import InputError, require
 from utils.files import files_of
 from utils.flags import read_flags
-from utils.methods import ASEQDIP
+from utils.methods import ASEQDIP, flag
 from utils.precision import Precision
 
 ArgsT = TypeVar("ArgsT", bound="RunArgs")
@@ -55,7 +55,8 @@ class RunArgs:
     fresh: bool = False  # do the run again, throwing away what its folder holds
     log_every: int = 10  # input updates between two rows of log.csv
 
-    # No flags: the fields that differ from their defaults, and those that aSeqDIP alone uses.
+    # No flags: the fields that a flag gave, or that differ from their defaults, and those that aSeqDIP
+    # alone uses.
     changed: ClassVar[tuple[str, ...]] = ()
     only_aseqdip: ClassVar[tuple[str, ...]] = ("loss", "lambda_ae")
 # fmt: on
@@ -85,7 +86,8 @@ def parse_args(
     def read(default: ArgsT) -> ArgsT:
         return read_flags(default, argv, description, methods)
 
-    refuse_empty(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    refuse_empty(words)
     default = args_type()
     methods = () if others is None else (*ASEQDIP, *others(default))
     args = read(default)
@@ -114,10 +116,11 @@ def parse_args(
             setattr(args, f.name, value.expanduser())  # of --data=~/x, which no shell expands
         if f.type in (tuple[float, float], tuple[float, float] | None) and value is not None:
             setattr(args, f.name, tuple(float(v) for v in value))
+    flags = {word.partition("=")[0].replace("_", "-") for word in words} - {"--preset"}
     args.changed = tuple(
         f.name
         for f in dataclasses.fields(args)
-        if getattr(args, f.name) != getattr(default, f.name)
+        if getattr(args, f.name) != getattr(default, f.name) or flag(f.name) in flags
     )
     return args
 

@@ -228,9 +228,9 @@ class AtNoise(Rule):
         ||A x_t - y|| <= noise_norm
 
     An image that fits them more closely fits their noise. The first image, and each that is as near,
-    does not count: some methods show their start until they have made one. It
-    chooses no image: `best` stays None, and the result is what the method has made so far, or the
-    average over its images. That is smoother than the image that is judged here.
+    does not count: some methods show their start until they have made one. The rule chooses no image:
+    `best` stays None. The result is what the method has made so far, or the average over its images,
+    which is smoother than the image that is judged here.
 
     Args:
         A: the operator.
