@@ -99,8 +99,8 @@ PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
 PRESETS = {"public": PUBLIC, "best": BEST, "quick": QUICK}
 
 
-def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
-    """Run Algorithm 1 on the measurements y and return x_hat = z_K."""
+def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback, sigma: float = 0.0) -> Tensor:
+    """Run Algorithm 1 on y, whose noise has the deviation sigma, and return x_hat = z_K."""
     net = make_net(args, "unet", y, A)
     distance = DISTANCES[args.loss]
     # The gradient of a norm is as large as ||A||, about 50: so lambda weighs as in other tasks.
@@ -118,7 +118,7 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
     net_output = Output(net)
     if args.z0 == "tv":
         require(isinstance(A, Radon), "--z0 tv: not with --stop holdout; add --z0 fbp")
-        z0 = tv(y, A)
+        z0 = tv(y, A, sigma=sigma)
     else:
         z0 = A.pinv(y) if args.z0 == "fbp" else A.adjoint(y) / A.norm() ** 2  # as large as x
     z = run.start(z0, net=net, update=update)  # z_0, or where a checkpoint stopped
@@ -229,7 +229,7 @@ def reconstruct(run: Run, problem: Problem) -> Tensor:
     """Run aSeqDIP or another method; return x_hat, and keep nothing of its network."""
     y, A, callback = run.open(problem)
     if run.method.name in ASEQDIP:
-        return aseqdip(run.args, y, A, callback)
+        return aseqdip(run.args, y, A, callback, problem.known["sigma"])
     net = make_net(run.args, run.method.net, y, A) if run.method.net else None
     return run.method(y, A, net, callback, **run.given)
 

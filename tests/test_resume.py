@@ -34,8 +34,8 @@ CASES = [
 class AtHalf(AtNoise):
     """Stop within the few steps of a test."""
 
-    def __init__(self, A, y, noise_norm):
-        super().__init__(A, y, 0.45 * y.norm().item())
+    def __init__(self, A, y, noise_norm, decay):
+        super().__init__(A, y, 0.45 * y.norm().item(), decay)
 
 
 @pytest.mark.parametrize("task, method, stop", CASES)

@@ -412,6 +412,26 @@ def test_the_noise_ends_the_steps_where_the_misfit_falls_to_it(cut):
     for wrong in (0.0, float("nan")):
         with pytest.raises(ValueError, match="noise_norm above 0"):
             AtNoise(A, y, wrong)
+    with pytest.raises(ValueError, match="decay in"):
+        AtNoise(A, y, 1.0, decay=1.0)
+
+
+@pytest.mark.parametrize("cut", [2, 5])
+def test_the_noise_ends_the_steps_by_the_average_where_that_is_the_result(cut):
+    A, decay = Identity((1, 2, 2)), 0.8
+    y = torch.full((1, 1, 2, 2), 3.0, dtype=torch.float64)
+    values = np.array([0.0, 1.0, 2.8, 2.9, 3.1, 2.9, 3.0, 3.0, 3.0, 3.0])
+    weights = [decay ** np.arange(k, -1, -1) for k in range(len(values))]
+    averages = [np.average(values[: k + 1], weights=w) for k, w in enumerate(weights)]
+    made = next(k for k, average in enumerate(averages, 1) if 2 * abs(3 - average) <= 1.0)
+    assert 5 < made < len(values)  # much later than the first image alone
+    images = [torch.full_like(y, value) for value in values]
+    watcher, rule = Watcher(), AtNoise(A, y, 1.0, decay)
+    assert run(Stopping(rule, watcher), images, 10) == list(range(1, made + 1))
+    assert rule.value == pytest.approx(2 * abs(3 - averages[made - 1]), rel=1e-12)
+    again = Watcher(watcher.checkpoints[cut - 1], done=cut, last=images[cut - 1])
+    steps = run(Stopping(AtNoise(A, y, 1.0, decay), again), images, 10)
+    assert steps == list(range(cut + 1, made + 1))
 
 
 def test_a_failing_method_closes_the_other_callback():

@@ -234,7 +234,8 @@ class Run:
             return y, A, None
         self._facts["stop"] = stop
         if stop == "noise":
-            return y, A, AtNoise(A, y, problem.noise_norm)
+            decay = self.args.ema_decay if self._averages() else 0.0
+            return y, A, AtNoise(A, y, problem.noise_norm, decay)
         if stop == "es_wmv":
             return y, A, running_variance(self.inner)
         try:

@@ -229,38 +229,49 @@ class AtNoise(Rule):
 
     An image that fits them more closely fits their noise. The first image, and each that is as near,
     does not count: some methods show their start until they have made one. The rule chooses no image:
-    `best` stays None. The result is what the method has made so far, or the average over its images,
-    which is smoother than the image that is judged here.
+    `best` stays None. The result is what the method has made so far, or the average over its images;
+    x_t is which of them it is.
 
     Args:
         A: the operator.
         y: the measurements, (1, *A.out_shape).
         noise_norm: expected ||A x_true - y||, above 0.
+        decay: in [0, 1), memory of the exponential average over the images; 0 judges each alone.
 
     Raises:
-        ValueError: y does not fit A, or noise_norm is not above 0.
+        ValueError: y does not fit A, noise_norm is not above 0, or decay not in [0, 1).
 
     Reference:
         The discrepancy principle: Morozov, On the solution of functional equations by the method
         of regularization, Soviet Mathematics Doklady 1966.
     """
 
-    state_names = ("value", "stop", "first")
+    state_names = ("value", "stop", "first", "average", "n_seen")
 
-    def __init__(self, A: Operator, y: Tensor, noise_norm: float) -> None:
+    def __init__(self, A: Operator, y: Tensor, noise_norm: float, decay: float = 0.0) -> None:
         super().__init__()
         A.check_measurement(y)
         if not noise_norm > 0:
             raise ValueError(f"expected noise_norm above 0, got {noise_norm}")
-        self.A, self.y, self.noise_norm = A, y, noise_norm
+        if not 0 <= decay < 1:
+            raise ValueError(f"expected decay in [0, 1), got {decay}")
+        self.A, self.y, self.noise_norm, self.decay = A, y, noise_norm, decay
         self.first: float | None = None  # value
+        self.average: Tensor | None = None
+        self.n_seen = 0
 
     @torch.no_grad()
     def see(self, k: int, x: Tensor) -> None:
         """Take step k's image x, detached."""
-        self.value = norm(self.A(x), self.y).item()
+        self.n_seen += 1
+        self.average = x.clone() if self.average is None else self.average.lerp(x, self._share())
+        self.value = norm(self.A(self.average), self.y).item()
         self.first = self.value if self.first is None else self.first
         self.stop = self.stop or self.first != self.value <= self.noise_norm
+
+    def _share(self) -> float:
+        """Return the latest image's share of an average that is free of the bias of its start."""
+        return (1 - self.decay) / (1 - self.decay**self.n_seen)
 
 
 class Stopping(Callback):
