@@ -1,11 +1,13 @@
 """Score the reconstructions of real measurements against a better reference of the same.
 
     python -m scripts.score_real OUT/real_blur SHARP.png --measured BLURRED.png --border 20
-    python -m scripts.score_real OUT/real_tooth ALL_VIEWS/reconstruction.npy
+    python -m scripts.score_real OUT/real_tooth ALL_VIEWS/reconstruction.npy --sinogram ALL_VIEWS.npy
 
 OUT holds the runs of several methods on one item; of each the newest counts. PSNR in dB. A picture's
 values are clipped to [0, 1]; where a run took its central part, so does the reference. The range of
-a reference.npy is its largest value.
+a reference.npy is its largest value. With --sinogram the images are scored by measurements, too: by
+how far their line integrals are from those of the views that the runs did not get. That needs no
+reference.
 """
 
 import json
@@ -14,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 import tyro
 from skimage.metrics import peak_signal_noise_ratio
 
+from operators.radon import Radon
 from utils.arrays import load_array
+from utils.ct_data import load_sinogram
 from utils.errors import exit_status, require
 from utils.files import write_atomically
 from utils.flags import cli
@@ -30,15 +35,21 @@ class Args:
     out: tyro.conf.Positional[Path]  # the runs
     reference: tyro.conf.Positional[Path]  # picture or .npy, pixel for pixel
     measured: Path | None = None  # the picture that they reconstruct, scored too
+    sinogram: Path | None = None  # all views over 180 degrees, of which the runs got some
     border: int = 0  # pixels at each side that do not count
     record: Path | None = None  # JSON file that gets the figures, too
 
 
-def scores(args: Args) -> dict[str, float]:
-    """Return the PSNR of each method's newest reconstruction, and of the measured picture."""
+def newest(args: Args) -> dict[str, Path]:
+    """Return each method's newest reconstruction."""
     files = sorted(args.out.glob("*/*/*/*/reconstruction.npy"), key=lambda p: p.stat().st_mtime)
     require(len(files) > 0, f"{args.out}: no finished runs; scripts/real.sh makes them")
-    images = {file.parts[-4]: np.load(file).squeeze() for file in files}
+    return {file.parts[-4]: file for file in files}
+
+
+def scores(args: Args) -> dict[str, float]:
+    """Return the PSNR of each method's newest reconstruction, and of the measured picture."""
+    images = {name: np.load(file).squeeze() for name, file in newest(args).items()}
     shape = next(iter(images.values())).shape
     if args.measured is not None:
         images = {"measured": read_pixels(args.measured), **images}
@@ -67,6 +78,20 @@ def scores(args: Args) -> dict[str, float]:
     }
 
 
+def unseen_misfits(args: Args) -> dict[str, float]:
+    """Return ||A x - y|| over ||y||, of the views in --sinogram that a method did not get."""
+    found = {}
+    for name, file in newest(args).items():
+        scan = load_sinogram(args.sinogram, str(len(load_array(args.sinogram, "sinogram"))))
+        seen = np.load(file.parent / "angles.npy")
+        unseen = [not np.isclose(np.rad2deg(angle), seen).any() for angle in scan.angles]
+        require(any(unseen), f"{args.sinogram}: {name} got all of its views")
+        x, y = torch.from_numpy(np.load(file))[None, None], torch.from_numpy(scan.y[unseen])
+        A = Radon(x.shape[-2:], torch.from_numpy(scan.angles[unseen]), y.shape[-1])
+        found[name] = float((A(x)[0, 0] - y).norm() / y.norm())
+    return found
+
+
 def main() -> int:
     args = cli(Args, description=__doc__)
 
@@ -74,9 +99,15 @@ def main() -> int:
         found = scores(args)
         for name, psnr in found.items():
             print(f"{args.out.name}, {name}: {psnr:.2f} dB")
+        misfits = unseen_misfits(args) if args.sinogram is not None else {}
+        for name, misfit in misfits.items():
+            print(
+                f"{args.out.name}, {name}: {100 * misfit:.2f} % off the views that it did not get"
+            )
         if args.record is not None:
             record = json.loads(args.record.read_text())
             record |= {f"psnr_{name}": psnr for name, psnr in found.items()}
+            record |= {f"unseen_misfit_{name}": misfit for name, misfit in misfits.items()}
             text = json.dumps(record, indent=1) + "\n"
             write_atomically(args.record, lambda file: file.write(text.encode()))
 

@@ -1,6 +1,7 @@
 """The tables of docs/results.md, the pictures of the pages, and Split DIP without its ingredients."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 from running import call
+from skimage.transform import radon
 
 from baselines import split_dip
 from models.unet import UNet
@@ -254,6 +256,30 @@ def test_an_array_is_scored_in_its_own_range(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "reference.npy", reference[:20])
     assert call(monkeypatch, score_real, *flags) == 2
     assert "expected at least the shape (30, 30) of the" in capsys.readouterr().err
+
+
+def test_a_slice_is_scored_by_views_that_it_was_not_made_of(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "real" / "ct" / "tv" / "item" / "run"
+    folder.mkdir(parents=True)
+    angles = np.arange(12) * 15.0
+    truth = np.zeros((32, 32), dtype=np.float32)
+    truth[10:22, 12:18] = 1
+    views = radon(truth, angles, circle=False).T.astype(np.float32)
+    np.save(tmp_path / "all.npy", views)
+    np.save(tmp_path / "reference.npy", truth)
+    np.save(folder / "reconstruction.npy", 0.9 * truth)
+    np.save(folder / "angles.npy", angles[::4])
+    flags = [tmp_path / "real", tmp_path / "reference.npy", "--sinogram", tmp_path / "all.npy"]
+    assert call(monkeypatch, score_real, *flags) == 0
+    (found,) = re.findall(r"tv: (\S+) % off the views", capsys.readouterr().out)
+    assert 9.5 < float(found) < 13  # skimage's views differ by a few percent
+    views[::4] = 7  # those that it was made of do not count
+    np.save(tmp_path / "all.npy", views)
+    assert call(monkeypatch, score_real, *flags) == 0
+    assert f"tv: {found} % off the views" in capsys.readouterr().out
+    np.save(folder / "angles.npy", angles)
+    assert call(monkeypatch, score_real, *flags) == 2
+    assert "tv got all of its views" in capsys.readouterr().err
 
 
 def test_the_page_of_results_is_that_of_its_runs():
