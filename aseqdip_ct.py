@@ -64,7 +64,7 @@ class Args(RunArgs):
     sigma: float | None = None  # standard deviation of the noise of --sinogram, in its unit, 0 for none; without it, it is estimated
     measured: bool = False  # there is no truth: said by --sinogram already
     reference: Path | None = None  # CT slice, or a folder of them, that ref_guided_dip may use
-    # Sampling and units (ignored with --sinogram)
+    # Sampling and units (of slices)
     views: int = 18  # equispaced over 180 degrees (section 4.1: 18 and 30)
     photons: float | None = None  # photons I0 sent per ray, counted with Poisson noise; without it none (section 4.1)
     pixel_mm: float | None = None  # side of a pixel, for --photons; without it the DICOM file's
@@ -140,13 +140,12 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 
 def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
     """Read a CT slice, or the measured line integrals."""
-    require(args.sinogram or args.sigma is None, "--sigma: for --sinogram; else see --photons")
-    scan = ct_data.load(
-        path, args.sample, args.resize, args.sinogram, args.angles, args.size, args.measured,
-        args.variable, args.axes, args.slice, args.unit,
-    )  # fmt: skip
-    scan.named = frozenset({"angles", "measured"})
-    return scan
+    ct_data.check_flags(args.changed, args.sinogram)
+    if args.sinogram is not None:
+        return ct_data.load_sinogram(args.sinogram, args.angles, args.variable)
+    return ct_data.load_slice(
+        path, args.sample, args.resize, args.variable, args.axes, args.slice, args.unit
+    )
 
 
 def build_problem(

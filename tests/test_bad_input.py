@@ -223,6 +223,7 @@ def test_ct(folder, monkeypatch, capsys):
     np.save("s_nan.npy", np.full((6, 61), np.nan))
     np.save("s_zero.npy", np.zeros((6, 61)))
     np.save("s_rank.npy", sinogram[None])
+    np.save("s_negative.npy", -sinogram)
     np.save("degrees.npy", np.arange(5.0))
     np.save("degrees_nan.npy", np.full(6, np.nan))
     (folder / "degrees.txt").write_text("0 ten twenty")
@@ -269,7 +270,14 @@ def test_ct(folder, monkeypatch, capsys):
         (["--sinogram", "no.npy", "--angles", "6"], "no such file"),
         (["--sinogram", "nothing", "--angles", "6"], "got a folder"),
         (["--sinogram", "s_nan.npy", "--angles", "6"], "NaN or Inf"),
-        (["--sinogram", "s_zero.npy", "--angles", "6"], "s_zero.npy.*no positive"),
+        (
+            ["--sinogram", "s_zero.npy", "--angles", "6"],
+            "s_zero.npy: its sum is 0; expected line integrals",
+        ),
+        (["--sinogram", "s_negative.npy", "--angles", "6"], "sum is -.*is the sign wrong"),
+        ([*of, "--angles", "6", "--photons", "1e4"], "--photons: for slices, not for --sinogram"),
+        ([*of, "--angles", "6", "--views", "18"], "--views: for slices"),
+        (["--data", "hu.npy", "--sigma", "1"], "--sigma: for measured.*noise --photons"),
         (["--sinogram", "s_rank.npy", "--angles", "6"], "real sinogram"),
     ]
     dataset = pydicom.dcmread(path)

@@ -389,6 +389,11 @@ def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace,
     y = np.load(folder / "sinogram.npy")
     share = metrics(folder)["noise_norm"] / np.linalg.norm(y)
     assert seen == pytest.approx([share, share], rel=1e-4) and share > 0.01
+    seen.clear()
+    tv = baselines.find("tv")  # aSeqDIP starts from its image
+    monkeypatch.setattr(aseqdip_ct, "tv", lambda y, A, **given: spy(tv, y, A, None, None, **given))
+    flags = flags_of("ct", tmp_path, kspace, "--z0", "tv", "--photons", 300, "--pixel-mm", 1)
+    assert call(monkeypatch, aseqdip_ct, *flags) == 0 and seen == pytest.approx([share], rel=1e-4)
 
     sinogram = ["--sinogram", folder / "sinogram.npy", "--angles", len(y), "--size", 48]
     sinogram += ["--out", tmp_path / "measured", "--method", "tv", *TINY]
@@ -400,8 +405,8 @@ def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace,
     for sigma in (-1, "nan", "inf", 1e6):
         assert call(monkeypatch, aseqdip_ct, *sinogram, "--sigma", sigma) == 2
         assert f"--sigma {float(sigma)}: expected at least 0, and" in capsys.readouterr().err
-    assert call(monkeypatch, aseqdip_ct, *flags, "--sigma", 1) == 2
-    assert "--sigma: for --sinogram" in capsys.readouterr().err
+    assert call(monkeypatch, aseqdip_ct, *flags[:-4], "--sigma", 1) == 2
+    assert "--sigma: for measured line integrals" in capsys.readouterr().err
 
 
 def test_a_run_ends_at_the_noise(tmp_path, monkeypatch, kspace, capsys):
@@ -434,9 +439,9 @@ def test_what_is_held_out_never_reaches_the_method(task, tmp_path, monkeypatch, 
     """Neither in y, nor in what A makes of any image."""
     given = []
 
-    def spy(args, y, A, run):
+    def spy(args, y, A, run, *more):
         given.append((y, A(torch.ones_like(A.pinv(y)))))
-        return aseqdip(args, y, A, run)
+        return aseqdip(args, y, A, run, *more)
 
     aseqdip = SCRIPTS[task].aseqdip
     monkeypatch.setattr(SCRIPTS[task], "aseqdip", spy)

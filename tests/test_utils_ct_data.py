@@ -11,6 +11,7 @@ import torch
 from conftest import DATA
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEG2000Lossless, RLELossless
+from skimage.transform import radon
 
 import aseqdip_ct
 from utils import ct_data
@@ -137,6 +138,18 @@ def test_photons_need_hounsfield_units_and_a_pixel_size(tmp_path):
         pixel_size(scan, None)
     assert pixel_size(scan, 0.7) == 0.7
     assert pixel_size(load_slice(None, "small", 64), None) == pytest.approx(2 * 0.661468)
+
+
+def test_intensities_in_place_of_line_integrals_are_noted(tmp_path, capsys):
+    line_integrals = radon(np.pad(np.ones((8, 8)), 8), np.arange(6) * 30.0).T
+    for name, y, noted in (
+        ("line integrals", line_integrals, False),
+        ("intensities", 1e4 * np.exp(-line_integrals), True),
+        ("constant", np.ones((6, 24)), False),
+    ):
+        np.save(tmp_path / "s.npy", y)
+        ct_data.load_sinogram(tmp_path / "s.npy", "6")
+        assert ("line integrals are -log(I / I0)" in capsys.readouterr().out) == noted, name
 
 
 def test_sinograms_come_with_a_number_of_views_or_a_file_of_angles(tmp_path):

@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from utils import arrays, image_data
 from utils.errors import InputError, require
 from utils.files import check_file, reason
 from utils.item import Item
+from utils.methods import flag
 
 MIN_SIDE = image_data.MIN_SIDE
 DICOM = (".dcm", ".ima")
@@ -40,6 +42,21 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SCREENS = {"WSD", "SD", "SI", "DRW"}  # of ConversionType; slices of HU have others, such as DV
 VACUUM_HU = -1000.0  # no attenuation
 SIMILAR = 20  # groups of rays that are taken together to estimate their noise
+NAMED = frozenset({"angles", "measured"})  # fields of Args that only name what is in the content
+# Fields of Args that are for one kind of data alone.
+OF_SLICES = (
+    "sample",
+    "resize",
+    "axes",
+    "slice",
+    "unit",
+    "views",
+    "photons",
+    "pixel_mm",
+    "hu_range",
+    "window",
+)
+OF_SINOGRAMS = ("angles", "size", "sigma", "measured")
 MU_WATER = 0.0193  # attenuation of water per mm at 70 keV (NIST XCOM: 0.193 cm^2/g)
 
 
@@ -56,6 +73,7 @@ class Slice(Item):
     values: np.ndarray
     is_hu: bool
     pixel_mm: float | None
+    named: frozenset[str] = field(default=NAMED, kw_only=True)
 
     @property
     def own(self) -> tuple[np.ndarray | str, ...]:
@@ -97,6 +115,7 @@ class Sinogram(Item):
 
     y: np.ndarray
     angles: np.ndarray
+    named: frozenset[str] = field(default=NAMED, kw_only=True)
 
     @property
     def own(self) -> tuple[np.ndarray, ...]:
@@ -480,42 +499,27 @@ def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
 # Measured sinograms -------------------------------------------------------------------------
 
 
-def load(
-    path: Path | None,
-    sample: str,
-    side: int | None,
-    sinogram: Path | None,
-    angles: str | None,
-    size: int | None,
-    measured: bool,
-    variable: str | None = None,
-    axes: str | None = None,
-    index: int | None = None,
-    unit: str | None = None,
-) -> Slice | Sinogram:
-    """Read a slice, or measured line integrals, and refuse flags that are for the other.
+def check_flags(given: Collection[str], sinogram: Path | None) -> None:
+    """Refuse flags of slices beside a sinogram, and of sinograms without one.
 
     Args:
-        path, sample, side, variable, axes, index, unit: as for load_slice.
-        sinogram, angles: as for load_sinogram, with variable; without a sinogram a slice is read.
-        size, measured: flags of a sinogram.
+        given: names of the fields of Args that the user gave.
+        sinogram: the user's, None without one.
 
     Raises:
-        InputError: a flag is of no use, or the file is not what its name says.
+        InputError: a flag would be of no use.
     """
     if sinogram is not None:
-        require(path is None, "--sinogram: it takes the place of --data; give one of them")
+        require("data" not in given, "--sinogram: it takes the place of --data; give one of them")
+        for name in OF_SLICES:
+            require(name not in given, f"{flag(name)}: for slices, not for --sinogram; omit it")
+        return
+    for name in OF_SINOGRAMS:
         require(
-            axes is None and index is None and unit is None,
-            "--axes, --slice, --unit: they describe a slice, not a --sinogram",
+            name not in given,
+            f"{flag(name)}: for measured line integrals; give them with --sinogram, or omit the flag "
+            "(a slice's views are --views, its noise --photons)",
         )
-        return load_sinogram(sinogram, angles, variable)
-    require(not measured, "--measured: give the measured line integrals with --sinogram")
-    require(
-        angles is None and size is None,
-        "--angles, --size: they describe a --sinogram; the views of a simulated one are --views",
-    )
-    return load_slice(path, sample, side, variable, axes, index, unit)
 
 
 def load_sinogram(path: Path, angles: str | None, variable: str | None = None) -> Sinogram:
@@ -538,7 +542,18 @@ def load_sinogram(path: Path, angles: str | None, variable: str | None = None) -
         f"{path}: expected a real sinogram (angles, detector bins), got {y.dtype} {y.shape}",
     )
     require(bool(np.isfinite(y).all()), f"{path}: the sinogram holds NaN or Inf; repair it")
-    require(bool((y > 0).any()), f"{path}: no positive line integral in it; was the log taken?")
+    total = y.sum(dtype=np.float64)
+    require(
+        total > 0,
+        f"{path}: its sum is {total:g}; expected line integrals of attenuation, whose sum is above 0: "
+        "is the sign wrong, or is it empty?",
+    )
+    edges, middle = y[:, [0, -1]].mean(), y[:, y.shape[1] // 4 : -(y.shape[1] // 4) or None].mean()
+    if edges > middle:
+        print(
+            f"note: {path}: its outer rays have larger values than its inner ones, as intensities "
+            "I have; line integrals are -log(I / I0)"
+        )
     require(
         angles is not None,
         "--angles: say how many views over 180 degrees --sinogram holds, or "
