@@ -215,6 +215,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
+    split |= {"data_weight": 0.3} if args.photons or args.sinogram else {}  # as there is noise
     longer = args.preset == "best" and not {"K", "N"} & {*args.changed}  # aSeqDIP would get worse
     split |= {"steps": 3000} if longer else {}
     return {

@@ -21,9 +21,13 @@ def check_problem(method: str, y: Tensor, A: Operator, *kinds: type[Operator]) -
         kinds: the operators that the method is for.
     """
     if not isinstance(A, kinds):
+        if isinstance(A, Subset):  # what --stop holdout leaves of other operators
+            raise ValueError(
+                f"{method}: it cannot do without single measurements in this task; take another --stop "
+                "than holdout, or another --method"
+            )
         expected = " or ".join(kind.__name__ for kind in kinds)
-        hint = "; it is not for --stop holdout here" if isinstance(A, Subset) else ""
-        raise ValueError(f"{method}: expected an operator {expected}, got {type(A).__name__}{hint}")
+        raise ValueError(f"{method}: expected an operator {expected}, got {type(A).__name__}")
     A.check_measurement(y)
     if len(y) != 1:
         raise ValueError(f"{method}: expected the measurements of one image, got {len(y)}")

@@ -20,7 +20,7 @@ from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from utils.callback import Callback
 from utils.holdout import choose_positions, hold_out, without
-from utils.methods import Count, Method, Positive, Range
+from utils.methods import Count, Method, NotNegative, Positive, Range
 from utils.noise import convolve
 from utils.optim import Update, adam, norm
 from utils.randomness import stream
@@ -41,6 +41,7 @@ def split_dip(
     noise_filter: Tensor | None = None,
     parts: Count = 16,
     share: Annotated[float, Range(0, 0.5, above=True)] = 0.2,
+    data_weight: NotNegative = 1.0,
     alpha: Positive = 0.5,
     start_iter: Count = 100,
     start_per_sigma: Positive = 0.04,
@@ -52,7 +53,7 @@ def split_dip(
 ) -> Tensor:
     """Reconstruct by a network that has learnt what the parts of the measurements lack.
 
-        min_phi mean_j ( ||H_j (A f_phi(z_j) - y_j)|| + ||(1 - H_j) (A f_phi(z_j) - y_j)|| ),
+        min_phi mean_j ( ||H_j (A f_phi(z_j) - y_j)|| + w ||(1 - H_j) (A f_phi(z_j) - y_j)|| ),
         x_hat = average of f_phi(z) over the last updates
 
     z_j is a direct image of some measurements, H_j picks those that it has not seen, and z is
@@ -86,6 +87,9 @@ def split_dip(
             of variance 1 with the correlations of y's (utils.noise); None for white noise.
         parts: how many z_j are made; for denoising it does not matter.
         share: of what can be unseen, in (0, 0.5]; for denoising and deblurring it does not matter.
+        data_weight: w, of measurements that z_j is made of. Their noise is learnt, that of the unseen
+            ones is not; so with noise less than 1 is better. For denoising and deblurring it does not
+            matter.
         alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
         start_per_sigma: weight of total variation in units of sigma, for deblurring. 0.15 is best
@@ -116,7 +120,7 @@ def split_dip(
     callback = Callback() if callback is None else callback
     check_problem("split_dip", y, A, MultiCoilMRI, Radon, PixelMask, Downsample, Identity, *BLURS)
     networks = SplitNetworks(
-        y, A, net, z0, parts=parts, share=share, start_iter=start_iter, members=members, lr=lr,
+        y, A, net, z0, parts=parts, share=share, data_weight=data_weight, start_iter=start_iter, members=members, lr=lr,
         seed=seed, sigma=sigma, alpha=alpha, start_per_sigma=start_per_sigma,
         noise_filter=noise_filter,
     )  # fmt: skip
@@ -161,6 +165,7 @@ class SplitNetworks:
         *,
         parts: int,
         share: float,
+        data_weight: float,
         start_iter: int,
         members: int,
         lr: float,
@@ -186,7 +191,7 @@ class SplitNetworks:
             raise ValueError("expected at least two views, got one")
         if isinstance(A, PixelMask) and A.mask.sum() < 4:
             raise ValueError(f"expected at least 4 known pixels, got {int(A.mask.sum())}")
-        self.A, self.start_iter = A, start_iter
+        self.A, self.start_iter, self.data_weight = A, start_iter, data_weight
         self.rng = stream(seed, "parts")
         parts = 0 if isinstance(A, Identity) else parts
         self.parts = [part(y, A, share, sigma, alpha, self.rng) for _ in range(parts)]
@@ -252,7 +257,7 @@ class SplitNetworks:
             predicted = self.A(x)
             unseen_term = norm(torch.where(unseen, predicted, 0), torch.where(unseen, target, 0))
             data_term = norm(torch.where(unseen, 0, predicted), torch.where(unseen, 0, target))
-            loss = unseen_term + data_term
+            loss = unseen_term + self.data_weight * data_term
             return x, {"loss": loss, "unseen_term": unseen_term, "data_term": data_term}
 
         return Update(objective, adam(net.parameters(), lr), graph=True)

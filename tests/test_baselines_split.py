@@ -91,6 +91,23 @@ def test_of_ct_whole_views_are_held_out():
     assert (held == held[:, :, :1]).all() and held[0, :, 0].sum() == 2
 
 
+def test_what_is_seen_weighs_as_it_is_told_to():
+    A = ct()
+    y = A(torch.rand(1, *A.in_shape, generator=rng(5)))
+
+    class Spy(Callback):
+        def record(self, k, x, terms):
+            found.append([float(terms[name]) for name in ("loss", "unseen_term", "data_term")])
+
+    for weight in (1.0, 0.3, 0.0):
+        found = []
+        net = UNet(1, 1, 4, 2, 0.02, rng())
+        split_dip(y, A, net, parts=3, start_iter=5, data_weight=weight, steps=3, callback=Spy())
+        loss, unseen, data = np.array(found).T
+        np.testing.assert_allclose(loss, unseen + weight * data, rtol=1e-6)
+        assert (data > 0).all() and len(loss) == 3
+
+
 def small():
     return Downsample((3, 48, 48), 4, "average")
 
