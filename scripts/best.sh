@@ -80,6 +80,7 @@ for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
 done
 for sigma in 0 2.55 6.375; do run paper deblurring "${five[@]}" --blur camera --sigma $sigma; done
 for sigma in 15 25 30; do run paper denoising "${pictures[@]}" --sigma $sigma; done
+run "stopped at the noise" denoising "${pictures[@]}" --sigma 25 --stop noise --result average
 run paper superresolution "${five[@]}"
 run paper inpainting "${pictures[@]}" --hiar 0.25
 for mask in box random; do
@@ -94,6 +95,8 @@ each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
 each_scan run tuned mri "${end[@]}" --method self_guided_dip --set lr=0.001 --K 500
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
     --set vanilla_dip.lr=0.003 --K 500
+run tuned denoising "${pictures[@]}" --sigma 25 --result average --method tv_dip --set lr=0.01 lambda_tv=0.01 --K 500
+run tuned denoising "${pictures[@]}" --sigma 25 --result average --method self_guided_dip --set lr=0.001 --K 300
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 for mask in box random; do
@@ -115,14 +118,22 @@ each_scan run paper mri
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
 
-# CT at its own 512x512 pixels, beside the tables, and the picture of it
-full_size() {
-    python aseqdip_ct.py --preset best --width 16 --precision bf16 --out "${out}_full_size" --window -160 240 "$@"
-}
-full_size --data "$abdomen" --views 18 --method fbp,sart,tv,aseqdip,split_dip
-for slice in "$head" "$abdomen"; do
-    full_size --data "$slice" --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
+# Slices and pictures at their own size, beside the tables, and two pictures of it
+full_size() { python "aseqdip_$1.py" --preset best --width 16 --precision bf16 --out "${out}_full_size" "${@:2}"; }
+window=(--window -160 240 --method fbp,sart,tv,aseqdip,split_dip)
+full_size ct --data "$abdomen" --views 18 "${window[@]}"
+for slice in "$head" "$abdomen"; do full_size ct --data "$slice" --views 30 --photons 20000 "${window[@]}"; done
+for name in 0000 0001 0002 0003 0004; do
+    full_size denoising --data "$cbsd/$name.png" --sigma 25 --method nlm,bm3d,split_dip
 done
+for name in 0000 0001; do full_size superresolution --data "$cbsd/$name.png" --method bicubic,tv,split_dip; done
+full_size inpainting --data "$cbsd/0000.png" --method linear,biharmonic,tv,vanilla_dip
+full_size deblurring --data "$cbsd/0000.png" --blur camera --sigma 2.55 --method tv,split_dip
 newest() { ls -dt "$@" | head -1; }
-python -m scripts.take_picture "$(newest "${out}_full_size"/ct/split_dip/abdomen_512/*)" ct_full_size \
-    --file "$(newest "${out}_full_size"/ct/comparison/abdomen_512/*/comparison.png)"
+# picture TASK ITEM NAME
+picture() {
+    python -m scripts.take_picture "$(newest "${out}_full_size/$1/split_dip/$2"/*)" "$3" \
+        --file "$(newest "${out}_full_size/$1/comparison/$2"/*/comparison.png)"
+}
+picture ct abdomen_512 ct_full_size
+picture denoising 0001 denoising_full_size
