@@ -140,7 +140,7 @@ def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
 
 def load(args: Args, path: Path | None) -> ct_data.Slice | ct_data.Sinogram:
     """Read a CT slice, or the measured line integrals."""
-    ct_data.check_flags(args.changed, args.sinogram)
+    ct_data.check_flags(args)
     if args.sinogram is not None:
         return ct_data.load_sinogram(args.sinogram, args.angles, args.variable)
     return ct_data.load_slice(
@@ -215,7 +215,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
-    split |= {"data_weight": 0.3} if args.photons or args.sinogram else {}  # as there is noise
+    split |= {"data_weight": 0.3} if args.photons or (args.sinogram and args.sigma != 0) else {}
     longer = args.preset == "best" and not {"K", "N"} & {*args.changed}  # aSeqDIP would get worse
     split |= {"steps": 3000} if longer else {}
     return {

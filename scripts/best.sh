@@ -118,7 +118,7 @@ each_scan run paper mri
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
 
-# Slices and pictures at their own size, beside the tables, and two pictures of it
+# Slices and pictures at their own size, beside the tables, and two of the comparisons for the pages
 full_size() { python "aseqdip_$1.py" --preset best --width 16 --precision bf16 --out "${out}_full_size" "${@:2}"; }
 window=(--window -160 240 --method fbp,sart,tv,aseqdip,split_dip)
 full_size ct --data "$abdomen" --views 18 "${window[@]}"
@@ -128,7 +128,8 @@ for name in 0000 0001 0002 0003 0004; do
 done
 for name in 0000 0001; do full_size superresolution --data "$cbsd/$name.png" --method bicubic,tv,split_dip; done
 full_size inpainting --data "$cbsd/0000.png" --method linear,biharmonic,tv,vanilla_dip
-full_size deblurring --data "$cbsd/0000.png" --blur camera --sigma 2.55 --method tv,split_dip
+full_size deblurring --data "$cbsd/0000.png" --blur camera --sigma 2.55 --method tv,split_dip \
+    --set tv.lambda_per_sigma=0.1
 newest() { ls -dt "$@" | head -1; }
 # picture TASK ITEM NAME
 picture() {

@@ -6,8 +6,8 @@
 OUT holds the runs of several methods on one item; of each the newest counts. PSNR in dB. A picture's
 values are clipped to [0, 1]; where a run took its central part, so does the reference. The range of
 a reference.npy is its largest value. With --sinogram the images are scored by measurements, too: by
-how far their line integrals are from those of the views that the runs did not get. That needs no
-reference.
+how far their line integrals are from those of the views that the runs did not get. The reference
+plays no part in that.
 """
 
 import json
@@ -79,13 +79,22 @@ def scores(args: Args) -> dict[str, float]:
 
 
 def unseen_misfits(args: Args) -> dict[str, float]:
-    """Return ||A x - y|| over ||y||, of the views in --sinogram that a method did not get."""
+    """Return ||A x - y|| over ||y||, of the views in --sinogram that a method did not get.
+
+    Raises:
+        InputError: a method got views that are not in it, or all of them.
+    """
+    n_views = len(load_array(args.sinogram, "sinogram"))
+    scan = load_sinogram(args.sinogram, str(n_views))
     found = {}
     for name, file in newest(args).items():
-        scan = load_sinogram(args.sinogram, str(len(load_array(args.sinogram, "sinogram"))))
-        seen = np.load(file.parent / "angles.npy")
-        unseen = [not np.isclose(np.rad2deg(angle), seen).any() for angle in scan.angles]
-        require(any(unseen), f"{args.sinogram}: {name} got all of its views")
+        seen = np.isclose(np.rad2deg(scan.angles)[:, None], np.load(file.parent / "angles.npy"))
+        require(
+            bool(seen.any(axis=0).all()),
+            f"{args.sinogram}: {n_views} views over 180 degrees are not at the angles that {name} got",
+        )
+        unseen = ~seen.any(axis=1)
+        require(bool(unseen.any()), f"{args.sinogram}: {name} got all of its views")
         x, y = torch.from_numpy(np.load(file))[None, None], torch.from_numpy(scan.y[unseen])
         A = Radon(x.shape[-2:], torch.from_numpy(scan.angles[unseen]), y.shape[-1])
         found[name] = float((A(x)[0, 0] - y).norm() / y.norm())

@@ -253,7 +253,7 @@ def test_a_regular_mask_is_split_too():
 
 def test_bad_arguments_are_refused():
     y = torch.zeros(1, 3, 40, 40)
-    with pytest.raises(ValueError, match="cannot do without single measurements"):
+    with pytest.raises(ValueError, match="needs all measurements in this task"):
         split_dip(y, Subset(box(), torch.ones(3, 40, 40, dtype=torch.bool)), None)
     few = torch.zeros(40, 40, dtype=torch.bool)
     few[0, :3] = True

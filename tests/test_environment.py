@@ -29,17 +29,6 @@ def script(*arguments, **variables):
     return subprocess.run(command, env=kept | variables, capture_output=True)
 
 
-def test_a_ctrl_c_while_the_libraries_load_shows_no_traceback():
-    for error in ("KeyboardInterrupt", "ValueError"):
-        code = f"import utils.environment; raise {error}"
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode != 0
-        assert ("Traceback" in done.stderr) == (error == "ValueError")
-        assert ("stopped; nothing was begun" in done.stderr) == (error == "KeyboardInterrupt")
-
-
 def test_a_name_that_is_no_utf_8_a_notebook_s_backend_and_ascii_streams(tmp_path):
     name = bytes(tmp_path) + b"/caf\xe9.png"
     with open(name, "wb") as file:

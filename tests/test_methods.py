@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -409,18 +410,25 @@ def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace,
     assert "--sigma: for measured line integrals" in capsys.readouterr().err
 
 
-def test_a_run_ends_at_the_noise(tmp_path, monkeypatch, kspace, capsys):
-    shares = []
+@pytest.mark.parametrize("result", ["last", "average"])
+def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypatch, kspace, capsys):
+    shares, judged, saved = [], [], []
 
     class Spy(AtNoise):
         def see(self, k, x):
             super().see(k, x)
-            shares.append(torch.stack([(self.A(x) - self.y).norm(), torch.tensor(self.noise_norm)]))
-            shares[-1] /= self.y.norm()
+            judged.append(self.average)
+            shares.append(torch.tensor([self.value, self.noise_norm]) / self.y.norm())
 
+    def spy(folder, loop, images, *others):
+        saved.append(images["final"])
+        return save(folder, loop, images, *others)
+
+    save = runs.save_results
     monkeypatch.setattr(runs, "AtNoise", Spy)
-    flags = flags_of("ct", tmp_path, kspace, "--stop", "noise", "--loss", "norms")
-    flags += ["--lr", "1e-2", "--K", "150"]
+    monkeypatch.setattr(runs, "save_results", spy)
+    flags = flags_of("ct", tmp_path, kspace, "--stop", "noise", "--loss", "norms", "--lr", "1e-2")
+    flags += ["--K", "150", "--result", result, "--ema-decay", "0.8"]
     assert call(monkeypatch, aseqdip_ct, *flags, "--photons", 30, "--pixel-mm", 1) == 0
     folder = run_folder(tmp_path / "out", "ct", "item")
     found = metrics(folder)
@@ -430,8 +438,22 @@ def test_a_run_ends_at_the_noise(tmp_path, monkeypatch, kspace, capsys):
     assert misfits[-1] <= noise[0] < misfits[-2] and len(misfits) == found["steps"] / 2
     true = found["noise_norm"] / np.linalg.norm(np.load(folder / "sinogram.npy"))
     assert noise[0].item() == pytest.approx(true, rel=1e-4)
+    torch.testing.assert_close(saved[0], judged[-1], rtol=1e-4, atol=1e-5)
     assert call(monkeypatch, aseqdip_ct, *flags) == 0
     assert "no noise is known, so all updates are made" in capsys.readouterr().out
+
+
+def test_what_has_been_seen_counts_less_in_ct_with_noise():
+    given, file = {"preset": "best"}, Path("sinogram.npy")
+    for more, expected in (
+        ({}, None),
+        ({"photons": 1e4}, 0.3),
+        ({"sinogram": file}, 0.3),
+        ({"sinogram": file, "sigma": 0.2}, 0.3),
+        ({"sinogram": file, "sigma": 0.0}, None),
+    ):
+        own = aseqdip_ct.baselines(aseqdip_ct.Args(**given, **more))["split_dip"]
+        assert own.get("data_weight") == expected, more
 
 
 @pytest.mark.parametrize("task", SCRIPTS)

@@ -48,6 +48,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     flags += ["--stop", stop, *(["--set", *more] if more else [])]
     if stop == "noise":
         flags += ["--photons", 3000, "--pixel-mm", 1, "--lr", "0.003"]
+        flags += ["--result", "average", "--ema-decay", "0.5"]
         monkeypatch.setattr(runs, "AtNoise", AtHalf)
     assert call(monkeypatch, SCRIPTS[task], *flags, "--out", tmp_path / "whole") == 0
     whole = run_folder(tmp_path / "whole", task, "item", method)

@@ -149,7 +149,7 @@ def test_intensities_in_place_of_line_integrals_are_noted(tmp_path, capsys):
     ):
         np.save(tmp_path / "s.npy", y)
         ct_data.load_sinogram(tmp_path / "s.npy", "6")
-        assert ("line integrals are -log(I / I0)" in capsys.readouterr().out) == noted, name
+        assert ("intensities I, make line integrals" in capsys.readouterr().out) == noted, name
 
 
 def test_sinograms_come_with_a_number_of_views_or_a_file_of_angles(tmp_path):

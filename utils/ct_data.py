@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +44,9 @@ SIMILAR = 20  # groups of rays that are taken together to estimate their noise
 NAMED = frozenset({"angles", "measured"})  # fields of Args that only name what is in the content
 # Fields of Args that are for one kind of data alone.
 OF_SLICES = (
-    "sample",
-    "resize",
-    "axes",
-    "slice",
-    "unit",
-    "views",
-    "photons",
-    "pixel_mm",
-    "hu_range",
-    "window",
-)
+    "sample", "resize", "axes", "slice", "unit",
+    "views", "photons", "pixel_mm", "hu_range", "window",
+)  # fmt: skip
 OF_SINOGRAMS = ("angles", "size", "sigma", "measured")
 MU_WATER = 0.0193  # attenuation of water per mm at 70 keV (NIST XCOM: 0.193 cm^2/g)
 
@@ -499,17 +490,19 @@ def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
 # Measured sinograms -------------------------------------------------------------------------
 
 
-def check_flags(given: Collection[str], sinogram: Path | None) -> None:
+def check_flags(args: Any) -> None:
     """Refuse flags of slices beside a sinogram, and of sinograms without one.
 
     Args:
-        given: names of the fields of Args that the user gave.
-        sinogram: the user's, None without one.
+        args: of aseqdip_ct.py.
 
     Raises:
         InputError: a flag would be of no use.
     """
-    if sinogram is not None:
+    absent = (None, False)
+    given = {f.name for f in fields(args) if f.default in absent}
+    given = {name for name in given if getattr(args, name) not in absent} | {*args.changed}
+    if args.sinogram is not None:
         require("data" not in given, "--sinogram: it takes the place of --data; give one of them")
         for name in OF_SLICES:
             require(name not in given, f"{flag(name)}: for slices, not for --sinogram; omit it")
@@ -542,18 +535,6 @@ def load_sinogram(path: Path, angles: str | None, variable: str | None = None) -
         f"{path}: expected a real sinogram (angles, detector bins), got {y.dtype} {y.shape}",
     )
     require(bool(np.isfinite(y).all()), f"{path}: the sinogram holds NaN or Inf; repair it")
-    total = y.sum(dtype=np.float64)
-    require(
-        total > 0,
-        f"{path}: its sum is {total:g}; expected line integrals of attenuation, whose sum is above 0: "
-        "is the sign wrong, or is it empty?",
-    )
-    edges, middle = y[:, [0, -1]].mean(), y[:, y.shape[1] // 4 : -(y.shape[1] // 4) or None].mean()
-    if edges > middle:
-        print(
-            f"note: {path}: its outer rays have larger values than its inner ones, as intensities "
-            "I have; line integrals are -log(I / I0)"
-        )
     require(
         angles is not None,
         "--angles: say how many views over 180 degrees --sinogram holds, or "
@@ -575,6 +556,20 @@ def load_sinogram(path: Path, angles: str | None, variable: str | None = None) -
     require(
         bool(np.isfinite(y).all()), f"{path}: line integrals beyond single precision; scale them"
     )
+    total = y.sum(dtype=np.float64)
+    require(
+        total > 0,
+        f"{path}: its sum is {total:g}; expected line integrals of attenuation, whose sum is above 0: "
+        "is the sign wrong, or is it empty?",
+    )
+    quarter = y.shape[1] // 4
+    edges = y[:, [0, -1]].mean(dtype=np.float64)
+    middle = y[:, quarter : y.shape[1] - quarter].mean(dtype=np.float64)
+    if edges > middle:
+        print(
+            f"note: {path}: its outer rays have larger values than its inner ones; if it holds "
+            "intensities I, make line integrals of them: -log(I / I0)"
+        )
     return Sinogram(path.stem, str(path), y, np.deg2rad(degrees))
 
 

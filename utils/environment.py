@@ -10,7 +10,6 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 
 def _settle() -> None:
@@ -26,16 +25,6 @@ def _settle() -> None:
     for stream in (sys.stdout, sys.stderr):  # file names need not fit the stream's encoding
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if "IPython" not in sys.modules:
-        sys.excepthook = _said_in_a_line
-
-
-def _said_in_a_line(kind: type[BaseException], *others: Any) -> None:
-    """Show no traceback of a Ctrl-C, such as one that comes while the libraries load."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("stopped; nothing was begun, or the last checkpoint stays", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, *others)
 
 
 def _home_is_writable() -> bool:

@@ -227,10 +227,10 @@ class AtNoise(Rule):
 
         ||A x_t - y|| <= noise_norm
 
-    An image that fits them more closely fits their noise. The first image, and each that is as near,
-    does not count: some methods show their start until they have made one. The rule chooses no image:
-    `best` stays None. The result is what the method has made so far, or the average over its images;
-    x_t is which of them it is.
+    x_t is what becomes the result: the latest image, or with a decay d the average over the images,
+    sum_s d^(t-s) x_s / sum_s d^(t-s). If it fits the measurements more closely, it fits their noise.
+    The first one does not count, nor do later ones with the same misfit: some methods show their
+    start until they have made an image. The rule chooses no image: `best` stays None.
 
     Args:
         A: the operator.
