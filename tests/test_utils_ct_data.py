@@ -1,6 +1,8 @@
 """CT slices in Hounsfield units, sinograms, photons."""
 
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -26,6 +28,7 @@ from utils.ct_data import (
     pixel_size,
 )  # fmt: skip
 from utils.errors import InputError
+from utils.flags import grouped
 
 
 def small():
@@ -138,6 +141,18 @@ def test_photons_need_hounsfield_units_and_a_pixel_size(tmp_path):
         pixel_size(scan, None)
     assert pixel_size(scan, 0.7) == 0.7
     assert pixel_size(load_slice(None, "small", 64), None) == pytest.approx(2 * 0.661468)
+
+
+def test_all_flags_of_slices_are_refused_beside_a_sinogram():
+    groups = grouped(aseqdip_ct.Args)
+    (of_slices,) = (names for heading, names in groups.items() if "(of slices)" in heading)
+    assert set(of_slices) <= set(ct_data.OF_SLICES)
+    assert {*ct_data.OF_SLICES, *ct_data.OF_SINOGRAMS} <= {f.name for f in fields(aseqdip_ct.Args)}
+    for given in ({"photons": 1e4}, {"hu_range": (0.0, 1.0)}, {"data": Path("slice.npy")}):
+        with pytest.raises(InputError, match=f"{next(iter(given)).replace('_', '-')}|--data"):
+            ct_data.check_flags(aseqdip_ct.Args(sinogram=Path("s.npy"), **given))
+    with pytest.raises(InputError, match="--sigma: for measured"):
+        ct_data.check_flags(aseqdip_ct.Args(sigma=0.0))
 
 
 def test_intensities_in_place_of_line_integrals_are_noted(tmp_path, capsys):

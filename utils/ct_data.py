@@ -499,9 +499,10 @@ def check_flags(args: Any) -> None:
     Raises:
         InputError: a flag would be of no use.
     """
-    absent = (None, False)
-    given = {f.name for f in fields(args) if f.default in absent}
-    given = {name for name in given if getattr(args, name) not in absent} | {*args.changed}
+    given = {*args.changed}  # and of Args that were made in Python, what differs from None or False
+    for f in fields(args):
+        if f.default in (None, False) and getattr(args, f.name) is not f.default:
+            given.add(f.name)
     if args.sinogram is not None:
         require("data" not in given, "--sinogram: it takes the place of --data; give one of them")
         for name in OF_SLICES:
