@@ -265,8 +265,14 @@ class Run:
             elif not self.method.own_average:
                 images["ema"] = loop.averaged()
         if isinstance(rule, AtNoise):
-            found = "stopped at the noise" if rule.stop else "the misfit did not fall to the noise"
-            print(f"{found}, after {loop.k * self.inner} updates")
+            times = rule.value / rule.noise_norm
+            found = (
+                "stopped at the noise"
+                if rule.stop
+                else f"the misfit is still {times:.2g} times the noise"
+            )
+            more = "" if rule.stop else "; with a larger --K it may fall to it"
+            print(f"{found}, after {loop.k * self.inner} updates{more}")
         elif rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
