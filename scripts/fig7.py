@@ -568,7 +568,9 @@ def draw_figure(rows: list[dict[str, Any]], title: str) -> Figure:
     others = [row for row in rows if row["lambda_a"] is None]
     for row, style in zip(others, (":", "--", "-.")):
         axis.axhline(row["PSNR"], color="gray", ls=style, lw=1, label=row["reconstruction"])
-    axis.set_xscale("symlog", linthresh=min((value for value in x if value > 0), default=1.0))
+    least = min((value for value in x if value > 0), default=1.0)
+    axis.set_xscale("symlog", linthresh=least)
+    axis.set_xlim(left=min(x) - least / 3)  # no decades below 0
     axis.set(xlabel="lambda_a", ylabel="PSNR (dB)")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
