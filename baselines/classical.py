@@ -23,8 +23,8 @@ def check_problem(method: str, y: Tensor, A: Operator, *kinds: type[Operator]) -
     if not isinstance(A, kinds):
         if isinstance(A, Subset):  # of operators that cannot leave measurements out themselves
             raise ValueError(
-                f"{method}: it needs all measurements in this task, so it does not go with --stop "
-                "holdout; take another --stop or another --method"
+                f"{method}: it needs all measurements in this task and got Subset, so it does not go "
+                "with --stop holdout; take another --stop or another --method"
             )
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise ValueError(f"{method}: expected an operator {expected}, got {type(A).__name__}")
