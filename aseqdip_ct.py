@@ -209,7 +209,7 @@ def build_problem(
 def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """Name the other methods of this task, with what differs here from their own defaults.
 
-    Those of other papers than CT's run on aSeqDIP's network here, so at its learning rate.
+    Those of other papers run on aSeqDIP's network and rate here; data_weight is for noise.
     """
     lr = {"lr": args.lr}
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's

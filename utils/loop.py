@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from utils import processor
+from utils.averages import added, average
 from utils.callback import Callback
 from utils.errors import InputError, Interrupted, RunFailed, require
 from utils.files import DAMAGED, content_hash
@@ -169,9 +170,7 @@ class Loop(Callback):
         """
         stopped_by = self._stopped_by  # read once: a signal can come at any moment
         self.k, self.z = k, x
-        if self.ema is None:
-            self.ema = torch.zeros_like(x)
-        self.ema.mul_(self.args.ema_decay).add_(x, alpha=1 - self.args.ema_decay)
+        self.ema = added(self.ema, x, self.args.ema_decay)
         self._pending.append(terms)
         # Methods with other inner steps log at the same updates.
         log_due = k * self.inner % (self.args.log_every * self.args.N) == 0 or k == self.K
@@ -222,7 +221,7 @@ class Loop(Callback):
 
     def averaged(self) -> Tensor:
         """Return the exponential moving average of z_1..z_k, free of the bias of its start."""
-        return self.ema / (1 - self.args.ema_decay**self.k)
+        return average(self.ema, self.args.ema_decay, self.k)
 
     def seconds(self) -> float:
         """Return the time that the method took, earlier parts of a resumed run included."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from operators.base import Operator
 from operators.subset import check_selection
+from utils.averages import added, average
 from utils.callback import Callback
 from utils.optim import norm, sqnorm
 
@@ -246,7 +247,7 @@ class AtNoise(Rule):
         of regularization, Soviet Mathematics Doklady 1966.
     """
 
-    state_names = ("value", "stop", "first", "average", "n_seen")
+    state_names = ("value", "stop", "first", "total", "n_seen")
 
     def __init__(self, A: Operator, y: Tensor, noise_norm: float, decay: float = 0.0) -> None:
         super().__init__()
@@ -257,21 +258,17 @@ class AtNoise(Rule):
             raise ValueError(f"expected decay in [0, 1), got {decay}")
         self.A, self.y, self.noise_norm, self.decay = A, y, noise_norm, decay
         self.first: float | None = None  # value
-        self.average: Tensor | None = None
+        self.total: Tensor | None = None  # of the average
         self.n_seen = 0
 
     @torch.no_grad()
     def see(self, k: int, x: Tensor) -> None:
         """Take step k's image x, detached."""
         self.n_seen += 1
-        self.average = x.clone() if self.average is None else self.average.lerp(x, self._share())
-        self.value = norm(self.A(self.average), self.y).item()
+        self.total = added(self.total, x, self.decay)
+        self.value = norm(self.A(average(self.total, self.decay, self.n_seen)), self.y).item()
         self.first = self.value if self.first is None else self.first
         self.stop = self.stop or self.first != self.value <= self.noise_norm
-
-    def _share(self) -> float:
-        """Return the latest image's share of an average that is free of the bias of its start."""
-        return (1 - self.decay) / (1 - self.decay**self.n_seen)
 
 
 class Stopping(Callback):
