@@ -265,14 +265,12 @@ class Run:
             elif not self.method.own_average:
                 images["ema"] = loop.averaged()
         if isinstance(rule, AtNoise):
-            times = rule.value / rule.noise_norm
-            found = (
-                "stopped at the noise"
-                if rule.stop
-                else f"the misfit is still {times:.2g} times the noise"
-            )
-            more = "" if rule.stop else "; with a larger --K it may fall to it"
-            print(f"{found}, after {loop.k * self.inner} updates{more}")
+            made = f"after {loop.k * self.inner} updates"
+            if rule.stop:
+                print(f"stopped at the noise, {made}")
+            else:
+                times = f"{rule.value / rule.noise_norm:.2g} times the noise"
+                print(f"{made} the misfit is still {times}; a larger --K may bring it down")
         elif rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
