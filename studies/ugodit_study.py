@@ -288,7 +288,7 @@ def study(options: Args) -> None:
     }
     level = curves.pop("input").mean[0]
     title = f"{task}, mean of {len(found)}: PSNR over the updates"
-    drawn = psnr_figure({title: curves}, {}, level=level)
+    drawn = psnr_figure({title: curves}, {}, levels={"direct reconstruction": level})
     write_atomically(figure, lambda file: drawn.savefig(file, format="png"))
     print(f"  {figure}")
 

@@ -289,7 +289,10 @@ def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspac
     assert call(monkeypatch, aseqdip_denoising, *flags, "--method", "aseqdip,tv,nlm") == 0
     (folder,) = (tmp_path / "out" / "denoising" / "comparison" / "item").iterdir()
     assert {path.name for path in folder.iterdir()} == {"comparison.png", "table.csv", "table.md"}
-    assert "| nlm " in capsys.readouterr().out
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[0].split() == ["|", "method", "|", "misfit", "|", "time", "|", "updates", "|"]
+    misfits = [line.split("|")[2] for line in lines[2:]]
+    assert len(misfits) == 4 and all(misfit.strip().endswith("%") for misfit in misfits)
     # Methods that know sigma are given what was estimated.
     found = metrics(run_folder(tmp_path / "out", "denoising", "item", "nlm"))
     assert found["sigma"] > 0 and found["sigma_source"] == "estimated by skimage"

@@ -180,22 +180,27 @@ CURVES = {
 
 def test_psnr_keeps_the_paper_s_styles_and_marks_the_highest_mean():
     figure = psnr_figure(
-        {"one": CURVES, "two": {"aSeqDIP": CURVES["aSeqDIP"]}}, styles(), "t", level=20.0
+        {"one": CURVES, "two": {"aSeqDIP": CURVES["aSeqDIP"]}},
+        styles(),
+        "t",
+        levels={"FBP": 20.0, "TV": 26.5},
     )
     figure.savefig(io.BytesIO(), format="png")
     axis, other = figure.axes
-    first, best, second, _, third, _, level = axis.lines
+    first, best, second, _, third, _, level, above = axis.lines
     assert first.get_color() == second.get_color() != third.get_color()
     assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
     assert other.lines[0].get_color() == first.get_color()
     np.testing.assert_array_equal(first.get_xydata(), [[5, 20], [10, 25], [20, 24]])
     assert set(best.get_xdata()) == {10} and set(level.get_ydata()) == {20.0}
+    assert level.get_linestyle() != above.get_linestyle() and axis.get_ylim()[1] > 26.5
     assert axis.get_ylim()[0] > 0  # one bad start does not flatten the rest
     (band,) = axis.collections  # of several images alone
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.min() == 19 and heights.max() == 26
     told = [text.get_text() for text in axis.get_legend().get_texts()]
     assert told[:3] == ["aSeqDIP, 24.00 dB", "aSeqDIP, lambda 0, 21.00 dB", "a_b$c <i>, 24.00 dB"]
+    assert told[3:] == ["FBP, 20.00 dB", "TV, 26.50 dB"]
 
 
 def test_many_methods_are_told_apart():

@@ -6,8 +6,9 @@ import torch
 from running import call, metrics, run_folder
 
 import aseqdip_deblurring
+import aseqdip_denoising
 import aseqdip_inpainting
-from utils.results import doubts, print_report, told_apart
+from utils.results import doubts, misfit_doubts, print_report, told_apart
 
 TINY = ["--sample", "face", "--resize", 32, "--K", 6, "--width", 4, "--depth", 2, "--lr", 1e-3]
 
@@ -33,6 +34,9 @@ def test_the_average_is_the_result_and_the_known_pixels_come_back(monkeypatch, t
     figures = metrics(finished)
     assert figures["psnr_unfinished"] == metrics(plain)["psnr_ema"]
     assert figures["psnr_final"] > figures["psnr_unfinished"]
+    for name, image in (("unfinished", average), ("final", result)):
+        missed = np.linalg.norm(image[known] - y[known]) / np.linalg.norm(y[known])
+        assert figures[f"misfit_{name}"] == pytest.approx(missed, rel=1e-4)
 
 
 def test_the_last_step_is_taken_where_the_blur_is_not_linear(monkeypatch, tmp_path):
@@ -59,6 +63,25 @@ def test_a_run_that_went_wrong_says_so():
     assert "rose from 3 to 1e+04" in loss
     psnr, ssim = doubts(rows, bad, good)
     assert "2 dB" in psnr and "0.1 of SSIM" in ssim
+
+
+def test_a_network_far_from_the_measurements_is_doubted():
+    assert misfit_doubts(0.019, 0.01) == []
+    (doubt,) = misfit_doubts(0.03, 0.01)
+    assert "3 times the noise" in doubt
+    assert misfit_doubts(0.009, 0.001) == []  # what the pixel grid misses
+
+
+def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, capsys):
+    arguments = ["--sigma", 10, *TINY, "--device", "cpu", "--out", tmp_path]
+    assert call(monkeypatch, aseqdip_denoising, *arguments) == 0
+    folder = run_folder(tmp_path, "denoising", "face")
+    found, y = metrics(folder), np.load(folder / "measurement.npy")
+    assert found["noise"] == pytest.approx(10 / 255 * y.size**0.5 / np.linalg.norm(y), rel=1e-4)
+    told = capsys.readouterr().out
+    times = found["misfit_final"] / found["noise"]
+    assert times > 2 and f"misses the measurements by {times:.2g} times the noise" in told
+    assert f"misfit {100 * found['noise']:.3g}" in told
 
 
 def test_an_item_draws_numbers_of_its_own():

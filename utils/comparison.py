@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from utils.errors import Busy, require
-from utils.figures import caption, comparison, psnr_figure
+from utils.figures import caption, comparison, percent, psnr_figure
 from utils.files import content_hash, encoded, write_atomically
 from utils.problem import Problem
 from utils.progress import duration
-from utils.results import grey_limits
+from utils.results import grey_limits, oracle_is_better
 from utils.runs import Run
 from utils.tables import markdown_table, mean_curve, read_psnr, shown
 
 COLUMNS = (
-    "method", "psnr_final", "ssim_final", "step_final", "psnr_ema", "ssim_ema", "psnr_stopped",
-    "ssim_stopped", "step_stopped", "psnr_oracle", "step_oracle", "seconds", "steps", "n_params",
-    "failure", "not_run",
+    "method", "psnr_final", "ssim_final", "misfit_final", "step_final", "psnr_ema", "ssim_ema",
+    "psnr_stopped", "ssim_stopped", "misfit_stopped", "step_stopped", "psnr_oracle", "step_oracle",
+    "seconds", "steps", "n_params", "failure", "not_run",
 )  # fmt: skip
 
 
@@ -52,16 +52,10 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
         | metrics[r.method.name]
         for r in runs
     ]
-    direct = next((m for m in metrics.values() if "psnr_input" in m), None)
-    if direct is not None:
-        rows.insert(
-            0,
-            {
-                "method": problem.names["input"],
-                "psnr_final": direct["psnr_input"],
-                "ssim_final": direct["ssim_input"],
-            },
-        )
+    direct = next((m for m in metrics.values() if m), {})
+    figures = ("psnr", "ssim", "misfit")
+    known = {f"{n}_final": direct[f"{n}_input"] for n in figures if f"{n}_input" in direct}
+    rows.insert(0, {"method": problem.names["input"], **known})
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -85,21 +79,25 @@ def comparison_folder(args: Any, runs: list[Run]) -> Path:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Write the rows of table.csv for people, as a Markdown table and a line for each that has no figures."""
-    head = ("method", "final: PSNR / SSIM", "average", "stopped", "oracle", "time", "updates")
+    result = "final: PSNR / SSIM"
+    head = ("method", result, "average", "stopped", "oracle", "misfit", "time", "updates")
     lines = [
-        (row["method"], "failed" if row.get("failure") else "not run", *[None] * 5)
+        (row["method"], "failed" if row.get("failure") else "not run", *[None] * 6)
         if row.get("failure") or row.get("not_run")
         else (
             row["method"],
             _figures(row, "final") + (f" at {row['step_final']}" if "step_final" in row else ""),
             _figures(row, "ema"),
             _at(row, "stopped"),
-            _at(row, "oracle"),
+            _at(row, "oracle") if oracle_is_better(row) else None,
+            _misfit(row),
             duration(row["seconds"]) if "seconds" in row else None,
             row.get("steps") or None,
         )
         for row in rows
     ]
+    used = [i for i in range(len(head)) if any(line[i] for line in lines)]
+    head, *lines = ([line[i] for i in used] for line in (head, *lines))
     reasons = [
         f"\n{row['method']} {what}: {row[key]}\n"
         for row in rows
@@ -113,6 +111,11 @@ def _figures(row: dict[str, Any], image: str) -> str:
     if f"psnr_{image}" not in row:
         return ""
     return f"{shown(row[f'psnr_{image}'], 2)} / {shown(row[f'ssim_{image}'], 3)}"
+
+
+def _misfit(row: dict[str, Any]) -> str:
+    name = "misfit_stopped" if "misfit_stopped" in row else "misfit_final"
+    return percent(row[name]) if name in row else ""
 
 
 def _at(row: dict[str, Any], image: str) -> str:
@@ -130,7 +133,7 @@ def _save_pictures(
     if problem.x_true is not None:
         pictures[problem.names["truth"]] = problem.picture(problem.array(problem.x_true))
     pictures[direct] = problem.picture(problem.array(image))
-    captions = {direct: caption(problem.score(image))}
+    captions = {direct: caption(problem.score(image) | {"misfit": problem.misfit(image)})}
     psnr: dict[str, float] = {}
     for run in runs:
         figures, label = metrics[run.method.name], run.method.label
@@ -139,10 +142,10 @@ def _save_pictures(
         pictures[label] = f"not run: {run.why_not}" if run.why_not else "failed"
         if figures:
             pictures[label] = problem.picture(np.load(run.folder.path / file))
-        if f"psnr_{stopped}" in figures:
-            if figures[f"psnr_{stopped}"] is not None:
-                psnr[label] = figures[f"psnr_{stopped}"]
-            captions[label] = caption({n: figures[f"{n}_{stopped}"] for n in ("psnr", "ssim")})
+        if figures.get(f"psnr_{stopped}") is not None:
+            psnr[label] = figures[f"psnr_{stopped}"]
+        known = (n for n in ("psnr", "ssim", "misfit") if f"{n}_{stopped}" in figures)
+        captions[label] = caption({n: figures[f"{n}_{stopped}"] for n in known})
     limits = problem.limits
     if limits is None:
         last = next(p for p in reversed(pictures.values()) if not isinstance(p, str))
@@ -168,6 +171,11 @@ def _save_curves(
     }
     if curves:
         level = next((m["psnr_input"] for m in metrics.values() if m.get("psnr_input")), None)
+        levels = {} if level is None else {problem.names["input"]: level}
+        for run in runs:
+            level = metrics[run.method.name].get("psnr_final")
+            if not run.method.iterative and level is not None and level not in levels.values():
+                levels[run.method.label] = level
         styles = {run.method.label: run.method.style for run in runs}
-        figure = psnr_figure({problem.title: curves}, styles, level=level)
+        figure = psnr_figure({problem.title: curves}, styles, levels=levels)
         write_atomically(folder / "psnr.png", lambda file: figure.savefig(file, format="png"))

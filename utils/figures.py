@@ -29,8 +29,15 @@ TERMS = {  # columns of log.csv that are drawn, with their names
 
 
 def caption(figures: dict[str, float | None]) -> str:
-    """Write an image's PSNR and SSIM as a line, empty without a truth."""
-    return f"{shown(figures['psnr'], 2)} dB, SSIM {shown(figures['ssim'], 3)}" if figures else ""
+    """Write an image's PSNR and SSIM as a line, or without a truth its misfit, as far as it has it."""
+    if "psnr" in figures:
+        return f"{shown(figures['psnr'], 2)} dB, SSIM {shown(figures['ssim'], 3)}"
+    return f"misfit {percent(figures['misfit'])}" if "misfit" in figures else ""
+
+
+def percent(share: float | None) -> str:
+    """Write a share in percent, to three digits; a dash where it is not finite."""
+    return "-" if share is None else f"{100 * share:#.3g}".rstrip(".") + " %"
 
 
 def empty_figure(width: float, height: float) -> "Figure":
@@ -192,7 +199,8 @@ def comparison(
             error = error.mean(axis=-1) if error.ndim == 3 else error
             below = axis_at(index, 2)
             below.imshow(error, cmap="gray", vmin=0, vmax=white - black)
-            below.set_title(f"|error| x {error_scale:g}", fontsize=7)
+            times = "" if error_scale == 1 else f" x {error_scale:g}"
+            below.set_title(f"|error|{times}", fontsize=7)
         elif truth is not None and extra is not None:
             _show_extra(axis_at(index, 2), extra, height / width)
     figure.suptitle(readable(title), fontsize=10, y=1 - 0.3 * line / tall, parse_math=False)
@@ -212,6 +220,7 @@ OTHERS = [  # dark enough on white, and told apart without colours, too
         ("#7a7a00", (0, (5, 1))), ("#007f8c", (0, (3, 1, 1, 1))),
     )
 ]  # fmt: skip
+DASHES = [":", "--", "-.", (0, (1, 3)), (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1))]  # of level lines
 FLOOR = 20.0  # dB below the highest that are shown
 BAND_POINTS = 300  # of a band's outline, which matplotlib does not thin out
 
@@ -220,7 +229,7 @@ def psnr_figure(
     panels: dict[str, dict[str, Curve]],
     styles: dict[str, dict[str, Any]],
     title: str = "",
-    level: float | None = None,
+    levels: dict[str, float] | None = None,
     size: tuple[float, float] = (6.0, 4.2),
     legend: bool = True,
 ) -> "Figure":
@@ -233,7 +242,7 @@ def psnr_figure(
         panels: title -> label -> curve; at least one panel, each with at least one curve.
         styles: label -> style of its line for matplotlib; those without one take others in turn.
         title: line above all.
-        level: PSNR of the direct reconstruction in dB, drawn as a line, None for none.
+        levels: label -> PSNR in dB of what has no updates, drawn as a level line; None for none.
         size: inches of a panel.
         legend: whether the curves are named. Without, a page does so; what belongs to the i-th
             curve of a panel has the ids curve-i-line, curve-i-band and curve-i-top in an SVG.
@@ -241,7 +250,7 @@ def psnr_figure(
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}):  # labels hold file names
-        return _psnr_figure(panels, styles, title, level, size, legend)
+        return _psnr_figure(panels, styles, title, levels or {}, size, legend)
 
 
 def line_styles(
@@ -256,7 +265,7 @@ def _psnr_figure(
     panels: dict[str, dict[str, Curve]],
     styles: dict[str, dict[str, Any]],
     title: str,
-    level: float | None,
+    levels: dict[str, float],
     size: tuple[float, float],
     legend: bool,
 ) -> "Figure":
@@ -282,11 +291,12 @@ def _psnr_figure(
             axis.axvline(
                 curve.steps[curve.best], color=style["color"], lw=0.6, gid=f"curve-{i}-top"
             )
-        if level is not None:
-            axis.axhline(level, color="gray", ls=":", lw=1, label="direct reconstruction")
-        top = max((curve.mean + curve.std).max() for curve in curves.values())
-        bottom = min(curve.mean.min() for curve in curves.values())
-        top, bottom = (top, bottom) if level is None else (max(top, level), min(bottom, level))
+        for (label, level), dashes in zip(levels.items(), itertools.cycle(DASHES)):
+            text = f"{label}, {level:.2f} dB"
+            axis.axhline(level, color="0.4", ls=dashes, lw=1, label=text)
+        heights = [(curve.mean + curve.std).max() for curve in curves.values()]
+        depths = [curve.mean.min() for curve in curves.values()]
+        top, bottom = max([*heights, *levels.values()]), min([*depths, *levels.values()])
         axis.set_ylim(max(bottom, top - FLOOR) - 0.5, top + 0.5)
         axis.set(xlabel="weight updates", ylabel="PSNR (dB)")
         axis.set_title(name, fontsize=9, parse_math=False)  # it holds file names

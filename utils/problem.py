@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from operators.base import Operator
 from utils.figures import ERROR_SCALE
+from utils.optim import norm
 
 
 @dataclass
@@ -57,3 +59,13 @@ class Problem:
     def __post_init__(self) -> None:
         if self.x_true is None:
             self.score = lambda x: {}
+
+    @torch.no_grad()
+    def misfit(self, x: Tensor) -> float:
+        """Return ||A(x) - y|| / ||y|| of an image, (1, *A.in_shape). It needs no truth."""
+        return (norm(self.A(x), self.y) / self.y.norm()).item()
+
+    @property
+    def noise(self) -> float:
+        """The misfit of the truth: noise_norm / ||y||, 0 where no noise is known."""
+        return (self.noise_norm / self.y.norm()).item()

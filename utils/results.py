@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from utils.figures import caption, comparison, curves
+from utils.figures import caption, comparison, curves, percent
 from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.methods import Method
@@ -18,6 +18,8 @@ NAMES = {  # of an image in pictures and in what is printed
     "ema": "average (EMA)", "last": "last iterate", "unfinished": "before the last step",
 }  # fmt: skip
 SPANS = 5  # of a run: medians over each are compared, as the loss of parts of y varies by chance
+FAR = 2.0  # times the noise, a misfit is doubted,
+LEAST_DOUBTED = 0.01  # if it is above this, too: below lie errors of the pixel grid
 RISEN = 2.0  # times the lowest median, a loss is told to have risen
 MORE_FIGURES = {  # of some tasks
     "psnr_frame": ("whole frame", "dB"),
@@ -51,7 +53,7 @@ def save_results(
         What metrics.json holds.
     """
     images = images | {name: make(images["final"]) for name, make in problem.derived.items()}
-    figures = {name: problem.score(x) for name, x in images.items()}
+    figures = {name: problem.score(x) | {"misfit": problem.misfit(x)} for name, x in images.items()}
     arrays = {name: problem.array(x) for name, x in images.items()}
     pictures = {name: problem.picture(array) for name, array in arrays.items()}
     if problem.x_true is not None:
@@ -67,11 +69,12 @@ def save_results(
     for name in pictures.keys() & {"truth", "input"}:  # for a report; shown alike
         folder.save_picture(f"{name}.png", pictures[name], limits)
     names = NAMES | problem.names
+    result = "stopped" if "stopped" in images else "final"
     names["final"] = NAMES["ema"] if "last" in images else method.output
     if "stopped" in images:
         names["stopped"] = f"stopped, step {facts['step_stopped']}"
-    if "unfinished" in images:
-        names["stopped" if "stopped" in images else "final"] += ", made consistent"
+    if "unfinished" in images and figures["unfinished"] != figures[result]:
+        names[result] += ", made consistent"
     title = f"{method.label}, {problem.title}"
     folder.save_figure(
         "comparison.png",
@@ -91,11 +94,12 @@ def save_results(
     scores = {f"{m}_{name}": v for name, f in figures.items() for m, v in f.items()}
     record = {
         "hyperparameters": folder.settings["hyperparameters"], "images": list(images), **scores,
-        **problem.facts, **facts, **loop.figures(),
+        "noise": problem.noise, **problem.facts, **facts, **loop.figures(),
     }  # fmt: skip
-    record["doubts"] = doubts(
-        loop.rows, figures["stopped" if "stopped" in figures else "final"], figures["input"]
-    )
+    record["doubts"] = doubts(loop.rows, figures[result], figures["input"])
+    if method.iterative and problem.noise > 0:
+        made = figures.get("unfinished", figures[result])
+        record["doubts"] += misfit_doubts(made["misfit"], problem.noise)
     metrics = folder.complete(record)
     print_report(metrics, folder.path)
     return metrics
@@ -121,7 +125,8 @@ def doubts(
 
     Args:
         rows: of log.csv.
-        result, direct: figures of the result and of the direct reconstruction, {} without a truth.
+        result, direct: figures of the result and of the direct reconstruction: with a truth PSNR
+            and SSIM.
     """
     found = []
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -130,12 +135,27 @@ def doubts(
     if losses and at_the_end > RISEN * min(medians) > 0:
         found.append(f"the loss rose from {min(medians):.3g} to {at_the_end:.3g}: the run diverges")
     for name, unit in (("psnr", " dB"), ("ssim", "")):
-        if result and result[name] < direct[name]:
+        if name in result and result[name] < direct[name]:
             found.append(
                 f"the result is worse than its input by {direct[name] - result[name]:.3g}{unit} "
                 f"of {name.upper()}"
             )
     return found
+
+
+def misfit_doubts(misfit: float, noise: float) -> list[str]:
+    """Say whether a network's image is far from the measurements, a line or none.
+
+    Args:
+        misfit: of its image before the last step, which hides part of it.
+        noise: the misfit of the truth, above 0.
+    """
+    if misfit <= max(FAR * noise, LEAST_DOUBTED):
+        return []
+    return [
+        f"the network misses the measurements by {misfit / noise:.2g} times the noise: either it had "
+        "too few updates, or the flags do not fit them (angles, centre, axes, maps, kernel, sigma)"
+    ]
 
 
 def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -147,30 +167,46 @@ def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
     return 0.0, max(float(white), 1e-30)  # all may be black, or negative
 
 
+def oracle_is_better(metrics: dict[str, Any]) -> bool:
+    """Tell whether the best iterate in hindsight is above the result; else it tells nothing."""
+    oracle, final = metrics.get("psnr_oracle"), metrics.get("psnr_final")
+    return oracle is not None and final is not None and oracle > final
+
+
+def _figures(metrics: dict[str, Any], name: str) -> str:
+    """Write what metrics.json tells of one image."""
+    words = []
+    if f"psnr_{name}" in metrics:
+        words += [
+            f"PSNR {shown(metrics[f'psnr_{name}'], 2):>6} dB",
+            f"SSIM {shown(metrics[f'ssim_{name}'], 4)}",
+            f"NMSE {shown(metrics[f'nmse_{name}'], 5)}",
+        ]
+    if f"misfit_{name}" in metrics:
+        words.append(f"misfit {percent(metrics[f'misfit_{name}'])}")
+    if f"step_{name}" in metrics:  # of an image that is not the last one's
+        words.append(f"step {metrics[f'step_{name}']}")
+    words += [
+        f"{what} {shown(metrics[f'{key}_{name}'], 2)} {unit}"
+        for key, (what, unit) in MORE_FIGURES.items()
+        if f"{key}_{name}" in metrics
+    ]
+    return " " + "   ".join(words)
+
+
 def print_report(metrics: dict[str, Any], folder: Path) -> None:
     """Print a complete run's figures and where its files lie."""
-    if "psnr_final" in metrics:
-        names = [NAMES.get(name, name) for name in metrics["images"]]
-        width = max(map(len, [*names, "oracle"]))
-        for name, label in zip(metrics["images"], names, strict=True):
-            step = metrics.get(f"step_{name}")  # of an image that is not the last one's
-            more = [] if step is None else [f"   step {step}"]
-            more += [
-                f"   {what} {shown(metrics[f'{key}_{name}'], 2)} {unit}"
-                for key, (what, unit) in MORE_FIGURES.items()
-                if f"{key}_{name}" in metrics
-            ]
-            print(
-                f"  {label:<{width}} PSNR {shown(metrics[f'psnr_{name}'], 2):>6} dB"
-                f"   SSIM {shown(metrics[f'ssim_{name}'], 4)}"
-                f"   NMSE {shown(metrics[f'nmse_{name}'], 5)}" + "".join(more)
-            )
-        oracle, final = metrics.get("psnr_oracle"), metrics["psnr_final"]
-        if oracle is not None and final is not None and oracle > final:  # else it tells nothing
-            print(
-                f"  {'oracle':<{width}} PSNR {shown(oracle, 2):>6} dB   the best iterate "
-                f"in hindsight, step {metrics['step_oracle']}: not a result"
-            )
+    names = [NAMES.get(name, name) for name in metrics.get("images", ())]
+    width = max(map(len, [*names, "oracle"]))
+    for name, label in zip(metrics.get("images", ()), names, strict=True):
+        print(f"  {label:<{width}}{_figures(metrics, name)}")
+    if oracle_is_better(metrics):
+        print(
+            f"  {'oracle':<{width}} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate "
+            f"in hindsight, step {metrics['step_oracle']}: not a result"
+        )
+    if metrics.get("noise"):
+        print(f"  {'noise':<{width}} misfit {percent(metrics['noise'])}: that of the truth, about")
     for doubt in metrics.get("doubts", ()):
         print(f"  warning: {doubt}")
     work = f"{metrics['steps']} steps in "  # of a sampler, which fits no weights

@@ -265,12 +265,8 @@ class Run:
             elif not self.method.own_average:
                 images["ema"] = loop.averaged()
         if isinstance(rule, AtNoise):
-            made = f"after {loop.k * self.inner} updates"
             if rule.stop:
-                print(f"stopped at the noise, {made}")
-            else:
-                times = f"{rule.value / rule.noise_norm:.2g} times the noise"
-                print(f"{made} the misfit is still {times}; a larger --K may bring it down")
+                print(f"stopped at the noise, after {loop.k * self.inner} updates")
         elif rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
