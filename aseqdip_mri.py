@@ -203,7 +203,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     """
     lr = {"lr": args.lr}
     quick = {"parts": 4, "start_iter": 60, "members": 1}
-    split = quick if args.preset == "quick" else {"members": 3}
+    split = {"data_weight": 0.3} | (quick if args.preset == "quick" else {"members": 3})
     split |= {"lr": args.lr} if "lr" in args.changed else {}
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     ugodit = {"N": args.N, "lr": args.lr if "lr" in args.changed else 4e-4, "lambda_ae": 1.0}

@@ -87,9 +87,9 @@ def split_dip(
             of variance 1 with the correlations of y's (utils.noise); None for white noise.
         parts: how many z_j are made; for denoising it does not matter.
         share: of what can be unseen, in (0, 0.5]; for denoising and deblurring it does not matter.
-        data_weight: w, of the measurements that z_j was made of. The network can learn their noise,
-            but not that of the unseen ones. So on noisy data a weight below 1 is better. For
-            denoising and deblurring it does not matter.
+        data_weight: w, of the measurements that z_j was made of. The network can learn their noise
+            by heart, but not that of the unseen ones. So a weight below 1 is better on measured or
+            noisy data. For denoising and deblurring it does not matter.
         alpha: for denoising and deblurring; the smaller, the less noise has z_j, and the more y_j.
         start_iter: iterations of total variation for each z_j.
         start_per_sigma: weight of total variation in units of sigma, for deblurring. 0.15 is best
