@@ -70,18 +70,23 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "orientations": (
         {"orientations": lambda *a, all_=split_dip.orientations: [o[:1] for o in all_(*a)]}, {},
     ),
+    "the lower weight of what has been seen": ({}, {"data_weight": 1.0}),
 }  # fmt: skip
+OF_MRI = ("the lower weight of what has been seen",)  # and of CT with noise
 OF_NOISE = ("orientations",)  # of denoising and deblurring alone
 WITHOUT = {
-    "denoising": ("held-out measurements", "the classical image: the direct one"),
-    "deblurring": (),
-    "inpainting": ("the classical image: the direct one", "the mean of networks: one", *OF_NOISE),
-}
+    "mri": OF_NOISE,
+    "denoising": ("held-out measurements", "the classical image: the direct one", *OF_MRI),
+    "deblurring": OF_MRI,
+    "inpainting": (
+        "the classical image: the direct one", "the mean of networks: one", *OF_NOISE, *OF_MRI,
+    ),
+}  # fmt: skip
 
 
 def variants(task: str) -> list[str]:
     """List what can be left out in a task."""
-    return [name for name in VARIANTS if name not in WITHOUT.get(task, OF_NOISE)]
+    return [name for name in VARIANTS if name not in WITHOUT.get(task, OF_NOISE + OF_MRI)]
 
 
 @contextlib.contextmanager
