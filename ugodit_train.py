@@ -68,6 +68,7 @@ class Training:
     set: Suppress[Fixed[tuple[str, ...]]] = ()
     stop: Suppress[Fixed[str]] = "fixed"
     hold_out: Suppress[Fixed[float]] = 0.05
+    tau: Suppress[Fixed[float]] = 1.0
     result: Suppress[Fixed[str]] = "last"
     finish: Suppress[Fixed[str]] = "none"
     loss: Suppress[Fixed[str]] = "squares"

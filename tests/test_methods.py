@@ -421,7 +421,7 @@ def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypat
         def see(self, k, x):
             super().see(k, x)
             rules.append(self)
-            shares.append(torch.tensor([self.value, self.noise_norm]) / self.y.norm())
+            shares.append(torch.tensor([self.value, self.limit]) / self.y.norm())
 
     def spy(folder, loop, images, *others):
         saved.append(images["final"])
@@ -431,16 +431,18 @@ def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypat
     monkeypatch.setattr(runs, "AtNoise", Spy)
     monkeypatch.setattr(runs, "save_results", spy)
     flags = flags_of("ct", tmp_path, kspace, "--stop", "noise", "--loss", "norms", "--lr", "1e-2")
-    flags += ["--K", "150", "--result", result, "--ema-decay", "0.8"]
+    flags += ["--tau", 0.95, "--K", "150", "--result", result, "--ema-decay", "0.8"]
     assert call(monkeypatch, aseqdip_ct, *flags, "--photons", 30, "--pixel-mm", 1) == 0
     folder = run_folder(tmp_path / "out", "ct", "item")
     found = metrics(folder)
     assert found["stop"] == "noise" and 2 < found["steps"] < 300
-    assert f"stopped at the noise, after {found['steps']} updates" in capsys.readouterr().out
+    assert (
+        f"stopped at the noise (tau 0.95), after {found['steps']} updates" in capsys.readouterr().out
+    )
     misfits, noise = torch.stack(shares).T
     assert misfits[-1] <= noise[0] < misfits[-2] and len(misfits) == found["steps"] / 2
     true = found["noise_norm"] / np.linalg.norm(np.load(folder / "sinogram.npy"))
-    assert noise[0].item() == pytest.approx(true, rel=1e-4)
+    assert noise[0].item() == pytest.approx(0.95 * true, rel=1e-4)
     rule = rules[0]  # what it judged is what was saved
     assert rule.value == pytest.approx((rule.A(saved[0]) - rule.y).norm().item(), rel=1e-5)
     assert call(monkeypatch, aseqdip_ct, *flags) == 0

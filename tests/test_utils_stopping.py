@@ -410,7 +410,7 @@ def test_the_noise_ends_the_steps_where_the_misfit_falls_to_it(cut):
     # Nor need a misfit be larger before.
     assert run(Stopping(AtNoise(A, y, 1.0)), images[:2] + images[5:], 5) == [1, 2, 3]
     for wrong in (0.0, float("nan")):
-        with pytest.raises(ValueError, match="noise_norm above 0"):
+        with pytest.raises(ValueError, match="a limit above 0"):
             AtNoise(A, y, wrong)
     with pytest.raises(ValueError, match="decay in"):
         AtNoise(A, y, 1.0, decay=1.0)

@@ -41,6 +41,7 @@ class RunArgs:
     # Stopping and result
     stop: Literal["fixed", "es_wmv", "holdout", "noise"] = "fixed"  # after all updates, where the iterates vary least, where measurements kept back fit best, or where the misfit is down to that of the noise
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
+    tau: float = 1.0  # noise ends the updates where the misfit is tau times the norm of the noise
     result: Literal["last", "average"] = "last"  # what an iterative method ends with: its last image, or the average over its images
     finish: Literal["none", "consistency"] = "none"  # a last step that brings the result nearer to the measurements, by how far each is to be trusted
     # Seeds and machine
@@ -221,7 +222,7 @@ def check_method(args: Any) -> None:
         value = getattr(args, name)
         flag = name.replace("_", "-")
         require(value >= low, f"--{flag} {value}: expected a whole number of at least {low}")
-    for name in ("lr", "init_std"):
+    for name in ("lr", "init_std", "tau"):
         value = getattr(args, name)
         flag = name.replace("_", "-")
         require(0 < value < math.inf, f"--{flag} {value}: expected a number above 0")
@@ -234,6 +235,10 @@ def check_method(args: Any) -> None:
     require(
         args.stop == "holdout" or "hold_out" not in args.changed,
         f"--hold-out {args.hold_out}: for --stop holdout only",
+    )
+    require(
+        args.stop == "noise" or "tau" not in args.changed,
+        f"--tau {args.tau}: for --stop noise only",
     )
     require(0 <= args.ema_decay < 1, f"--ema-decay {args.ema_decay}: expected a number in [0, 1)")
 

@@ -62,6 +62,8 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     writer.writerows(rows)
     write_atomically(folder / "table.csv", lambda file: file.write(encoded(text.getvalue())))
     table = markdown(rows)
+    if direct.get("noise"):
+        table += f"\nnoise: a misfit of {percent(direct['noise'])}\n"
     write_atomically(folder / "table.md", lambda file: file.write(encoded(table)))
     print(table, end="")
     print(f"  comparison, curves and table: {folder}")

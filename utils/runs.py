@@ -39,6 +39,7 @@ from utils.randomness import stream
 from utils.results import print_report, save_results
 from utils.stopping import AtNoise, HeldOut, Rule, RunningVariance, Stopping
 
+OF_STOP = {"holdout": "hold_out", "noise": "tau"}  # value of --stop -> the field that it uses
 # Fields of args that do not matter to a method without steps.
 OF_STEPS = {
     "K", "N", "lr", "width", "depth", "init_std", "ema_decay", "log_every", "seed", "precision",
@@ -114,11 +115,11 @@ class Run:
 
     def _unused(self) -> set[str]:
         """Return the fields of args that do not decide the result."""
-        unused = set() if self.args.stop == "holdout" else {"hold_out"}
+        unused = set(OF_STOP.values()) - {OF_STOP.get(self.args.stop)}
         if self.method.function is not None:
             unused |= set(self.args.only_aseqdip)
         if self.method.own_stop or not self.method.iterative:
-            unused |= {"stop", "hold_out"}
+            unused |= {"stop", *OF_STOP.values()}
         if not self._averages():
             unused.add("result")
         if not self._finishes():
@@ -235,7 +236,7 @@ class Run:
         self._facts["stop"] = stop
         if stop == "noise":
             decay = self.args.ema_decay if self._averages() else 0.0
-            return y, A, AtNoise(A, y, problem.noise_norm, decay)
+            return y, A, AtNoise(A, y, self.args.tau * problem.noise_norm, decay)
         if stop == "es_wmv":
             return y, A, running_variance(self.inner)
         try:
@@ -266,7 +267,8 @@ class Run:
                 images["ema"] = loop.averaged()
         if isinstance(rule, AtNoise):
             if rule.stop:
-                print(f"stopped at the noise, after {loop.k * self.inner} updates")
+                made = f"after {loop.k * self.inner} updates"
+                print(f"stopped at the noise (tau {self.args.tau:g}), {made}")
         elif rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner

@@ -224,23 +224,25 @@ class HeldOut(Rule):
 
 
 class AtNoise(Rule):
-    """End the steps where an image fits the measurements as closely as the truth does.
+    """End the steps where an image fits the measurements about as closely as the truth does.
 
-        ||A x_t - y|| <= noise_norm
+        ||A x_t - y|| <= limit = tau noise_norm,    noise_norm the expected ||A x_true - y||
 
     x_t is what becomes the result: the latest image, or with a decay d the average over the images,
-    sum_s d^(t-s) x_s / sum_s d^(t-s). If it fits the measurements more closely, it fits their noise.
+    sum_s d^(t-s) x_s / sum_s d^(t-s). If it fits the measurements more closely, it fits their noise. A
+    good image fits a little of it, so tau may be below 1: of m measurements p parameters fit a share
+    of p / m, and leave sqrt(1 - p / m) of the norm.
     The first one does not count, nor do later ones with the same misfit: some methods show their
     start until they have made an image. The rule chooses no image: `best` stays None.
 
     Args:
         A: the operator.
         y: the measurements, (1, *A.out_shape).
-        noise_norm: expected ||A x_true - y||, above 0.
+        limit: above 0.
         decay: in [0, 1), memory of the exponential average over the images; 0 judges each alone.
 
     Raises:
-        ValueError: y does not fit A, noise_norm is not above 0, or decay not in [0, 1).
+        ValueError: y does not fit A, limit is not above 0, or decay not in [0, 1).
 
     Reference:
         The discrepancy principle: Morozov, On the solution of functional equations by the method
@@ -249,14 +251,14 @@ class AtNoise(Rule):
 
     state_names = ("value", "stop", "first", "total", "n_seen")
 
-    def __init__(self, A: Operator, y: Tensor, noise_norm: float, decay: float = 0.0) -> None:
+    def __init__(self, A: Operator, y: Tensor, limit: float, decay: float = 0.0) -> None:
         super().__init__()
         A.check_measurement(y)
-        if not noise_norm > 0:
-            raise ValueError(f"expected noise_norm above 0, got {noise_norm}")
+        if not limit > 0:
+            raise ValueError(f"expected a limit above 0, got {limit}")
         if not 0 <= decay < 1:
             raise ValueError(f"expected decay in [0, 1), got {decay}")
-        self.A, self.y, self.noise_norm, self.decay = A, y, noise_norm, decay
+        self.A, self.y, self.limit, self.decay = A, y, limit, decay
         self.first: float | None = None  # value
         self.total: Tensor | None = None  # of the average
         self.n_seen = 0
@@ -268,7 +270,7 @@ class AtNoise(Rule):
         self.total = added(self.total, x, self.decay)
         self.value = norm(self.A(average(self.total, self.decay, self.n_seen)), self.y).item()
         self.first = self.value if self.first is None else self.first
-        self.stop = self.stop or self.first != self.value <= self.noise_norm
+        self.stop = self.stop or self.first != self.value <= self.limit
 
 
 class Stopping(Callback):
