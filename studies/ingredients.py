@@ -72,7 +72,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "the lower weight of what has been seen": ({}, {"data_weight": 1.0}),
 }  # fmt: skip
-OF_MRI = ("the lower weight of what has been seen",)  # and of CT with noise
+OF_MRI = ("the lower weight of what has been seen",)  # CT has it with noise alone
 OF_NOISE = ("orientations",)  # of denoising and deblurring alone
 WITHOUT = {
     "mri": OF_NOISE,

@@ -28,7 +28,7 @@ import aseqdip_mri
 import aseqdip_superresolution
 import baselines
 from baselines import nlm
-from utils import encoders, runs
+from utils import comparison, encoders, runs
 from utils.cli import parse_args
 from utils.errors import InputError
 from utils.files import content_hash
@@ -185,6 +185,11 @@ def test_all_methods_are_compared_and_one_that_fails_stops_none(
     broken.__signature__ = inspect.signature(nlm.nlm)
     method = Method("nlm", "non-local means", broken, takes=("sigma",))
     monkeypatch.setattr(nlm, "METHOD", method)
+    drawn = []
+    draw = comparison.psnr_figure
+    monkeypatch.setattr(
+        comparison, "psnr_figure", lambda *a, **k: drawn.append((a, k)) or draw(*a, **k)
+    )
     flags = flags_of("denoising", tmp_path, kspace, "--set", "thin=4")
     methods = "aseqdip,aseqdip_lambda0,vanilla_dip,nlm,tv,sgld_dip"
     assert call(monkeypatch, aseqdip_denoising, *flags, "--method", methods) == 2
@@ -195,6 +200,13 @@ def test_all_methods_are_compared_and_one_that_fails_stops_none(
     assert files == {"comparison.png", "psnr.png", "table.csv", "table.md"}
     with open(folder / "table.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
+    (((panels, _), options),) = drawn  # curves of those with updates, level lines of the others
+    (curves,) = panels.values()
+    assert set(curves) == {"aSeqDIP", "aSeqDIP, lambda 0", "Vanilla DIP", "SGLD-DIP"}
+    assert options["levels"] == {
+        label: pytest.approx(float(rows[name]["psnr_final"]))
+        for label, name in (("noisy", "noisy"), ("TV", "tv"))
+    }
     assert list(rows) == ["noisy", *methods.split(",")]
     assert rows["nlm"]["failure"] == "a broken | method" and not rows["nlm"]["psnr_final"]
     for name in ("aseqdip", "vanilla_dip", "tv"):
@@ -437,7 +449,8 @@ def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypat
     found = metrics(folder)
     assert found["stop"] == "noise" and 2 < found["steps"] < 300
     assert (
-        f"stopped at the noise (tau 0.95), after {found['steps']} updates" in capsys.readouterr().out
+        f"stopped at the noise (tau 0.95), after {found['steps']} updates"
+        in capsys.readouterr().out
     )
     misfits, noise = torch.stack(shares).T
     assert misfits[-1] <= noise[0] < misfits[-2] and len(misfits) == found["steps"] / 2
@@ -449,7 +462,7 @@ def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypat
     assert "no noise is known, so all updates are made" in capsys.readouterr().out
 
 
-def test_what_has_been_seen_counts_less_in_ct_with_noise():
+def test_what_has_been_seen_counts_less_in_mri_and_in_ct_with_noise():
     given, file = {"preset": "best"}, Path("sinogram.npy")
     for more, expected in (
         ({}, None),
@@ -460,6 +473,9 @@ def test_what_has_been_seen_counts_less_in_ct_with_noise():
     ):
         own = aseqdip_ct.baselines(aseqdip_ct.Args(**given, **more))["split_dip"]
         assert own.get("data_weight") == expected, more
+    for preset in ("best", "quick"):
+        own = aseqdip_mri.baselines(aseqdip_mri.Args(preset=preset))["split_dip"]
+        assert own["data_weight"] == 0.3
 
 
 @pytest.mark.parametrize("task", SCRIPTS)
@@ -519,6 +535,8 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
         (["--set", "lr=3"], "--set lr=3.*aSeqDIP"),
         (["--hold-out", "0.1"], "--hold-out 0.1.*--stop holdout"),
         (["--stop", "holdout", "--hold-out", "0.7"], "--hold-out 0.7.*at most 0.5"),
+        (["--tau", "0.9"], "--tau 0.9: for --stop noise only"),
+        (["--stop", "noise", "--tau", "0"], "--tau 0.0: expected a number above 0"),
     ):
         flags = flags_of("denoising", tmp_path, kspace)
         running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], facts)

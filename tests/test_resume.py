@@ -34,7 +34,7 @@ CASES = [
 class AtHalf(AtNoise):
     """Stop within the few steps of a test."""
 
-    def __init__(self, A, y, noise_norm, decay):
+    def __init__(self, A, y, limit, decay):
         super().__init__(A, y, 0.45 * y.norm().item(), decay)
 
 

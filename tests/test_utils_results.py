@@ -8,6 +8,7 @@ from running import call, metrics, run_folder
 import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
+from utils.figures import caption, percent
 from utils.results import doubts, misfit_doubts, print_report, told_apart
 
 TINY = ["--sample", "face", "--resize", 32, "--K", 6, "--width", 4, "--depth", 2, "--lr", 1e-3]
@@ -70,6 +71,7 @@ def test_a_network_far_from_the_measurements_is_doubted():
     (doubt,) = misfit_doubts(0.03, 0.01)
     assert "3 times the noise" in doubt
     assert misfit_doubts(0.009, 0.001) == []  # what the pixel grid misses
+    assert misfit_doubts(float("nan"), float("inf")) == []  # of a black picture
 
 
 def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, capsys):
@@ -82,6 +84,15 @@ def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, c
     times = found["misfit_final"] / found["noise"]
     assert times > 2 and f"misses the measurements by {times:.2g} times the noise" in told
     assert f"misfit {100 * found['noise']:.3g}" in told
+    # The last step comes near enough, but does not hide it; and TV is no network.
+    finished = [*arguments[:-1], tmp_path / "finished", "--finish", "consistency"]
+    assert call(monkeypatch, aseqdip_denoising, *finished, "--method", "aseqdip,tv") == 0
+    found = metrics(run_folder(tmp_path / "finished", "denoising", "face"))
+    assert found["misfit_final"] < 2 * found["noise"] < found["misfit_unfinished"]
+    (doubt,) = found["doubts"]
+    assert f"{found['misfit_unfinished'] / found['noise']:.2g} times the noise" in doubt
+    folder = run_folder(tmp_path / "finished", "denoising", "face", "tv")
+    assert metrics(folder)["doubts"] == []
 
 
 def test_an_item_draws_numbers_of_its_own():
@@ -104,6 +115,22 @@ def test_what_looks_the_same_is_shown_once():
     hole[3:5, 3:5] += 1.0  # 5 grey levels of 255 in the root of the mean square
     pictures = {"truth": image, "final": image + 0.03, "hole": hole, "again": hole - 0.01}
     assert list(told_apart(pictures, (0, 10))) == ["truth", "hole"]
+
+
+def test_a_run_of_before_the_misfit_was_told_prints_no_empty_lines(tmp_path, capsys):
+    metrics = {"images": ["input", "final"], "steps": 0, "n_params": 0, "seconds": 1.0}
+    print_report(metrics | {"device": "cpu"}, tmp_path)
+    assert "final" not in capsys.readouterr().out
+
+
+def test_what_is_not_finite_is_a_dash():
+    assert [percent(x) for x in (0.0123456, 1.0, None, float("nan"))] == [
+        "1.23 %",
+        "100 %",
+        "-",
+        "-",
+    ]
+    assert caption({"misfit": 0.5}) == "misfit 50.0 %" and caption({}) == ""
 
 
 @pytest.mark.parametrize(

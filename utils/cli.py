@@ -41,7 +41,7 @@ class RunArgs:
     # Stopping and result
     stop: Literal["fixed", "es_wmv", "holdout", "noise"] = "fixed"  # after all updates, where the iterates vary least, where measurements kept back fit best, or where the misfit is down to that of the noise
     hold_out: float = 0.05  # share of the measurements that --stop holdout keeps back
-    tau: float = 1.0  # noise ends the updates where the misfit is tau times the norm of the noise
+    tau: float = 1.0  # --stop noise: the updates end where the misfit is tau times the norm of the noise
     result: Literal["last", "average"] = "last"  # what an iterative method ends with: its last image, or the average over its images
     finish: Literal["none", "consistency"] = "none"  # a last step that brings the result nearer to the measurements, by how far each is to be trusted
     # Seeds and machine

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from utils.errors import Busy, require
 from utils.figures import caption, comparison, percent, psnr_figure
@@ -45,16 +47,16 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     folder = comparison_folder(args, runs)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {run.method.name: run.metrics or {} for run in runs}
-    _save_pictures(folder, problem, runs, metrics)
-    _save_curves(folder, problem, runs, metrics)
+    image = problem.A.pinv(problem.y)
+    direct = problem.score(image) | {"misfit": problem.misfit(image)}
+    _save_pictures(folder, problem, runs, metrics, image, direct)
+    _save_curves(folder, problem, runs, metrics, direct)
     rows = [
         {"method": r.method.name, "failure": r.failure, "not_run": r.why_not}
         | metrics[r.method.name]
         for r in runs
     ]
-    direct = next((m for m in metrics.values() if m), {})
-    figures = ("psnr", "ssim", "misfit")
-    known = {f"{n}_final": direct[f"{n}_input"] for n in figures if f"{n}_input" in direct}
+    known = {f"{name}_final": value for name, value in direct.items()}
     rows.insert(0, {"method": problem.names["input"], **known})
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -62,8 +64,8 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     writer.writerows(rows)
     write_atomically(folder / "table.csv", lambda file: file.write(encoded(text.getvalue())))
     table = markdown(rows)
-    if direct.get("noise"):
-        table += f"\nnoise: a misfit of {percent(direct['noise'])}\n"
+    if problem.noise_norm > 0:
+        table += f"\nnoise: a misfit of {percent(problem.noise)}\n"
     write_atomically(folder / "table.md", lambda file: file.write(encoded(table)))
     print(table, end="")
     print(f"  comparison, curves and table: {folder}")
@@ -127,15 +129,19 @@ def _at(row: dict[str, Any], image: str) -> str:
 
 
 def _save_pictures(
-    folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
+    folder: Path,
+    problem: Problem,
+    runs: list[Run],
+    metrics: dict[str, dict[str, Any]],
+    image: Tensor,
+    figures_direct: dict[str, float],
 ) -> None:
     direct = problem.names["input"]
-    image = problem.A.pinv(problem.y)
     pictures: dict[str, np.ndarray | str] = {}
     if problem.x_true is not None:
         pictures[problem.names["truth"]] = problem.picture(problem.array(problem.x_true))
     pictures[direct] = problem.picture(problem.array(image))
-    captions = {direct: caption(problem.score(image) | {"misfit": problem.misfit(image)})}
+    captions = {direct: caption(figures_direct)}
     psnr: dict[str, float] = {}
     for run in runs:
         figures, label = metrics[run.method.name], run.method.label
@@ -162,7 +168,11 @@ def _save_pictures(
 
 
 def _save_curves(
-    folder: Path, problem: Problem, runs: list[Run], metrics: dict[str, dict[str, Any]]
+    folder: Path,
+    problem: Problem,
+    runs: list[Run],
+    metrics: dict[str, dict[str, Any]],
+    direct: dict[str, float],
 ) -> None:
     curves = {
         run.method.label: curve
@@ -172,12 +182,12 @@ def _save_curves(
         and len(curve.steps) > 1
     }
     if curves:
-        level = next((m["psnr_input"] for m in metrics.values() if m.get("psnr_input")), None)
-        levels = {} if level is None else {problem.names["input"]: level}
+        levels = {problem.names["input"]: direct["psnr"]}
         for run in runs:
             level = metrics[run.method.name].get("psnr_final")
-            if not run.method.iterative and level is not None and level not in levels.values():
+            if run.method.label not in curves and level not in (None, direct["psnr"]):
                 levels[run.method.label] = level
+        levels = {label: level for label, level in levels.items() if math.isfinite(level)}
         styles = {run.method.label: run.method.style for run in runs}
         figure = psnr_figure({problem.title: curves}, styles, levels=levels)
         write_atomically(folder / "psnr.png", lambda file: figure.savefig(file, format="png"))

@@ -701,8 +701,9 @@ def noise_norm(sinogram: Tensor, sigma: float | None) -> float:
         InputError: sigma is below 0, or the noise would be larger than the sinogram.
     """
     rays, whole = math.sqrt(sinogram.numel()), torch.linalg.vector_norm(sinogram).item()
-    source = "estimated" if sigma is None else "given"
-    norm = estimate_noise(sinogram) if sigma is None else sigma * rays
+    norm, source = estimate_noise(sinogram), "estimated"
+    if sigma is not None:
+        norm, source = sigma * rays, f"given; the estimate is {norm / rays:.3g}"
     require(
         sigma is None or 0 <= norm < whole,
         f"--sigma {sigma}: expected at least 0, and less than {whole / rays:.3g}, the root mean "

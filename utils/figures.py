@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Iterable
@@ -37,7 +38,9 @@ def caption(figures: dict[str, float | None]) -> str:
 
 def percent(share: float | None) -> str:
     """Write a share in percent, to three digits; a dash where it is not finite."""
-    return "-" if share is None else f"{100 * share:#.3g}".rstrip(".") + " %"
+    if share is None or not math.isfinite(share):
+        return "-"
+    return f"{100 * share:#.3g}".rstrip(".") + " %"
 
 
 def empty_figure(width: float, height: float) -> "Figure":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from utils.figures import caption, comparison, curves, percent
@@ -73,7 +74,7 @@ def save_results(
     names["final"] = NAMES["ema"] if "last" in images else method.output
     if "stopped" in images:
         names["stopped"] = f"stopped, step {facts['step_stopped']}"
-    if "unfinished" in images and figures["unfinished"] != figures[result]:
+    if "unfinished" in images and not torch.equal(images["unfinished"], images[result]):
         names[result] += ", made consistent"
     title = f"{method.label}, {problem.title}"
     folder.save_figure(
@@ -150,7 +151,7 @@ def misfit_doubts(misfit: float, noise: float) -> list[str]:
         misfit: of its image before the last step, which hides part of it.
         noise: the misfit of the truth, above 0.
     """
-    if misfit <= max(FAR * noise, LEAST_DOUBTED):
+    if not misfit > max(FAR * noise, LEAST_DOUBTED):  # nor where y is 0
         return []
     return [
         f"the network misses the measurements by {misfit / noise:.2g} times the noise: either it had "
@@ -191,22 +192,25 @@ def _figures(metrics: dict[str, Any], name: str) -> str:
         for key, (what, unit) in MORE_FIGURES.items()
         if f"{key}_{name}" in metrics
     ]
-    return " " + "   ".join(words)
+    return "   ".join(words)
 
 
 def print_report(metrics: dict[str, Any], folder: Path) -> None:
     """Print a complete run's figures and where its files lie."""
-    names = [NAMES.get(name, name) for name in metrics.get("images", ())]
-    width = max(map(len, [*names, "oracle"]))
-    for name, label in zip(metrics.get("images", ()), names, strict=True):
-        print(f"  {label:<{width}}{_figures(metrics, name)}")
+    told = {NAMES.get(name, name): _figures(metrics, name) for name in metrics.get("images", ())}
+    width = max(map(len, [*told, "oracle"]))
+    for label, figures in told.items():
+        if figures:
+            print(f"  {label:<{width}} {figures}")
     if oracle_is_better(metrics):
         print(
             f"  {'oracle':<{width}} PSNR {shown(metrics['psnr_oracle'], 2):>6} dB   the best iterate "
             f"in hindsight, step {metrics['step_oracle']}: not a result"
         )
     if metrics.get("noise"):
-        print(f"  {'noise':<{width}} misfit {percent(metrics['noise'])}: that of the truth, about")
+        print(
+            f"  {'noise':<{width}} misfit {percent(metrics['noise'])}, which the truth would have"
+        )
     for doubt in metrics.get("doubts", ()):
         print(f"  warning: {doubt}")
     work = f"{metrics['steps']} steps in "  # of a sampler, which fits no weights

@@ -266,9 +266,12 @@ class Run:
             elif not self.method.own_average:
                 images["ema"] = loop.averaged()
         if isinstance(rule, AtNoise):
+            made, tau = f"after {loop.k * self.inner} updates", self.args.tau
             if rule.stop:
-                made = f"after {loop.k * self.inner} updates"
-                print(f"stopped at the noise (tau {self.args.tau:g}), {made}")
+                print(f"stopped at the noise (tau {tau:g}), {made}")
+            else:
+                times = f"{rule.value / problem.noise_norm:.2g} times the noise, not yet {tau:g}"
+                print(f"{made} the misfit is {times}; a larger --K may bring it down")
         elif rule is not None:
             images["stopped"] = rule.best
             self._facts["step_stopped"] = rule.best_step * self.inner
