@@ -67,11 +67,17 @@ def test_a_run_that_went_wrong_says_so():
 
 
 def test_a_network_far_from_the_measurements_is_doubted():
-    assert misfit_doubts(0.019, 0.01) == []
-    (doubt,) = misfit_doubts(0.03, 0.01)
+    assert misfit_doubts(0.019, 0.006, 0.01) == []
+    (doubt,) = misfit_doubts(0.03, 0.01, 0.01)
     assert "3 times the noise" in doubt
-    assert misfit_doubts(0.009, 0.001) == []  # what the pixel grid misses
-    assert misfit_doubts(float("nan"), float("inf")) == []  # of a black picture
+    assert misfit_doubts(0.009, 0.001, 0.001) == []  # what the pixel grid misses
+    assert misfit_doubts(0.09, 0.0, 0.0) == []
+    (doubt,) = misfit_doubts(0.3, 0.0, 0.0)
+    assert "30.0 %" in doubt
+    (doubt,) = misfit_doubts(0.01, 0.003, 0.01)
+    assert "0.3 times that of the noise" in doubt
+    nan = float("nan")
+    assert misfit_doubts(nan, nan, float("inf")) == []  # of a black picture
 
 
 def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, capsys):
@@ -89,7 +95,7 @@ def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, c
     assert call(monkeypatch, aseqdip_denoising, *finished, "--method", "aseqdip,tv") == 0
     found = metrics(run_folder(tmp_path / "finished", "denoising", "face"))
     assert found["misfit_final"] < 2 * found["noise"] < found["misfit_unfinished"]
-    (doubt,) = found["doubts"]
+    doubt = found["doubts"][0]
     assert f"{found['misfit_unfinished'] / found['noise']:.2g} times the noise" in doubt
     folder = run_folder(tmp_path / "finished", "denoising", "face", "tv")
     assert metrics(folder)["doubts"] == []

@@ -68,7 +68,7 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
         table += f"\nnoise: a misfit of {percent(problem.noise)}\n"
     write_atomically(folder / "table.md", lambda file: file.write(encoded(table)))
     print(table, end="")
-    print(f"  comparison, curves and table: {folder}")
+    print(f"  comparison: {folder}")
     print(f"  images side by side: {folder / 'comparison.png'}")
     names = ", ".join(run.method.name for run in failed)
     require(not failed, f"{names} failed, as said above; the others are complete")

@@ -307,7 +307,7 @@ def _psnr_figure(
         if legend:
             axis.legend(
                 fontsize=8, title_fontsize=8, loc="best",
-                title="PSNR at the end; upright: highest (oracle)",
+                title="PSNR of the last point; upright: highest (oracle)",
             )  # fmt: skip
     figure.suptitle(readable(title), fontsize=10, parse_math=False)
     figure.tight_layout(pad=0.6)

@@ -21,6 +21,8 @@ NAMES = {  # of an image in pictures and in what is printed
 SPANS = 5  # of a run: medians over each are compared, as the loss of parts of y varies by chance
 FAR = 2.0  # times the noise, a misfit is doubted,
 LEAST_DOUBTED = 0.01  # if it is above this, too: below lie errors of the pixel grid
+FAR_WITHOUT = 0.1  # misfit that is doubted where no noise is known
+CLOSE = 0.5  # times the noise, a misfit is doubted to be too low
 RISEN = 2.0  # times the lowest median, a loss is told to have risen
 MORE_FIGURES = {  # of some tasks
     "psnr_frame": ("whole frame", "dB"),
@@ -98,9 +100,9 @@ def save_results(
         "noise": problem.noise, **problem.facts, **facts, **loop.figures(),
     }  # fmt: skip
     record["doubts"] = doubts(loop.rows, figures[result], figures["input"])
-    if method.iterative and problem.noise > 0:
-        made = figures.get("unfinished", figures[result])
-        record["doubts"] += misfit_doubts(made["misfit"], problem.noise)
+    if method.iterative:
+        made, given = (figures.get(n, figures[result])["misfit"] for n in ("unfinished", result))
+        record["doubts"] += misfit_doubts(made, given, problem.noise)
     metrics = folder.complete(record)
     print_report(metrics, folder.path)
     return metrics
@@ -144,19 +146,26 @@ def doubts(
     return found
 
 
-def misfit_doubts(misfit: float, noise: float) -> list[str]:
-    """Say whether a network's image is far from the measurements, a line or none.
+def misfit_doubts(made: float, result: float, noise: float) -> list[str]:
+    """Say whether a network is far from the measurements, or its result fits their noise.
 
     Args:
-        misfit: of its image before the last step, which hides part of it.
-        noise: the misfit of the truth, above 0.
+        made: misfit of its image before the last step, which hides part of it.
+        result: misfit of the result.
+        noise: misfit of the truth; 0 where no noise is known.
     """
-    if not misfit > max(FAR * noise, LEAST_DOUBTED):  # nor where y is 0
-        return []
-    return [
-        f"the network misses the measurements by {misfit / noise:.2g} times the noise: either it had "
-        "too few updates, or the flags do not fit them (angles, centre, axes, maps, kernel, sigma)"
-    ]
+    found = []
+    if made > (max(FAR * noise, LEAST_DOUBTED) if noise > 0 else FAR_WITHOUT):
+        far = f"{made / noise:.2g} times the noise" if noise > 0 else percent(made)
+        found.append(
+            f"the network misses the measurements by {far}, before any last step: either it had too "
+            "few updates, or the flags do not fit them (angles, centre, axes, maps, kernel, sigma)"
+        )
+    if result < CLOSE * noise:
+        found.append(
+            f"the result's misfit is {result / noise:.2g} times that of the noise: it holds noise"
+        )
+    return found
 
 
 def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -208,9 +217,7 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
             f"in hindsight, step {metrics['step_oracle']}: not a result"
         )
     if metrics.get("noise"):
-        print(
-            f"  {'noise':<{width}} misfit {percent(metrics['noise'])}, which the truth would have"
-        )
+        print(f"  {'noise':<{width}} misfit {percent(metrics['noise'])} is expected of the truth")
     for doubt in metrics.get("doubts", ()):
         print(f"  warning: {doubt}")
     work = f"{metrics['steps']} steps in "  # of a sampler, which fits no weights

@@ -227,6 +227,8 @@ class Run:
             self._facts["stop"] = "its own rule"
             if "stop" in self.args.changed:
                 print(f"{self.method.name} stops by its own rule, so --stop {stop} is not used")
+        elif not self.method.iterative and "stop" in self.args.changed:
+            print(f"{self.method.name} has no updates, so --stop {stop} is not used")
         if self.method.own_stop or not self.method.iterative or stop == "fixed":
             return y, A, None
         if stop == "noise" and not problem.noise_norm > 0:
@@ -270,7 +272,9 @@ class Run:
             if rule.stop:
                 print(f"stopped at the noise (tau {tau:g}), {made}")
             else:
-                times = f"{rule.value / problem.noise_norm:.2g} times the noise, not yet {tau:g}"
+                times = (
+                    f"{rule.value / problem.noise_norm:.2g} times the noise, above --tau {tau:g}"
+                )
                 print(f"{made} the misfit is {times}; a larger --K may bring it down")
         elif rule is not None:
             images["stopped"] = rule.best
