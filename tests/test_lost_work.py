@@ -18,6 +18,7 @@ import aseqdip_denoising
 import aseqdip_inpainting
 from baselines import NAMES, find
 from utils import metrics
+from utils.figures import percent
 from utils.folder import finite
 from utils.results import grey_limits
 from utils.tables import shown
@@ -56,6 +57,9 @@ def test_a_black_picture_has_no_nmse_and_the_next_is_done(
         assert f"| aseqdip | 2 | {mean:.2f} \N{PLUS-MINUS SIGN} {std:.2f} |" in said
     else:  # inpainting's black picture has no error
         assert f"| aseqdip | 2 | {psnrs[1]:.2f} (n = 1) |" in said
+    misfits = [json.loads((f / "metrics.json").read_text())["misfit_final"] for f in (black, good)]
+    missed = np.mean([misfit for misfit in misfits if misfit is not None])
+    assert f"| {percent(missed)} |" in said
 
 
 def test_an_item_that_fails_in_a_way_nobody_foresaw_does_not_end_the_rest(

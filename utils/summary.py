@@ -3,6 +3,7 @@
 from typing import Any
 
 from utils.errors import Status
+from utils.figures import percent
 from utils.progress import duration
 from utils.tables import markdown_table, mean_over_images, shown
 
@@ -20,7 +21,7 @@ def summarise(status: Status, figures: list[tuple[str, dict[str, Any]]]) -> None
     print(f"== {done} of {status.blocks} done, {len(status.failures)} failed")
     for name, why in status.failures:
         print(f"  failed: {name}: {why.removeprefix(f'{name}: ')}")
-    head = ("method", "images", "PSNR (dB)", "SSIM", "time each")
+    head = ("method", "images", "PSNR (dB)", "SSIM", "misfit", "time each")
     methods = dict.fromkeys(name for name, _ in figures)
     lines = [_line(name, [m for method, m in figures if method == name]) for name in methods]
     if lines:
@@ -39,4 +40,6 @@ def _line(name: str, metrics: list[dict[str, Any]]) -> tuple[object, ...]:
     image = "stopped" if any("step_stopped" in m for m in metrics) else "final"
     seconds = mean_over_images((i, m["seconds"]) for i, m in enumerate(metrics))
     psnr, ssim = mean(f"psnr_{image}", 2), mean(f"ssim_{image}", 3)
-    return name, len(metrics), psnr, ssim, duration(seconds.mean)
+    misfit = mean_over_images((i, m.get(f"misfit_{image}")) for i, m in enumerate(metrics))
+    missed = "-" if misfit is None else percent(misfit.mean)
+    return name, len(metrics), psnr, ssim, missed, duration(seconds.mean)
