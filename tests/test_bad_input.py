@@ -223,6 +223,7 @@ def test_ct(folder, monkeypatch, capsys):
     np.save("s_nan.npy", np.full((6, 61), np.nan))
     np.save("s_zero.npy", np.zeros((6, 61)))
     np.save("s_rank.npy", sinogram[None])
+    np.save("s_turned.npy", sinogram.T)
     np.save("s_negative.npy", -sinogram)
     np.save("degrees.npy", np.arange(5.0))
     np.save("degrees_nan.npy", np.full(6, np.nan))
@@ -279,6 +280,7 @@ def test_ct(folder, monkeypatch, capsys):
         ([*of, "--angles", "6", "--views", "18"], "--views: for slices"),
         (["--data", "hu.npy", "--sigma", "1"], "--sigma: for measured.*noise --photons"),
         (["--sinogram", "s_rank.npy", "--angles", "6"], "real sinogram"),
+        (["--sinogram", "s_turned.npy", "--angles", "61"], "61 views of 6 .*bins.*transpose it"),
     ]
     dataset = pydicom.dcmread(path)
     del dataset.RescaleIntercept

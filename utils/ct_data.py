@@ -620,6 +620,11 @@ def make_operator(scan: Slice | Sinogram, views: int, size: int | None, filter_n
     if isinstance(scan, Sinogram):
         n_det = scan.y.shape[1]
         side = n_det if size is None else size
+        require(
+            size is not None or n_det >= MIN_SIDE,
+            f"{scan.source}: {len(scan.y)} views of {n_det} detector bins; expected at least "
+            f"{MIN_SIDE} bins. If it is (bins, views), transpose it; else give --size",
+        )
         require(side >= MIN_SIDE, f"--size {side}: expected at least {MIN_SIDE} pixels")
         shape, angles = (side, side), torch.from_numpy(scan.angles)
     else:
