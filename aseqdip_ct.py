@@ -86,8 +86,8 @@ class Args(RunArgs):
 # fmt: on
 
 
-# What --preset best changes (docs/best.md): Split DIP, made consistent; the last line, and result, are
-# for --method aseqdip.
+# What --preset best changes (docs/best.md): Split DIP, made consistent; what follows z0, and result,
+# are for --method aseqdip.
 BEST = dict(
     method="split_dip", K=120, N=10, stop="noise", tau=0.95, result="average", finish="consistency",
     precision="auto", z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,

@@ -5,6 +5,7 @@ import fcntl
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import weakref
@@ -460,6 +461,15 @@ def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypat
     assert rule.value == pytest.approx((rule.A(saved[0]) - rule.y).norm().item(), rel=1e-5)
     assert call(monkeypatch, aseqdip_ct, *flags) == 0
     assert "no noise is known, so all updates are made" in capsys.readouterr().out
+    photons = ["--stop", "noise", "--photons", 1e5, "--pixel-mm", 1]
+    for more, said in (
+        (["--K", "2"], r"after 4 updates the misfit is \S+ times the noise, above --tau 1;"),
+        (["--method", "tv"], "tv has no updates, so --stop noise is not used"),
+    ):
+        assert (
+            call(monkeypatch, aseqdip_ct, *flags_of("ct", tmp_path, kspace, *photons, *more)) == 0
+        )
+        assert re.search(said, capsys.readouterr().out)
 
 
 def test_what_has_been_seen_counts_less_in_mri_and_in_ct_with_noise():
