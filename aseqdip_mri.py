@@ -62,7 +62,7 @@ class Args(RunArgs):
     reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
     varnet_weights: Path | None = None  # state of fastMRI's VarNet, trained on fully sampled scans, for varnet
-    # Sampling (ignored with --measured)
+    # Sampling (not with --measured)
     accel: float = 4.0  # acceleration: acquired columns per sampled column (section 4.1: 4 and 8)
     mask: Literal["random", "equispaced"] = "random"  # choice of the columns outside the centre
     center_fraction: float | None = None  # share of calibration columns; without it 0.32/accel: 0.08 at 4x, 0.04 at 8x
@@ -136,6 +136,7 @@ def load(args: Args, path: Path | None) -> mri_data.Scan:
         args.maps is None or path == args.data,
         "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
     )
+    mri_data.check_flags(args)
     scan = mri_data.load_scan(path, args.slice, args.variable, args.axes)
     scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps),)
     return scan

@@ -1,5 +1,7 @@
 """What every forward operator has: checked shapes."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 
@@ -12,7 +14,12 @@ class Operator(nn.Module):
     Args:
         in_shape: shape of one image x, without the batch axis.
         out_shape: shape of one measurement y, without the batch axis.
+
+    Attributes:
+        assumes: what it takes from the user that real measurements may not follow, for a warning.
     """
+
+    assumes: ClassVar[str] = "the operator"
 
     def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -122,6 +122,8 @@ class LinearBlur(Operator):
         from it: convolution instead of cross-correlation.
     """
 
+    assumes = "the kernel or sigma"
+
     def __init__(self, kernel: Tensor, shape: tuple[int, int, int]) -> None:
         if kernel.ndim != 2 or not kernel.is_floating_point():
             raise ValueError(
@@ -186,6 +188,8 @@ class CameraBlur(Operator):
         weighted sum of convolved images is that of Nagy and O'Leary, "Restoring images degraded by
         spatially variant blur", SIAM J. Sci. Comput. 1998, with smooth weights.
     """
+
+    assumes = "the kernel or sigma"
 
     def __init__(self, kernels: Tensor, weights: Tensor, shape: tuple[int, int, int]) -> None:
         if kernels.ndim != 3 or not kernels.is_floating_point():
@@ -252,6 +256,8 @@ class BKSEBlur(Operator):
         measurement in DPS (Chung et al., ICLR 2023), which draws a new kernel at each call and
         clamps the result to [0, 1]. Differs from DPS: one fixed kernel, no clamp.
     """
+
+    assumes = "the kernel or sigma"
 
     def __init__(self, net: BlurNet, kernel: Tensor, shape: tuple[int, int, int]) -> None:
         _check_shape(shape)

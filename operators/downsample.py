@@ -34,6 +34,8 @@ class Downsample(Operator):
         bicubic weights are those of Pillow's BICUBIC and of PyTorch's interpolate with antialias.
     """
 
+    assumes = "the factor or the kernel"
+
     def __init__(self, shape: tuple[int, int, int], factor: int, kernel: Kernel) -> None:
         if len(shape) != 3:
             raise ValueError(f"expected the shape of an image, (C, H, W), got {tuple(shape)}")

@@ -35,6 +35,8 @@ class MultiCoilMRI(Operator):
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 2.1. Differs from the paper: nothing.
     """
 
+    assumes = "the axes, the mask or the maps"
+
     def __init__(self, sens_maps: Tensor, mask: Tensor) -> None:
         if sens_maps.ndim != 3 or not sens_maps.is_complex():
             raise ValueError(

@@ -16,6 +16,8 @@ class Identity(Operator):
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 2.1. Differs from the paper: nothing.
     """
 
+    assumes = "sigma"
+
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(in_shape=shape, out_shape=shape)
 
@@ -47,6 +49,8 @@ class PixelMask(Operator):
     Reference:
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 2.1. Differs from the paper: nothing.
     """
+
+    assumes = "the mask"
 
     def __init__(self, mask: Tensor, channels: int) -> None:
         if mask.ndim != 2 or mask.dtype != torch.bool:

@@ -388,6 +388,8 @@ class Radon(Operator):
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 2.1. Differs from the paper: nothing.
     """
 
+    assumes = "the angles, the centre or the axes"
+
     def __init__(
         self,
         shape: tuple[int, int],

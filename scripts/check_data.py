@@ -3,7 +3,7 @@
     python -m scripts.check_data FOLDER
 
 A file is `ok` if at least one task script reads it, `bad` if it should be readable and is not, and
-`ignored` if no script would take it. The readers are those of the scripts, so that what is ok here
+`ignored` if no script would take it. An array with "sino" in its file's name is taken for a sinogram. The readers are those of the scripts, so that what is ok here
 does not fail there for being unreadable. The exit status is 1 if any file is bad.
 """
 
@@ -83,6 +83,8 @@ def readers_of(path: Path) -> dict[str, Reader]:
     if ct_data.is_dicom(path) or name.endswith(ct_data.DICOM):
         return {"ct": read_slice}
     kind = arrays.kind_of(path)
+    if kind is not None and "sino" in name:
+        return {"ct with --sinogram": read_sinogram}
     if kind == "hdf5":
         return {"mri": read_scan}
     if kind is not None:
@@ -150,6 +152,14 @@ def read_slice(path: Path) -> str:
     low, high = scan.values.min(), scan.values.max()
     unit = "HU" if scan.is_hu else "of relative attenuation"
     return f"slice {scan.values.shape} {stored_type(path)}, {low:g} to {high:g} {unit}"
+
+
+def read_sinogram(path: Path) -> str:
+    """Read measured line integrals, whose views may be at any angles."""
+    y = arrays.load_array(path, "sinogram")
+    ct_data.load_sinogram(path, str(len(y)))
+    views, bins = y.shape
+    return f"sinogram of {views} views and {bins} bins, {y.dtype}"
 
 
 def read_picture(path: Path) -> str:

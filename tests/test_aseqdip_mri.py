@@ -27,8 +27,8 @@ from utils.folder import RunFolder
 from utils.loop import Loop
 from utils.optim import DISTANCES
 
-TINY = ["--K", "12", "--width", "4", "--lr", "1e-3", "--log-every", "4", "--device", "cpu",
-        "--center-fraction", "0.2"]  # fmt: skip
+MEASURED = ["--K", "12", "--width", "4", "--lr", "1e-3", "--log-every", "4", "--device", "cpu"]
+TINY = [*MEASURED, "--center-fraction", "0.2"]
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_measured_scan_needs_no_truth(scan, tmp_path, monkeypatch, kspace, cap
     columns = np.zeros(60, dtype=bool)
     columns[::3] = columns[20:40] = True  # 33 of the 58 columns from 0 to 57
     np.save(tmp_path / "measured.npy", kspace * columns)
-    arguments = ["--data", tmp_path / "measured.npy", "--out", tmp_path / "out", *TINY]
+    arguments = ["--data", tmp_path / "measured.npy", "--out", tmp_path / "out", *MEASURED]
     assert call(monkeypatch, *arguments) == 2
     assert "add --measured" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -149,7 +149,7 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
     np.save(tmp_path / "measured.npy", kspace * mask)
     assert call(monkeypatch, "--data", tmp_path / "other.npy", "--out", tmp_path / "a", *TINY) == 0
     assert call(monkeypatch, "--data", tmp_path / "measured.npy", "--out", tmp_path / "a",
-                "--measured", *TINY) == 0  # fmt: skip
+                "--measured", *MEASURED) == 0  # fmt: skip
     for item in ("other", "measured"):
         again = run_folder(tmp_path / "a", item)
         assert digest(again) == digest(folder)
@@ -455,6 +455,7 @@ def bad_inputs(folder, kspace):
         yield ["--data", volume, "--slice", number], "slices 0 to 1"
     yield ["--data", good, "--slice", "0"], "--slice"
     yield ["--slice", "0"], "--slice"
+    yield ["--data", good, "--measured", "--accel", "4"], "--accel: --measured takes"
     yield ["--data", good, "--accel", "8", "--center-fraction", "0.04"], "--center-fraction"
     yield ["--data", good, "--accel", "1000", "--center-fraction", "0.001"], "lower --accel"
     for flag, value, expected in (

@@ -128,6 +128,8 @@ def test_inpainting(folder, monkeypatch, capsys):
     Image.fromarray(mask).save("lossy.jpg")
     Image.fromarray(np.full_like(mask, 255)).save("white.png")
     Image.fromarray(np.zeros_like(mask)).save("black.png")
+    Image.fromarray(mask).save("mask.png")
+    Image.fromarray(np.where(mask[..., None], 0, levels)).save("hollow.png")
     cases = [
         ([*good, "--hiar", "0"], "--hiar 0"),
         ([*good, "--hiar", "1"], "--hiar 1"),
@@ -147,6 +149,7 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--measured"], "--measured.*mask"),
         ([*good, "--measured", "--mask", "random"], "--measured.*mask"),
         (["--measured", "--mask", "white.png"], "--measured.*--data"),
+        (["--data", "hollow.png", "--measured", "--mask", "mask.png"], "mask.png.*inverted"),
         ([*good, "--hole-start", "nan"], "--hole-start nan"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_inpainting, cases)

@@ -49,6 +49,7 @@ def write_good(folder):
     np.save(folder / "kspace.npy", kspace.astype(np.complex128))
     np.savez(folder / "kspace.npz", kspace=kspace, maps=kspace)
     np.save(folder / "hu.npy", np.linspace(-1000, 900, 40 * 40).reshape(40, 40))
+    np.save(folder / "my_sinogram.npy", np.tile(np.hanning(60).astype(np.float32), (18, 1)))
     np.save(folder / "float.npy", (PIXELS / 255).astype(np.float32))
     shutil.copy(get_testdata_file("CT_small.dcm", download=False), folder / "slice.dcm")
     shutil.copy(get_testdata_file("CT_small.dcm", download=False), folder / "nameless")
@@ -77,6 +78,7 @@ def write_good(folder):
         "hollow.npy": ("undersampled (so with --measured)", "fits mri"),
         "tiff.png": ("(40, 48, 3) uint16", PICTURES),
         "hu.npy": ("(40, 40) float64, -1000 to 900 HU", "fits ct"),
+        "my_sinogram.npy": ("18 views and 60 bins, float32", "fits ct with --sinogram"),
         "float.npy": ("(40, 48, 3) float32", PICTURES),
         "slice.dcm": ("(128, 128) int16", "fits ct"),
         "nameless": ("(128, 128) int16", "fits ct"),

@@ -67,17 +67,20 @@ def test_a_run_that_went_wrong_says_so():
 
 
 def test_a_network_far_from_the_measurements_is_doubted():
-    assert misfit_doubts(0.019, 0.006, 0.01) == []
-    (doubt,) = misfit_doubts(0.03, 0.01, 0.01)
-    assert "3 times the noise" in doubt
-    assert misfit_doubts(0.009, 0.001, 0.001) == []  # what the pixel grid misses
-    assert misfit_doubts(0.09, 0.0, 0.0) == []
-    (doubt,) = misfit_doubts(0.3, 0.0, 0.0)
+    def doubted(made: float, result: float, noise: float) -> list[str]:
+        return misfit_doubts(made, result, noise, "the mask")
+
+    assert doubted(0.019, 0.006, 0.01) == []
+    (doubt,) = doubted(0.03, 0.01, 0.01)
+    assert "3 times the noise" in doubt and doubt.endswith("does not fit: the mask")
+    assert doubted(0.009, 0.001, 0.001) == []  # what the pixel grid misses
+    assert doubted(0.09, 0.0, 0.0) == []
+    (doubt,) = doubted(0.3, 0.0, 0.0)
     assert "30.0 %" in doubt
-    (doubt,) = misfit_doubts(0.01, 0.003, 0.01)
+    (doubt,) = doubted(0.01, 0.003, 0.01)
     assert "0.3 times that of the noise" in doubt
     nan = float("nan")
-    assert misfit_doubts(nan, nan, float("inf")) == []  # of a black picture
+    assert doubted(nan, nan, float("inf")) == []  # of a black picture
 
 
 def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -15,6 +16,7 @@ from utils import arrays
 from utils.errors import InputError, require
 from utils.files import content_hash, write_atomically
 from utils.item import Item
+from utils.methods import flag
 
 SUFFIXES = (*arrays.HDF5, *arrays.SUFFIXES)
 MIN_SIDE = 32  # pixels; three poolings leave 4
@@ -23,6 +25,7 @@ FASTMRI_CROP = 320  # section 4.1
 ROUNDING = 1e-6  # of the largest value: what lies below it was not sampled
 LOST = 0.05  # share of signal outside the maps that is told
 MASKED = 1e-4  # of the largest value: what a file's mask may leave where it is zero
+OF_SIMULATION = ("accel", "mask", "center_fraction")  # fields of Args
 SAMPLE_SIZE = 320
 SAMPLE_COILS = 15
 SAMPLE_NOISE = 0.01  # standard deviation of the complex noise, of the image's maximum
@@ -699,7 +702,8 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     require(
         lines >= MIN_CALIBRATION_LINES,
         f"ESPIRiT needs a fully sampled centre of at least {MIN_CALIBRATION_LINES} lines, got "
-        f"{lines}; raise --center-fraction or bring maps with --maps",
+        f"{lines}; give --maps, or to undersample less --center-fraction "
+        f"{MIN_CALIBRATION_LINES / mask.shape[1]:.2g} or more, with a lower --accel if need be",
     )
     import sigpy.mri  # not at the top: it takes a second
 
@@ -737,6 +741,22 @@ def cached_maps(path: Path, key: str) -> np.ndarray | None:
 
 
 # What a script does with them ---------------------------------------------------------------
+
+
+def check_flags(args: Any) -> None:
+    """Refuse flags of simulated undersampling beside --measured.
+
+    Args:
+        args: of aseqdip_mri.py.
+
+    Raises:
+        InputError: a flag would be of no use.
+    """
+    for name in OF_SIMULATION:
+        require(
+            not args.measured or name not in args.changed,
+            f"{flag(name)}: --measured takes the scan's own samples; omit one of the two",
+        )
 
 
 def measure(

@@ -102,7 +102,7 @@ def save_results(
     record["doubts"] = doubts(loop.rows, figures[result], figures["input"])
     if method.iterative:
         made, given = (figures.get(n, figures[result])["misfit"] for n in ("unfinished", result))
-        record["doubts"] += misfit_doubts(made, given, problem.noise)
+        record["doubts"] += misfit_doubts(made, given, problem.noise, problem.A.assumes)
     metrics = folder.complete(record)
     print_report(metrics, folder.path)
     return metrics
@@ -146,20 +146,21 @@ def doubts(
     return found
 
 
-def misfit_doubts(made: float, result: float, noise: float) -> list[str]:
+def misfit_doubts(made: float, result: float, noise: float, assumes: str) -> list[str]:
     """Say whether a network is far from the measurements, or its result fits their noise.
 
     Args:
         made: misfit of its image before the last step, which hides part of it.
         result: misfit of the result.
         noise: misfit of the truth; 0 where no noise is known.
+        assumes: of the operator.
     """
     found = []
     if made > (max(FAR * noise, LEAST_DOUBTED) if noise > 0 else FAR_WITHOUT):
         far = f"{made / noise:.2g} times the noise" if noise > 0 else percent(made)
         found.append(
             f"the network misses the measurements by {far}, before any last step: either it had too "
-            "few updates, or the flags do not fit them (angles, centre, axes, maps, kernel, sigma)"
+            f"few updates, or something does not fit: {assumes}"
         )
     if result < CLOSE * noise:
         found.append(
