@@ -12,8 +12,7 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
 Under the paper's setting the image passes the FBP within some 200 of the 4000 updates and goes on
-rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores; --method
-aseqdip beside it runs this method.
+rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
@@ -87,7 +86,7 @@ class Args(RunArgs):
 
 
 # What --preset best changes (docs/best.md): Split DIP, made consistent; what follows z0, and result,
-# are for --method aseqdip.
+# are for aSeqDIP. With noise it is the mean of both.
 BEST = dict(
     method="split_dip", K=120, N=10, stop="noise", tau=0.95, result="average", finish="consistency",
     precision="auto", z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
@@ -96,7 +95,10 @@ BEST = dict(
 QUICK = BEST | dict(sample="small", width=16)
 # The authors' public script. Its lambda 1 is not in units of ||A||, about 120 for 30 views of 512x512.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
-PRESETS = {"public": PUBLIC, "best": BEST, "quick": QUICK}
+NOISY = BEST | dict(method="aseqdip,split_dip,aseqdip_split")
+PRESETS = {
+    "public": PUBLIC, "quick": QUICK, "best": lambda args: NOISY if ct_data.is_noisy(args) else BEST,
+}  # fmt: skip
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback, sigma: float = 0.0) -> Tensor:
@@ -183,6 +185,7 @@ def build_problem(
         facts={"source": scan.source, "views": A.out_shape[1], "measured": measured, **facts},
         title=f"{scan.item}, {A.out_shape[1]} views{shown}",
         array=lambda x: units.values(x / scale)[0, 0].cpu().numpy(),
+        image=lambda array: scale * torch.from_numpy(units.normalised(array)).to(y)[None, None],
         picture=lambda array: array,
         names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},
         limits=args.window if units.is_hu else None,
@@ -215,12 +218,12 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
-    split |= {"data_weight": 0.3} if args.photons or (args.sinogram and args.sigma != 0) else {}
-    longer = args.preset == "best" and not {"K", "N"} & {*args.changed}  # aSeqDIP would get worse
-    split |= {"steps": 3000} if longer else {}
+    split |= {"data_weight": 0.3} if ct_data.is_noisy(args) else {}
+    if args.preset == "best" and not {"K", "N"} & {*args.changed}:
+        split["steps"] = 3000  # aSeqDIP would get worse
     return {
         "self_guided_dip": {}, "vanilla_dip": lr, "tv_dip": lr, "es_dip": lr, "sgld_dip": lr,
-        "ref_guided_dip": lr, "split_dip": split, "fbp": {}, "sart": {},
+        "ref_guided_dip": lr, "split_dip": split, "aseqdip_split": {}, "fbp": {}, "sart": {},
         "tv": {}, "udig_dip": own | {"noise_level": 0.03}, "dds": {}, "mcg": {},
     }  # fmt: skip
 

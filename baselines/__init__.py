@@ -49,6 +49,13 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         )
     require(len(set(names)) == len(names), f"--method {args.method}: a method is named twice")
     methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}
+    for i, name in enumerate(names):
+        whole = ",".join((*methods[name].parts, name))
+        require(
+            {*methods[name].parts} <= {*names[:i]},
+            f"--method {args.method}: {name} takes the images of others, which are named before it: "
+            f"{whole}",
+        )
     for name, method in methods.items() if args.method != "all" else ():
         lacking = method.lacks(args)
         require(lacking is None, f"--method {name}: {lacking}")

@@ -4,7 +4,8 @@
 #   python -m scripts.results OUT --record docs/runs.csv
 #   python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png
 # CBSD68: a folder with 0000.png to 0009.png; CT.dcm: abdomen_512.dcm; PHANTOM.npy, BRAIN.npy:
-# phantom_4coil.npy and brain_gre_16coil.npy. BM3D takes part where its package is installed.
+# phantom_4coil.npy and brain_gre_16coil.npy. The spine is a file of the package pydicom-data, which needs
+# pylibjpeg-libjpeg to be read. BM3D takes part where its package is installed.
 # A finished run is not done again. OUT has a folder for each variant.
 set -uo pipefail
 cbsd=$(realpath "$1")
@@ -13,7 +14,12 @@ phantom=$(realpath "$3")
 brain=$(realpath "$4")
 out=$(realpath -m "${5:-results/best}")
 cd "$(dirname "$0")/.."
-head=$(python -c 'from pydicom.data import get_testdata_file as f; print(f("693_J2KI.dcm", download=False))')
+pydicom_file() {
+    python -c 'import sys; from pydicom.data import get_testdata_file as find
+print(find(sys.argv[1], download=False) or sys.exit("say pip install pydicom-data pylibjpeg pylibjpeg-libjpeg"))' "$1"
+}
+head=$(pydicom_file 693_J2KI.dcm) || exit
+mkdir -p "$out" && spine=$out/spine.dcm && file=$(pydicom_file bad_sequence.dcm) && ln -sf "$file" "$spine" || exit
 
 # run VARIANT TASK FLAGS
 run() { python "aseqdip_$2.py" --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }
@@ -22,7 +28,7 @@ one_network() { run "one network" "$1" --preset best --method split_dip --set me
 full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
 
 each_slice() {
-    for slice in "$abdomen" "$head"; do
+    for slice in "$abdomen" "$head" "$spine"; do
         for views in 18 30; do "$@" --data "$slice" --resize 128 --views $views; done
     done
 }
@@ -42,7 +48,7 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
-for slice in "$abdomen" "$head"; do
+for slice in "$abdomen" "$head" "$spine"; do
     best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
 done
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
@@ -111,7 +117,7 @@ each_scan run "4000 updates" mri "${end[@]}" --method self_guided_dip
 
 # The paper's text on the slices and scans
 each_slice run paper ct --width 32
-for slice in "$abdomen" "$head"; do
+for slice in "$abdomen" "$head" "$spine"; do
     run paper ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000
 done
 each_scan run paper mri

@@ -18,6 +18,7 @@ import re
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +98,8 @@ def summed(task: str, problem: str, runs: list[Record]) -> Summed | None:
     """Sum up one problem, None where the best method has not run."""
     name = "psnr_hole" if task == "inpainting" else "psnr"
     rows = rows_of(task, runs)
-    best = rows.get((BEST, best_method(task), "final"), [])
+    method = best_of(task, rows)
+    best = rows.get((BEST, method, "final"), [])
     items = {run.item for run in best}
 
     def mean(mine: list[Record], image: str) -> float | None:
@@ -111,9 +113,9 @@ def summed(task: str, problem: str, runs: list[Record]) -> Summed | None:
     if not items or reached is None:
         return None
     classical = {
-        method: psnr
-        for (variant, method, image), mine in rows.items()
-        if variant == BEST and image == "final" and method and is_classical(method)
+        other: psnr
+        for (variant, other, image), mine in rows.items()
+        if variant == BEST and image == "final" and other and is_classical(other)
         if (psnr := mean(mine, image)) is not None
     }
     top = max(classical, key=classical.get, default=None)
@@ -123,8 +125,8 @@ def summed(task: str, problem: str, runs: list[Record]) -> Summed | None:
         mean(rows["", "", "input"], "input"),
         None if top is None else (find(top).label, classical[top]),
         mean(rows.get(("paper", "aseqdip", "final"), []), "final"),
-        (find(best_method(task)).label, reached),
-        mean(rows.get((FULL_WIDTH, best_method(task), "final"), []), "final"),
+        (find(method).label, reached),
+        mean(rows.get((FULL_WIDTH, method, "final"), []), "final"),
         "" if top is None else ahead(best, rows[BEST, top, "final"], name, "final"),
     )
 
@@ -218,14 +220,22 @@ def filled(page: str, tables: dict[str, str]) -> str:
     return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
 
 
-def best_method(task: str) -> str:
-    """Name the method of a task's --preset best."""
-    return SCRIPTS[task].BEST.get("method", "aseqdip")
+def best_methods(task: str) -> list[str]:
+    """Name the methods of a task's --preset best; one that is for noise alone comes first."""
+    presets = (getattr(SCRIPTS[task], name, {}) for name in ("NOISY", "BEST"))
+    return [preset["method"].split(",")[-1] for preset in presets if preset]
 
 
-def is_classical(method: str) -> bool:
+def best_of(task: str, rows: Container[Row]) -> str:
+    """Name the method of --preset best on a problem with these rows."""
+    *noisy, usual = best_methods(task)
+    return next((method for method in noisy if (BEST, method, "final") in rows), usual)
+
+
+def is_classical(name: str) -> bool:
     """Tell whether a method fits no network and needs no prior data."""
-    return not find(method).iterative and find(method).needs is None
+    method = find(name)
+    return not method.iterative and method.needs is None and not method.parts
 
 
 def rows_of(task: str, runs: list[Record]) -> dict[Row, list[Record]]:
@@ -239,11 +249,10 @@ def rows_of(task: str, runs: list[Record]) -> dict[Row, list[Record]]:
 
     def place(row: Row) -> tuple[bool, bool, bool, str, str, str]:
         variant, method, image = row
-        best = (variant, method) == (BEST, best_method(task))
         return (
             image != "input",
-            best,
-            bool(method) and find(method).iterative,
+            variant == BEST and method in best_methods(task),
+            bool(method) and not is_classical(method),
             variant,
             method,
             image,
@@ -258,7 +267,8 @@ def label(task: str, row: Row) -> str:
     if image == "input":
         return "direct image"
     name = find(method).label + (f", {variant}" if variant != BEST else "")
-    name = f"**best: {name}**" if (variant, method) == (BEST, best_method(task)) else name
+    if variant == BEST and method in best_methods(task):
+        name = f"**best{', with noise' if find(method).parts else ''}: {name}**"
     return f"... before the last step ({name.strip('*')})" if image == "unfinished" else name
 
 
@@ -307,7 +317,7 @@ def of_pictures(task: str, runs: list[Record]) -> str:
         # What a method for holes is judged by is the hole.
         name = "psnr_hole" if task == "inpainting" else "psnr"
         rows = rows_of(task, [run for run in runs if run.setting == setting])
-        best = rows.get((BEST, best_method(task), "final"), [])
+        best = rows.get((BEST, best_of(task, rows), "final"), [])
         lines, before = [], None
         for row, mine in rows.items():
             psnr = mean_over_images((run.item, run.figure(name, row[2])) for run in mine)
@@ -319,7 +329,7 @@ def of_pictures(task: str, runs: list[Record]) -> str:
             if row[2] == "unfinished" and reached == before:  # the last step changed nothing
                 continue
             before = reached
-            same = row == (BEST, best_method(task), "final")
+            same = row == (BEST, best_of(task, rows), "final")
             lines.append(
                 (
                     label(task, row),

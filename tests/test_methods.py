@@ -98,6 +98,7 @@ SAMPLERS = {  # with a learned prior, without a network to fit
     "deblurring": ["dps"],
     "superresolution": ["dps", "ddnm"],
 }
+MEANS = {"ct": ["aseqdip_split"]}  # of the images of others
 CHANNELS = {"mri": 2, "ct": 1}  # of the images, as a prior counts them; pictures have 3
 WITH_ENCODER = ("mri", "deblurring", "superresolution")
 
@@ -153,7 +154,8 @@ def test_the_tables_of_the_scripts_name_what_this_file_tests():
         }
         iterative = {name for name, method in found.items() if method.iterative}
         assert iterative == set(ITERATIVE[task])
-        direct = {*DIRECT[task], *SAMPLERS[task], *(["varnet"] if task == "mri" else [])}
+        direct = {*DIRECT[task], *SAMPLERS[task], *MEANS.get(task, [])}
+        direct |= {"varnet"} if task == "mri" else set()
         assert found.keys() - iterative == direct
 
 
@@ -231,7 +233,7 @@ def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
     short = ["--set", "thin=4", "dps.n_steps=12"][: 3 if SAMPLERS[task][0] == "dps" else 2]
     flags = flags_of(task, tmp_path, kspace, "--method", "all", *short)
     methods = ["aseqdip", "aseqdip_lambda0", *ITERATIVE[task], *DIRECT[task], *SAMPLERS[task]]
-    methods += ["varnet"] if task == "mri" else []
+    methods += (["varnet"] if task == "mri" else []) + MEANS.get(task, [])
     script = SCRIPTS[task]
     monkeypatch.setattr(sys, "argv", ["script", *map(str, flags)])
     args = parse_args(script.Args, script.PRESETS, "")
@@ -244,6 +246,35 @@ def test_all_is_what_fits_the_task(task, tmp_path, monkeypatch, kspace):
     with open(folder / "table.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows)[1:] == found and not any(row["failure"] for row in rows.values())
+
+
+def test_a_mean_takes_the_images_of_the_methods_before_it(tmp_path, monkeypatch, kspace, capsys):
+    parts, mean = ("aseqdip", "split_dip"), "aseqdip_split"
+    flags = flags_of("ct", tmp_path, kspace, *settings_for("split_dip"), "--method")
+    assert call(monkeypatch, aseqdip_ct, *flags, mean) == 2
+    assert "aseqdip,split_dip,aseqdip_split" in capsys.readouterr().err
+    whole = ",".join((*parts, mean))
+    assert call(monkeypatch, aseqdip_ct, *flags, whole) == 0
+    folders = {m: run_folder(tmp_path / "out", "ct", "item", m) for m in (*parts, mean)}
+    arrays = {m: np.load(folder / "reconstruction.npy") for m, folder in folders.items()}
+    expected = (arrays["aseqdip"] + arrays["split_dip"]) / 2
+    np.testing.assert_allclose(arrays[mean], expected, atol=1e-3)  # of some 2000 HU
+    found = {m: metrics(folder) for m, folder in folders.items()}
+    assert found[mean]["steps"] == 0
+    assert found[mean]["seconds"] > sum(found[m]["seconds"] for m in parts)
+    assert call(monkeypatch, aseqdip_ct, *flags, whole) == 0
+    assert capsys.readouterr().out.count("finished already") == 3
+    # Where a part is another run, so is the mean.
+    assert call(monkeypatch, aseqdip_ct, *flags, whole, "--lr", "1e-3") == 0
+    assert len([*folders[mean].parent.iterdir()]) == 2
+
+
+def test_a_mean_is_left_out_where_a_part_fails(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("ct", tmp_path, kspace, *settings_for("split_dip"), "--lr", "1e30")
+    assert call(monkeypatch, aseqdip_ct, *flags, "--method", "aseqdip,split_dip,aseqdip_split") == 2
+    said = capsys.readouterr()
+    assert "aseqdip failed" in said.err
+    assert "not run: it takes the images of aseqdip, split_dip, which have none" in said.out
 
 
 @pytest.mark.parametrize("task", SCRIPTS)
@@ -561,6 +592,19 @@ def test_split_dip_has_more_updates_than_aseqdip_in_the_best_of_ct(flags, steps)
     (method,) = baselines.chosen(args, aseqdip_ct.baselines(args))
     assert method.name == "split_dip" and method.settings["steps"] == steps
     assert (5 if "--K" in flags else 120) == args.K
+
+
+@pytest.mark.parametrize("flags, names", [
+    ([], ["split_dip"]), (["--photons", "1e4"], ["aseqdip", "split_dip", "aseqdip_split"]),
+    (["--sinogram", "y.npy"], ["aseqdip", "split_dip", "aseqdip_split"]),
+    (["--sinogram", "y.npy", "--sigma", "0"], ["split_dip"]),
+    (["--photons", "1e4", "--method", "tv"], ["tv"]),
+])  # fmt: skip
+def test_the_best_of_ct_with_noise_is_the_mean_of_two_methods(flags, names):
+    args = parse_args(aseqdip_ct.Args, aseqdip_ct.PRESETS, "", ["--preset", "best", *flags])
+    assert [m.name for m in baselines.chosen(args, aseqdip_ct.baselines(args))] == names
+    quick = parse_args(aseqdip_ct.Args, aseqdip_ct.PRESETS, "", ["--quick", *flags])
+    assert quick.method == ("tv" if "tv" in names else "split_dip")
 
 
 def test_where_nothing_can_be_held_out_it_is_said(tmp_path, monkeypatch, kspace, capsys):

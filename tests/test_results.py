@@ -85,6 +85,19 @@ def test_noise_makes_another_column(tmp_path):
     assert [cell.strip()[:5] for cell in lines[-1].split("|")[2:4]] == ["30.00", "25.00"]
 
 
+def test_the_best_with_noise_is_the_mean_of_two_methods(tmp_path):
+    noise = {"photons": 20000.0}
+    write_run(tmp_path, "best", "ct", "split_dip", "a", 30.0, {"views": 30})
+    for name, psnr in (("tv", 24.0), ("split_dip", 25.0), ("aseqdip_split", 26.0)):
+        write_run(tmp_path, "best", "ct", name, "a", psnr, {"views": 30}, **noise)
+    without, line = results.summary(results.read(tmp_path))
+    assert without.best == ("Split DIP", 30.0)
+    assert line.best == ("aSeqDIP + Split DIP", 26.0)
+    assert (line.classical, line.gain) == (("TV", 24.0), "+2.00")
+    text = results.tables(results.read(tmp_path))["ct"]
+    assert "**best: Split DIP**" in text and "**best, with noise: aSeqDIP + Split DIP**" in text
+
+
 def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, capsys):
     found = {
         ("best", "split_dip"): (30.0, 31.0), ("best", "tv"): (28.0, 30.0), ("best", "nlm"): (35.0, None),

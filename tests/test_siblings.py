@@ -288,7 +288,7 @@ def test_best_is_a_preset(task, other, arguments, tmp_path, monkeypatch):
     script = SIBLINGS[task]
     flags = ["--width", 4, "--log-every", 2, "--data", arguments[1], "--device", "cpu"]
     one = ["--set", "members=1", "parts=2", "start_iter=2"]
-    preset = script.PRESETS["best"]
+    preset = script.BEST
     left = ("K", *script.Args.only_aseqdip)
     spelled = [f"--{k}={v}" for k, v in preset.items() if k not in left]
     found = []

@@ -65,7 +65,7 @@ class RunArgs:
 
 def parse_args(
     args_type: type[ArgsT],
-    presets: dict[str, dict[str, Any]],
+    presets: dict[str, dict[str, Any] | Callable[[ArgsT], dict[str, Any]]],
     description: str,
     argv: Sequence[str] | None = None,
     others: Callable[[ArgsT], Collection[str]] | None = None,
@@ -74,8 +74,8 @@ def parse_args(
 
     Args:
         args_type: dataclass with every default.
-        presets: the defaults that each --preset but paper replaces; flags given beside it still
-            win.
+        presets: the defaults that each --preset but paper replaces, or a function that chooses
+            them by the flags; flags given beside it still win.
         description: what --help prints above the flags.
         argv: the flags; without it those of this process.
         others: names the task's methods besides aSeqDIP, for --help.
@@ -106,7 +106,8 @@ def parse_args(
                 file=sys.stderr,
             )
             raise SystemExit(2)
-        default = args_type(**presets[name] | dict(preset=name))
+        preset = presets[name]
+        default = args_type(**(preset(args) if callable(preset) else preset) | dict(preset=name))
         args = read(default)
         args.preset = name
     for f in dataclasses.fields(args):  # `lr: float = 1` at the top is what --lr 1 is: 1.0

@@ -146,10 +146,9 @@ def _save_pictures(
     for run in runs:
         figures, label = metrics[run.method.name], run.method.label
         stopped = "stopped" if "step_stopped" in figures else "final"
-        file = "reconstruction_stopped.npy" if stopped == "stopped" else "reconstruction.npy"
         pictures[label] = f"not run: {run.why_not}" if run.why_not else "failed"
         if figures:
-            pictures[label] = problem.picture(np.load(run.folder.path / file))
+            pictures[label] = problem.picture(run.result())
         if figures.get(f"psnr_{stopped}") is not None:
             psnr[label] = figures[f"psnr_{stopped}"]
         known = (n for n in ("psnr", "ssim", "misfit") if f"{n}_{stopped}" in figures)

@@ -94,6 +94,10 @@ class Units:
         """Return normalised numbers in the user's units."""
         return self.low + (self.high - self.low) * x
 
+    def normalised(self, values: np.ndarray) -> np.ndarray:
+        """Return what is in the user's units as normalised numbers."""
+        return (values - self.low) / (self.high - self.low)
+
 
 @dataclass
 class Sinogram(Item):
@@ -461,7 +465,7 @@ def load_relative(path: Path, units: Units) -> np.ndarray:
     )
     if not units.is_hu:
         return (scan.values - scan.values.min()) / np.ptp(scan.values)
-    return ((scan.values - units.low) / (units.high - units.low)).clip(0, 1)
+    return units.normalised(scan.values).clip(0, 1)
 
 
 def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
@@ -602,6 +606,15 @@ def _load_degrees(path: Path) -> np.ndarray:
     return degrees
 
 
+def is_noisy(args: Any) -> bool:
+    """Tell whether the measurements have noise: photons are counted, or they are real ones.
+
+    Args:
+        args: of aseqdip_ct.py; --sigma 0 says that a sinogram has none.
+    """
+    return bool(args.photons) or (args.sinogram is not None and args.sigma != 0)
+
+
 # Measuring ----------------------------------------------------------------------------------
 
 
@@ -658,8 +671,7 @@ def measure(
         The sinogram, (1, 1, n_angles, n_det); the slice, (1, 1, H, W) from 0 to 1; what
         metrics.json is to hold.
     """
-    values = torch.from_numpy(scan.values)[None, None]
-    x_true = ((values - units.low) / (units.high - units.low)).clamp(0, 1).float()
+    x_true = torch.from_numpy(units.normalised(scan.values).clip(0, 1))[None, None].float()
     x_true = x_true.to(next(A.buffers()).device)
     sinogram = A(x_true)
     facts = {"low": units.low, "high": units.high, "is_hu": units.is_hu}

@@ -69,6 +69,7 @@ class Method:
             for its input, `encoder`, weights that its network keeps, `prior`, a diffusion network,
             or `varnet_weights`.
         exploding: where several of --prior fit, it takes a variance-exploding one.
+        parts: methods whose images it takes, as `images`; they are named before it in --method.
         package: one that it needs and requirements.txt does not have.
         style: of its line in figures over the updates, for matplotlib, with a `color`; {} for any.
         settings: its hyperparameters; a script changes those that differ in its task.
@@ -84,6 +85,7 @@ class Method:
     own_stop: bool = False
     needs: str | None = None
     exploding: bool = False
+    parts: tuple[str, ...] = ()
     package: str | None = None
     style: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(init=False)

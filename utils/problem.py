@@ -26,6 +26,8 @@ class Problem:
         facts: what metrics.json is to hold of the problem.
         title: what the pictures are of.
         array: makes of an image what is saved, in the units of the user's data.
+        image: makes an image, (1, *A.in_shape), of what `array` has saved; None in tasks without a
+            method that takes the images of others.
         picture: makes of what is saved what is shown, (H, W) or (H, W, 3).
         names: titles of `truth`, `input` and the derived images in the comparison.
         limits: values shown as black and white; None takes 0 and the truth's maximum, or without a
@@ -47,6 +49,7 @@ class Problem:
     array: Callable[[Tensor], np.ndarray]
     picture: Callable[[np.ndarray], np.ndarray]
     names: dict[str, str]
+    image: Callable[[np.ndarray], Tensor] | None = None
     limits: tuple[float, float] | None = None
     extra: tuple[str, np.ndarray] | None = None
     error_scale: float = ERROR_SCALE

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from utils.errors import (
     RunFailed,
     first_line,
 )  # fmt: skip
-from utils.files import tree_hash
+from utils.files import content_hash, tree_hash
 from utils.folder import RunFolder
 from utils.holdout import hold_out, without
 from utils.item import Item
@@ -69,6 +70,7 @@ class Run:
         metrics: what metrics.json holds, once the run is complete.
         busy: it failed because another process is at work on it.
         given: what the method is given beside y, A, its network and the callback, after `open`.
+        parts: the runs of the methods whose images it takes, after `unfinished`.
     """
 
     def __init__(self, args: Any, task: str, method: Method, item: Item) -> None:
@@ -84,6 +86,7 @@ class Run:
         self.metrics: dict[str, Any] | None = None
         self.busy = False
         self.given: dict[str, Any] = {}
+        self.parts: list[Run] = []
         self._loop: Loop | None = None
         self._problem: Problem | None = None
         self._rule: Rule | None = None
@@ -102,6 +105,8 @@ class Run:
             if method.needs == "prior":
                 given = self._prior = priors.choose(given, method, self.item.channels)
             hyperparameters[f"{method.needs}_sha256"] = tree_hash(given)
+        for part in self.parts:
+            hyperparameters[f"{part.method.name}_sha256"] = content_hash(part.result())
         self.folder = RunFolder(
             self.args, self.task, method.name, self.item.item, self.item.content,
             self.item.named | self._unused(), hyperparameters,
@@ -112,6 +117,11 @@ class Run:
         print("this run is finished already (--fresh repeats it)")
         print_report(self.metrics, self.folder.path)
         return True
+
+    def result(self) -> np.ndarray:
+        """Read the array that a complete run has saved of its result."""
+        stopped = "_stopped" if "step_stopped" in self.metrics else ""
+        return np.load(self.folder.path / f"reconstruction{stopped}.npy")
 
     def _unused(self) -> set[str]:
         """Return the fields of args that do not decide the result."""
@@ -191,6 +201,8 @@ class Run:
                     f"{self.method.name}: sigma could not be estimated from these data; give it "
                     "with --sigma"
                 )
+        if self.parts:
+            self.given["images"] = torch.cat([problem.image(part.result()) for part in self.parts])
         if self.method.needs == "reference":
             self.given["z0"], facts = problem.reference()
             self._facts |= facts
@@ -227,7 +239,7 @@ class Run:
             self._facts["stop"] = "its own rule"
             if "stop" in self.args.changed:
                 print(f"{self.method.name} stops by its own rule, so --stop {stop} is not used")
-        elif not self.method.iterative and "stop" in self.args.changed:
+        elif not (self.method.iterative or self.parts) and "stop" in self.args.changed:
             print(f"{self.method.name} has no updates, so --stop {stop} is not used")
         if self.method.own_stop or not self.method.iterative or stop == "fixed":
             return y, A, None
@@ -286,6 +298,7 @@ class Run:
             result = "stopped" if "stopped" in images else "final"
             images["unfinished"] = images[result]
             images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)
+        self._facts["seconds"] = loop.seconds() + sum(p.metrics["seconds"] for p in self.parts)
         self.metrics = save_results(self.folder, loop, images, problem, self.method, self._facts)
 
 
@@ -298,7 +311,10 @@ def unfinished(runs: list[Run]) -> Iterator[Run]:
     for run in runs:
         if not run.lone:
             print(f"-- {run.method.name}")
+        run.parts = [part for part in runs if part.method.name in run.method.parts]
         lacking = run.method.lacks(run.args)
+        if without := [part.method.name for part in run.parts if part.metrics is None]:
+            lacking = f"it takes the images of {', '.join(without)}, which have none"
         if lacking is not None:
             run.leave_out(lacking)
             continue
