@@ -86,10 +86,9 @@ def test_noise_makes_another_column(tmp_path):
 
 
 def test_the_best_with_noise_is_the_mean_of_two_methods(tmp_path):
-    noise = {"photons": 20000.0}
     write_run(tmp_path, "best", "ct", "split_dip", "a", 30.0, {"views": 30})
     for name, psnr in (("tv", 24.0), ("split_dip", 25.0), ("aseqdip_split", 26.0)):
-        write_run(tmp_path, "best", "ct", name, "a", psnr, {"views": 30}, **noise)
+        write_run(tmp_path, "best", "ct", name, "a", psnr, {"views": 30}, 1, photons=20000.0)
     without, line = results.summary(results.read(tmp_path))
     assert without.best == ("Split DIP", 30.0)
     assert line.best == ("aSeqDIP + Split DIP", 26.0)
