@@ -86,19 +86,18 @@ class Args(RunArgs):
 
 
 # What --preset best changes (docs/best.md): Split DIP, made consistent; what follows z0, and result,
-# are for aSeqDIP. With noise it is the mean of both.
+# are for aSeqDIP. Where the measurements have noise it is the mean of both.
 BEST = dict(
     method="split_dip", K=120, N=10, stop="noise", tau=0.95, result="average", finish="consistency",
     precision="auto", z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
 )  # fmt: skip
+NOISY = BEST | dict(method="aseqdip,split_dip,aseqdip_split")
 # What --preset quick changes: best with less.
 QUICK = BEST | dict(sample="small", width=16)
 # The authors' public script. Its lambda 1 is not in units of ||A||, about 120 for 30 views of 512x512.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
-NOISY = BEST | dict(method="aseqdip,split_dip,aseqdip_split")
-PRESETS = {
-    "public": PUBLIC, "quick": QUICK, "best": lambda args: NOISY if ct_data.is_noisy(args) else BEST,
-}  # fmt: skip
+PRESETS = {"public": PUBLIC, "quick": QUICK}
+PRESETS["best"] = lambda args: NOISY if ct_data.is_noisy(args) else BEST
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback, sigma: float = 0.0) -> Tensor:

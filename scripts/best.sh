@@ -39,6 +39,7 @@ each_scan() {
 }
 
 # Best, and the classical methods
+with_mean=fbp,sart,tv,aseqdip,split_dip,aseqdip_split
 pictures=(--data "$cbsd" --crop 128 --images 10)
 for sigma in 15 25 30; do
     best denoising "${pictures[@]}" --sigma $sigma --method tv,nlm,wavelet,bm3d,split_dip
@@ -49,7 +50,7 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
 done
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
 for slice in "$abdomen" "$head" "$spine"; do
-    best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method fbp,sart,tv,aseqdip,split_dip
+    best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method $with_mean
 done
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
 for seed in 1 2; do
@@ -126,9 +127,9 @@ run paper mri --accel 8
 
 # Slices and pictures at their own size, beside the tables, and two of the comparisons for the pages
 full_size() { python "aseqdip_$1.py" --preset best --width 16 --precision bf16 --out "${out}_full_size" "${@:2}"; }
-window=(--window -160 240 --method fbp,sart,tv,aseqdip,split_dip)
-full_size ct --data "$abdomen" --views 18 "${window[@]}"
-for slice in "$head" "$abdomen"; do full_size ct --data "$slice" --views 30 --photons 20000 "${window[@]}"; done
+window=(--window -160 240 --method)
+full_size ct --data "$abdomen" --views 18 "${window[@]}" fbp,sart,tv,aseqdip,split_dip
+for slice in "$head" "$abdomen"; do full_size ct --data "$slice" --views 30 --photons 20000 "${window[@]}" $with_mean; done
 for name in 0000 0001 0002 0003 0004; do
     full_size denoising --data "$cbsd/$name.png" --sigma 25 --method nlm,bm3d,split_dip
 done
@@ -137,10 +138,10 @@ full_size inpainting --data "$cbsd/0000.png" --method linear,biharmonic,tv,vanil
 full_size deblurring --data "$cbsd/0000.png" --blur camera --sigma 2.55 --method tv,split_dip \
     --set tv.lambda_per_sigma=0.1
 newest() { ls -dt "$@" | head -1; }
-# picture TASK ITEM NAME
+# picture TASK METHOD ITEM NAME
 picture() {
-    python -m scripts.take_picture "$(newest "${out}_full_size/$1/split_dip/$2"/*)" "$3" \
-        --file "$(newest "${out}_full_size/$1/comparison/$2"/*/comparison.png)"
+    python -m scripts.take_picture "$(newest "${out}_full_size/$1/$2/$3"/*)" "$4" \
+        --file "$(newest "${out}_full_size/$1/comparison/$3"/*/comparison.png)"
 }
-picture ct abdomen_512 ct_full_size
-picture denoising 0001 denoising_full_size
+picture ct aseqdip_split abdomen_512 ct_full_size
+picture denoising split_dip 0001 denoising_full_size

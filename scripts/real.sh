@@ -33,7 +33,7 @@ views = np.load(sys.argv[1])
 np.save(f"{sys.argv[2]}/tooth30.npy", views[:180:6])
 np.save(f"{sys.argv[2]}/tooth180.npy", views[:180])
 PYTHON
-picture real_tooth ct fbp,sart,tv,aseqdip,split_dip --width 32 --sinogram "$out/tooth30.npy" --angles 30
+picture real_tooth ct fbp,sart,tv,aseqdip,split_dip,aseqdip_split --width 32 --sinogram "$out/tooth30.npy" --angles 30
 python aseqdip_ct.py --sinogram "$out/tooth180.npy" --angles 180 --method sart --out "$out/all_views"
 # Without both flags a note says that this picture's noise may be estimated too low, and proposes them.
 picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 \
