@@ -193,6 +193,11 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     others = script.baselines(parsed())
     for method in names:
         require(method in ASEQDIP or method in others, f"--method {method}: not of {task}")
+        require(
+            not find(method).parts,
+            f"--method {method}: each job has one method, and it takes the images of several; run "
+            f"aseqdip_{task}.py",
+        )
     methods = {method: find(method) for method in names}
     if args.reference is not None and any(m.needs == "reference" for m in methods.values()):
         flags["--reference"] = [str(args.reference.absolute())]

@@ -421,6 +421,7 @@ def test_flags_after_the_dashes_go_to_the_scripts_that_have_them(tmp_path):
         ("a=1: python aseqdip_no.py", "no aseqdip_no.py"),
         ("python aseqdip_mri.py", "expected NAME: python aseqdip_TASK.py FLAGS"),
         ("a: python aseqdip_mri.py --method bm3d", "--method bm3d: not of mri"),
+        ("a: python aseqdip_ct.py --method aseqdip_split", "each job has one method"),
         ("a: python aseqdip_ct.py --method tv --set x=1", "--set x=1: none of tv"),
         ("", "stdin: expected NAME"),
     ],
