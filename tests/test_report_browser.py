@@ -14,6 +14,7 @@ from running import call, squeezed
 
 import aseqdip_denoising
 from baselines import find
+from utils.figures import percent
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def test_real_runs_make_a_whole_page(real):
         for path in (real / "results" / "denoising" / method).glob("*/*/metrics.json"):
             found = json.loads(path.read_text())
             values += [] if found["measured"] else [found["psnr_final"]]
+            assert (f"misfit {percent(found['misfit_final'])}" in page) == found["measured"]
         assert len(values) == 2
         shown = f"| {np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} |"
         section = text[text.index("### sigma 15") :]

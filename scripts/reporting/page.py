@@ -139,11 +139,14 @@ class Shot(NamedTuple):
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """Its PSNR and SSIM, {} without a truth, and of the truth."""
+        """Its PSNR, SSIM and misfit, as far as the run has them; {} of the truth."""
         image = "input" if self.key == "input" else self.run.image
-        found = {name: self.run.figure(f"{name}_{image}") for name in ("psnr", "ssim")}
-        absent = self.key == "truth" or f"psnr_{image}" not in self.run.metrics
-        return {} if absent else found
+        known = {name: f"{name}_{image}" for name in ("psnr", "ssim", "misfit")}
+        return {
+            name: self.run.figure(key)
+            for name, key in known.items()
+            if self.key != "truth" and key in self.run.metrics
+        }
 
 
 def _shots(table: Table) -> Iterator[Shot]:
