@@ -86,7 +86,7 @@ class Args(RunArgs):
 
 
 # What --preset best changes (docs/best.md): Split DIP, made consistent; what follows z0, and result,
-# are for aSeqDIP. Where the measurements have noise it is the mean of both.
+# are for aSeqDIP. With noise NOISY takes the place of BEST: the mean of the images of both.
 BEST = dict(
     method="split_dip", K=120, N=10, stop="noise", tau=0.95, result="average", finish="consistency",
     precision="auto", z0="tv", lr=5e-4, loss="norms", lambda_ae=0.02, ema_decay=0.9,
@@ -96,8 +96,9 @@ NOISY = BEST | dict(method="aseqdip,split_dip,aseqdip_split")
 QUICK = BEST | dict(sample="small", width=16)
 # The authors' public script. Its lambda 1 is not in units of ||A||, about 120 for 30 views of 512x512.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
-PRESETS = {"public": PUBLIC, "quick": QUICK}
-PRESETS["best"] = lambda args: NOISY if ct_data.is_noisy(args) else BEST
+PRESETS = {
+    "public": PUBLIC, "best": lambda args: NOISY if ct_data.is_noisy(args) else BEST, "quick": QUICK,
+}  # fmt: skip
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback, sigma: float = 0.0) -> Tensor:

@@ -53,8 +53,7 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         whole = ",".join((*methods[name].parts, name))
         require(
             {*methods[name].parts} <= {*names[:i]},
-            f"--method {args.method}: {name} takes the images of others, which are named before it: "
-            f"{whole}",
+            f"--method {args.method}: {name} needs the images of others; write --method {whole}",
         )
     for name, method in methods.items() if args.method != "all" else ():
         lacking = method.lacks(args)

@@ -16,7 +16,7 @@ class Operator(nn.Module):
         out_shape: shape of one measurement y, without the batch axis.
 
     Attributes:
-        assumes: what it takes from the user that real measurements may not follow, for a warning.
+        assumes: what the user says of it that may not fit real measurements, for a warning.
     """
 
     assumes: ClassVar[str] = "the operator"

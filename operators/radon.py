@@ -388,7 +388,7 @@ class Radon(Operator):
         aSeqDIP (Alkhouri et al., NeurIPS 2024), section 2.1. Differs from the paper: nothing.
     """
 
-    assumes = "the angles, the centre or the axes"
+    assumes = "the angles, the centre, the axes or sigma"
 
     def __init__(
         self,

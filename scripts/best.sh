@@ -14,12 +14,18 @@ phantom=$(realpath "$3")
 brain=$(realpath "$4")
 out=$(realpath -m "${5:-results/best}")
 cd "$(dirname "$0")/.."
-pydicom_file() {
-    python -c 'import sys; from pydicom.data import get_testdata_file as find
-print(find(sys.argv[1], download=False) or sys.exit("say pip install pydicom-data pylibjpeg pylibjpeg-libjpeg"))' "$1"
-}
-head=$(pydicom_file 693_J2KI.dcm) || exit
-mkdir -p "$out" && spine=$out/spine.dcm && file=$(pydicom_file bad_sequence.dcm) && ln -sf "$file" "$spine" || exit
+pydicom_file() { python -c 'import sys; from pydicom.data import get_testdata_file as find
+print(find(sys.argv[1], download=False) or "")' "$1"; }
+head=$(pydicom_file 693_J2KI.dcm)
+slices=("$abdomen" "$head")
+spine=$(pydicom_file bad_sequence.dcm)
+if [ -n "$spine" ]; then
+    mkdir -p "$out"
+    ln -sf "$spine" "$out/spine.dcm"
+    slices+=("$out/spine.dcm")
+else
+    echo "the spine is left out; for it run: pip install pydicom-data pylibjpeg pylibjpeg-libjpeg" >&2
+fi
 
 # run VARIANT TASK FLAGS
 run() { python "aseqdip_$2.py" --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }
@@ -28,7 +34,7 @@ one_network() { run "one network" "$1" --preset best --method split_dip --set me
 full_width() { python "aseqdip_$1.py" --preset best --precision bf16 --out "$out/full width" "${@:2}"; }
 
 each_slice() {
-    for slice in "$abdomen" "$head" "$spine"; do
+    for slice in "${slices[@]}"; do
         for views in 18 30; do "$@" --data "$slice" --resize 128 --views $views; done
     done
 }
@@ -49,7 +55,7 @@ for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method split_dip --K 200
 done
 each_slice best ct --width 32 --method fbp,sart,tv,aseqdip,split_dip
-for slice in "$abdomen" "$head" "$spine"; do
+for slice in "${slices[@]}"; do
     best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --method $with_mean
 done
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
@@ -118,7 +124,7 @@ each_scan run "4000 updates" mri "${end[@]}" --method self_guided_dip
 
 # The paper's text on the slices and scans
 each_slice run paper ct --width 32
-for slice in "$abdomen" "$head" "$spine"; do
+for slice in "${slices[@]}"; do
     run paper ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000
 done
 each_scan run paper mri
@@ -127,9 +133,10 @@ run paper mri --accel 8
 
 # Slices and pictures at their own size, beside the tables, and two of the comparisons for the pages
 full_size() { python "aseqdip_$1.py" --preset best --width 16 --precision bf16 --out "${out}_full_size" "${@:2}"; }
-window=(--window -160 240 --method)
-full_size ct --data "$abdomen" --views 18 "${window[@]}" fbp,sart,tv,aseqdip,split_dip
-for slice in "$head" "$abdomen"; do full_size ct --data "$slice" --views 30 --photons 20000 "${window[@]}" $with_mean; done
+full_size ct --data "$abdomen" --views 18 --window -160 240 --method fbp,sart,tv,aseqdip,split_dip
+for slice in "${slices[@]}"; do
+    full_size ct --data "$slice" --views 30 --photons 20000 --window -160 240 --method $with_mean
+done
 for name in 0000 0001 0002 0003 0004; do
     full_size denoising --data "$cbsd/$name.png" --sigma 25 --method nlm,bm3d,split_dip
 done

@@ -3,8 +3,9 @@
     python -m scripts.check_data FOLDER
 
 A file is `ok` if at least one task script reads it, `bad` if it should be readable and is not, and
-`ignored` if no script would take it. An array with "sino" in its file's name is taken for a sinogram. The readers are those of the scripts, so that what is ok here
-does not fail there for being unreadable. The exit status is 1 if any file is bad.
+`ignored` if no script would take it. An array with "sino" in its file's name is read as a sinogram,
+too. The readers are those of the scripts, so that what is ok here does not fail there for being
+unreadable. The exit status is 1 if any file is bad.
 """
 
 import contextlib
@@ -83,15 +84,14 @@ def readers_of(path: Path) -> dict[str, Reader]:
     if ct_data.is_dicom(path) or name.endswith(ct_data.DICOM):
         return {"ct": read_slice}
     kind = arrays.kind_of(path)
-    if kind is not None and "sino" in name:
-        return {"ct with --sinogram": read_sinogram}
     if kind == "hdf5":
         return {"mri": read_scan}
     if kind is not None:
         tasks = (("mri", mri_data, read_scan), ("ct", ct_data, read_slice),
                  (PICTURES, image_data, read_picture))  # fmt: skip
         fitting = {task: read for task, module, read in tasks if name.endswith(module.SUFFIXES)}
-        return fitting or {task: read for task, _, read in tasks}
+        sinogram = {"ct with --sinogram": read_sinogram} if "sino" in name else {}
+        return sinogram | (fitting or {task: read for task, _, read in tasks})
     if image_data.is_picture(path):
         return {PICTURES: read_picture} | ({"ct": read_slice} if name.endswith(".png") else {})
     return {}
@@ -157,7 +157,7 @@ def read_slice(path: Path) -> str:
 def read_sinogram(path: Path) -> str:
     """Read measured line integrals, whose views may be at any angles."""
     y = arrays.load_array(path, "sinogram")
-    ct_data.load_sinogram(path, str(len(y)))
+    ct_data.load_sinogram(path, str(len(y) if y.ndim else 0))
     views, bins = y.shape
     return f"sinogram of {views} views and {bins} bins, {y.dtype}"
 

@@ -268,7 +268,9 @@ def label(task: str, row: Row) -> str:
         return "direct image"
     name = find(method).label + (f", {variant}" if variant != BEST else "")
     if variant == BEST and method in best_methods(task):
-        name = f"**best{', with noise' if find(method).parts else ''}: {name}**"
+        *noisy, _ = best_methods(task)
+        kind = ", with noise" if method in noisy else ", without noise" if noisy else ""
+        name = f"**best{kind}: {name}**"
     return f"... before the last step ({name.strip('*')})" if image == "unfinished" else name
 
 
@@ -317,7 +319,8 @@ def of_pictures(task: str, runs: list[Record]) -> str:
         # What a method for holes is judged by is the hole.
         name = "psnr_hole" if task == "inpainting" else "psnr"
         rows = rows_of(task, [run for run in runs if run.setting == setting])
-        best = rows.get((BEST, best_of(task, rows), "final"), [])
+        top = (BEST, best_of(task, rows), "final")
+        best = rows.get(top, [])
         lines, before = [], None
         for row, mine in rows.items():
             psnr = mean_over_images((run.item, run.figure(name, row[2])) for run in mine)
@@ -329,13 +332,12 @@ def of_pictures(task: str, runs: list[Record]) -> str:
             if row[2] == "unfinished" and reached == before:  # the last step changed nothing
                 continue
             before = reached
-            same = row == (BEST, best_of(task, rows), "final")
             lines.append(
                 (
                     label(task, row),
                     psnr.n,
                     reached,
-                    "" if same else ahead(best, mine, name, row[2]),
+                    "" if row == top else ahead(best, mine, name, row[2]),
                     "" if row[2] == "input" else spread(mine),
                 )
             )

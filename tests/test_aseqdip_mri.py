@@ -455,7 +455,8 @@ def bad_inputs(folder, kspace):
         yield ["--data", volume, "--slice", number], "slices 0 to 1"
     yield ["--data", good, "--slice", "0"], "--slice"
     yield ["--slice", "0"], "--slice"
-    yield ["--data", good, "--measured", "--accel", "4"], "--accel: --measured takes"
+    for flag, value in (("--accel", "4"), ("--mask", "random"), ("--center-fraction", "0.2")):
+        yield ["--data", good, "--measured", flag, value], f"{flag}: --measured takes"
     yield ["--data", good, "--accel", "8", "--center-fraction", "0.04"], "--center-fraction"
     yield ["--data", good, "--accel", "1000", "--center-fraction", "0.001"], "lower --accel"
     for flag, value, expected in (

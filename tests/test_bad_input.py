@@ -129,7 +129,9 @@ def test_inpainting(folder, monkeypatch, capsys):
     Image.fromarray(np.full_like(mask, 255)).save("white.png")
     Image.fromarray(np.zeros_like(mask)).save("black.png")
     Image.fromarray(mask).save("mask.png")
-    Image.fromarray(np.where(mask[..., None], 0, levels)).save("hollow.png")
+    Image.fromarray(np.where(mask[..., None], (255, 0, 0), levels).astype(np.uint8)).save(
+        "hollow.png"
+    )
     cases = [
         ([*good, "--hiar", "0"], "--hiar 0"),
         ([*good, "--hiar", "1"], "--hiar 1"),
@@ -150,6 +152,7 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--measured", "--mask", "random"], "--measured.*mask"),
         (["--measured", "--mask", "white.png"], "--measured.*--data"),
         (["--data", "hollow.png", "--measured", "--mask", "mask.png"], "mask.png.*inverted"),
+        ([*good, "--measured", "--mask", "black.png"], "no pixel is known"),
         ([*good, "--hole-start", "nan"], "--hole-start nan"),
     ]
     refuse_all(monkeypatch, capsys, folder, aseqdip_inpainting, cases)

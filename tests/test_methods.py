@@ -264,9 +264,38 @@ def test_a_mean_takes_the_images_of_the_methods_before_it(tmp_path, monkeypatch,
     assert found[mean]["seconds"] > sum(found[m]["seconds"] for m in parts)
     assert call(monkeypatch, aseqdip_ct, *flags, whole) == 0
     assert capsys.readouterr().out.count("finished already") == 3
-    # Where a part is another run, so is the mean.
-    assert call(monkeypatch, aseqdip_ct, *flags, whole, "--lr", "1e-3") == 0
-    assert len([*folders[mean].parent.iterdir()]) == 2
+    # Where a part is another run, so is the mean: by its settings, which name its seed, too.
+    assert call(monkeypatch, aseqdip_ct, *flags, whole, "--seed", "1") == 0
+    runs = folders[mean].parent.iterdir()
+    configs = [json.loads((run / "config.json").read_text())["settings"] for run in runs]
+    assert {config["seed"] for config in configs} == {0, 1}
+    assert len({tuple(config["data_sha256"]) for config in configs}) == 2
+    (folders[parts[0]] / "reconstruction.npy").unlink()
+    capsys.readouterr()
+    assert call(monkeypatch, aseqdip_ct, *flags, whole) == 2
+    assert "reconstruction.npy: missing or damaged; repeat the run" in capsys.readouterr().err
+
+
+def test_a_mean_takes_what_a_rule_has_chosen_of_a_sinogram(tmp_path, monkeypatch, kspace):
+    flags = flags_of("ct", tmp_path, kspace, "--method", "fbp")
+    assert call(monkeypatch, aseqdip_ct, *flags) == 0
+    folder = run_folder(tmp_path / "out", "ct", "item", "fbp")
+    flags = ["--sinogram", folder / "sinogram.npy", "--angles", folder / "angles.npy", *TINY]
+    flags += ["--stop", "es_wmv", "--method", "aseqdip,split_dip,aseqdip_split", "--size", 48]
+    flags += [*settings_for("split_dip"), "--out", tmp_path / "again"]
+    assert call(monkeypatch, aseqdip_ct, *flags) == 0
+    folders = [
+        run_folder(tmp_path / "again", "ct", "sinogram", name)
+        for name in ("aseqdip", "split_dip", "aseqdip_split")
+    ]
+    *chosen, mean = (
+        np.load(folder / name)
+        for folder, name in zip(
+            folders, ["reconstruction_stopped.npy"] * 2 + ["reconstruction.npy"], strict=True
+        )
+    )
+    np.testing.assert_allclose(mean, sum(chosen) / 2, atol=1e-5 * np.abs(mean).max())
+    assert metrics(folders[-1])["stop"] == "those of its parts"
 
 
 def test_a_mean_is_left_out_where_a_part_fails(tmp_path, monkeypatch, kspace, capsys):
@@ -274,7 +303,7 @@ def test_a_mean_is_left_out_where_a_part_fails(tmp_path, monkeypatch, kspace, ca
     assert call(monkeypatch, aseqdip_ct, *flags, "--method", "aseqdip,split_dip,aseqdip_split") == 2
     said = capsys.readouterr()
     assert "aseqdip failed" in said.err
-    assert "not run: it takes the images of aseqdip, split_dip, which have none" in said.out
+    assert "not run: it needs the image of aseqdip and of split_dip" in said.out
 
 
 @pytest.mark.parametrize("task", SCRIPTS)

@@ -94,7 +94,10 @@ def test_the_best_with_noise_is_the_mean_of_two_methods(tmp_path):
     assert line.best == ("aSeqDIP + Split DIP", 26.0)
     assert (line.classical, line.gain) == (("TV", 24.0), "+2.00")
     text = results.tables(results.read(tmp_path))["ct"]
-    assert "**best: Split DIP**" in text and "**best, with noise: aSeqDIP + Split DIP**" in text
+    assert (
+        "**best, without noise: Split DIP**" in text
+        and "**best, with noise: aSeqDIP + Split DIP**" in text
+    )
 
 
 def test_the_summary_compares_means_of_the_same_items(tmp_path, monkeypatch, capsys):

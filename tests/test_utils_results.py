@@ -67,12 +67,14 @@ def test_a_run_that_went_wrong_says_so():
 
 
 def test_a_network_far_from_the_measurements_is_doubted():
-    def doubted(made: float, result: float, noise: float) -> list[str]:
-        return misfit_doubts(made, result, noise, "the mask")
+    def doubted(made: float, result: float, noise: float, assumes: str = "") -> list[str]:
+        return misfit_doubts(made, result, noise, assumes)
 
     assert doubted(0.019, 0.006, 0.01) == []
     (doubt,) = doubted(0.03, 0.01, 0.01)
-    assert "3 times the noise" in doubt and doubt.endswith("does not fit: the mask")
+    assert "3 times the noise" in doubt and doubt.endswith("too few updates")
+    (doubt,) = doubted(0.03, 0.01, 0.01, "the mask")
+    assert doubt.endswith("does not fit: the mask")
     assert doubted(0.009, 0.001, 0.001) == []  # what the pixel grid misses
     assert doubted(0.09, 0.0, 0.0) == []
     (doubt,) = doubted(0.3, 0.0, 0.0)
@@ -100,8 +102,13 @@ def test_a_run_of_few_updates_misses_noisy_measurements(monkeypatch, tmp_path, c
     assert found["misfit_final"] < 2 * found["noise"] < found["misfit_unfinished"]
     doubt = found["doubts"][0]
     assert f"{found['misfit_unfinished'] / found['noise']:.2g} times the noise" in doubt
+    assert doubt.endswith("it had too few updates")  # what is simulated fits
     folder = run_folder(tmp_path / "finished", "denoising", "face", "tv")
     assert metrics(folder)["doubts"] == []
+    measured = ["--data", folder / "measurement.npy", "--measured", "--sigma", 10, *TINY[4:]]
+    assert call(monkeypatch, aseqdip_denoising, *measured, "--out", tmp_path / "m") == 0
+    found = metrics(run_folder(tmp_path / "m", "denoising", "measurement"))
+    assert found["doubts"][0].endswith("something does not fit: sigma")
 
 
 def test_an_item_draws_numbers_of_its_own():

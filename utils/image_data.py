@@ -352,14 +352,15 @@ def make_mask(
             path.exists(), f"--mask {kind}: expected box, random or a file; there is no such file"
         )
         mask = load_mask(path, shape)
-        known, missing = picture.pixels[:, mask], picture.pixels[:, ~mask]
-        require(
-            not measured or not missing.size or np.ptp(known) > 0 or np.ptp(missing) == 0,
-            f"--mask {kind}: all known pixels have one value, the missing ones have not: the mask "
-            "looks inverted; known pixels are white in it, missing ones black",
-        )
     require(bool(mask.any()), f"--mask {kind}: no pixel is known; nothing can be filled in")
     require(not mask.all(), f"--mask {kind}: no pixel is missing; there is nothing to fill in")
+    if measured:
+        spread = [np.ptp(picture.pixels[:, where], axis=1).max() for where in (mask, ~mask)]
+        require(
+            spread[0] > 0 or spread[1] == 0,
+            f"--mask {kind}: all known pixels have one colour, the missing ones have not: the mask "
+            "looks inverted; known pixels are white in it, missing ones black",
+        )
     return mask
 
 

@@ -236,6 +236,7 @@ class Loop(Callback):
             **{f"{name}_oracle": value for name, value in self.oracle.items()},
             **chosen,
             "steps": self.k * self.inner,
+            "seconds": self.seconds(),
             "n_params": sum(p.numel() for p in net.parameters()) if net is not None else 0,
             "device": processor.device_name(self.device),
             "quick": self.args.preset == "quick",

@@ -60,7 +60,8 @@ class Method:
         function: the method; None for aSeqDIP, whose loop stands in the scripts.
         net: the kind of network it takes, for a script's make_net: `unet` is fed with an image,
             `noise` with 32 channels of noise; None for none.
-        takes: what it is given of Problem.known where the task has it, such as `sigma`.
+        takes: what it is given of Problem.known where the task has it, such as `sigma`, or of its
+            parts, `images`.
         output: what x_hat is, in a picture's title; without it "last iterate", or of a method
             without steps its label.
         own_average: its x_hat is an average over its images, so --result is not for it.
@@ -69,7 +70,7 @@ class Method:
             for its input, `encoder`, weights that its network keeps, `prior`, a diffusion network,
             or `varnet_weights`.
         exploding: where several of --prior fit, it takes a variance-exploding one.
-        parts: methods whose images it takes, as `images`; they are named before it in --method.
+        parts: methods whose images it needs; they are named before it in --method.
         package: one that it needs and requirements.txt does not have.
         style: of its line in figures over the updates, for matplotlib, with a `color`; {} for any.
         settings: its hyperparameters; a script changes those that differ in its task.

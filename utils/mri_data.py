@@ -470,7 +470,8 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     require(
         measured or not has_holes(acquired),
         f"{scan.source}: the scan itself is undersampled, only {acquired.mean():.1%} of its "
-        "k-space holds samples, so there is no truth to compare with; add --measured",
+        "k-space holds samples, so there is no truth to compare with; add --measured, without --accel, "
+        "--mask and --center-fraction",
     )
     require(crop is None or crop == 0 or crop >= MIN_SIDE,
             f"--crop {crop}: expected 0 (none) or at least {MIN_SIDE} pixels")  # fmt: skip
@@ -702,8 +703,8 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
     require(
         lines >= MIN_CALIBRATION_LINES,
         f"ESPIRiT needs a fully sampled centre of at least {MIN_CALIBRATION_LINES} lines, got "
-        f"{lines}; give --maps, or to undersample less --center-fraction "
-        f"{MIN_CALIBRATION_LINES / mask.shape[1]:.2g} or more, with a lower --accel if need be",
+        f"{lines}; give maps with --maps. Where --accel has chosen the lines, a --center-fraction of "
+        f"about {MIN_CALIBRATION_LINES / mask.shape[1]:.2g} is enough; it can be 1/accel at most",
     )
     import sigpy.mri  # not at the top: it takes a second
 
@@ -755,7 +756,8 @@ def check_flags(args: Any) -> None:
     for name in OF_SIMULATION:
         require(
             not args.measured or name not in args.changed,
-            f"{flag(name)}: --measured takes the scan's own samples; omit one of the two",
+            f"{flag(name)}: --measured takes the scan's own samples; omit {flag(name)}, or of a fully "
+            "sampled scan --measured",
         )
 
 

@@ -97,12 +97,13 @@ def save_results(
     scores = {f"{m}_{name}": v for name, f in figures.items() for m, v in f.items()}
     record = {
         "hyperparameters": folder.settings["hyperparameters"], "images": list(images), **scores,
-        "noise": problem.noise, **problem.facts, **facts, **loop.figures(),
+        "noise": problem.noise, **problem.facts, **loop.figures(), **facts,
     }  # fmt: skip
     record["doubts"] = doubts(loop.rows, figures[result], figures["input"])
-    if method.iterative:
+    if method.iterative or method.parts:
         made, given = (figures.get(n, figures[result])["misfit"] for n in ("unfinished", result))
-        record["doubts"] += misfit_doubts(made, given, problem.noise, problem.A.assumes)
+        assumes = problem.A.assumes if problem.x_true is None else ""  # what is simulated fits
+        record["doubts"] += misfit_doubts(made, given, problem.noise, assumes)
     metrics = folder.complete(record)
     print_report(metrics, folder.path)
     return metrics
@@ -153,14 +154,15 @@ def misfit_doubts(made: float, result: float, noise: float, assumes: str) -> lis
         made: misfit of its image before the last step, which hides part of it.
         result: misfit of the result.
         noise: misfit of the truth; 0 where no noise is known.
-        assumes: of the operator.
+        assumes: what may not fit the measurements, "" where all does.
     """
     found = []
     if made > (max(FAR * noise, LEAST_DOUBTED) if noise > 0 else FAR_WITHOUT):
         far = f"{made / noise:.2g} times the noise" if noise > 0 else percent(made)
+        other = f", or something does not fit: {assumes}" if assumes else ""
         found.append(
-            f"the network misses the measurements by {far}, before any last step: either it had too "
-            f"few updates, or something does not fit: {assumes}"
+            f"the network misses the measurements by {far}, before any last step: it had too few "
+            f"updates{other}"
         )
     if result < CLOSE * noise:
         found.append(

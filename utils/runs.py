@@ -27,7 +27,7 @@ from utils.errors import (
     RunFailed,
     first_line,
 )  # fmt: skip
-from utils.files import content_hash, tree_hash
+from utils.files import tree_hash
 from utils.folder import RunFolder
 from utils.holdout import hold_out, without
 from utils.item import Item
@@ -105,10 +105,9 @@ class Run:
             if method.needs == "prior":
                 given = self._prior = priors.choose(given, method, self.item.channels)
             hyperparameters[f"{method.needs}_sha256"] = tree_hash(given)
-        for part in self.parts:
-            hyperparameters[f"{part.method.name}_sha256"] = content_hash(part.result())
+        content = (*self.item.content, *(part.result() for part in self.parts))
         self.folder = RunFolder(
-            self.args, self.task, method.name, self.item.item, self.item.content,
+            self.args, self.task, method.name, self.item.item, content,
             self.item.named | self._unused(), hyperparameters,
         )  # fmt: skip
         self.metrics = self.folder.finished()
@@ -119,12 +118,22 @@ class Run:
         return True
 
     def result(self) -> np.ndarray:
-        """Read the array that a complete run has saved of its result."""
+        """Read the array that a complete run has saved of its result, as Problem.array made it.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
         stopped = "_stopped" if "step_stopped" in self.metrics else ""
-        return np.load(self.folder.path / f"reconstruction{stopped}.npy")
+        path = self.folder.path / f"reconstruction{stopped}.npy"
+        try:
+            return np.load(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: missing or damaged; repeat the run with --fresh") from error
 
     def _unused(self) -> set[str]:
         """Return the fields of args that do not decide the result."""
+        if self.method.parts:  # all that decides theirs
+            return set()
         unused = set(OF_STOP.values()) - {OF_STOP.get(self.args.stop)}
         if self.method.function is not None:
             unused |= set(self.args.only_aseqdip)
@@ -235,11 +244,14 @@ class Run:
     def _stopping(self, problem: Problem) -> tuple[Tensor, Operator, Rule | None]:
         """Make the rule of --stop, and what it leaves of the measurements."""
         y, A, stop = problem.y, problem.A, self.args.stop
+        if self.method.parts:
+            self._facts["stop"] = "those of its parts"
+            return y, A, None
         if self.method.own_stop:
             self._facts["stop"] = "its own rule"
             if "stop" in self.args.changed:
                 print(f"{self.method.name} stops by its own rule, so --stop {stop} is not used")
-        elif not (self.method.iterative or self.parts) and "stop" in self.args.changed:
+        elif not self.method.iterative and "stop" in self.args.changed:
             print(f"{self.method.name} has no updates, so --stop {stop} is not used")
         if self.method.own_stop or not self.method.iterative or stop == "fixed":
             return y, A, None
@@ -313,8 +325,8 @@ def unfinished(runs: list[Run]) -> Iterator[Run]:
             print(f"-- {run.method.name}")
         run.parts = [part for part in runs if part.method.name in run.method.parts]
         lacking = run.method.lacks(run.args)
-        if without := [part.method.name for part in run.parts if part.metrics is None]:
-            lacking = f"it takes the images of {', '.join(without)}, which have none"
+        if unmade := [part.method.name for part in run.parts if part.metrics is None]:
+            lacking = f"it needs the image of {' and of '.join(unmade)}"
         if lacking is not None:
             run.leave_out(lacking)
             continue
