@@ -68,6 +68,7 @@ for seed in 1 2; do
     best deblurring "${first[@]}" --blur camera --sigma 2.55
     best superresolution "${first[@]}"
     best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed
+    best ct --width 32 --data "$abdomen" --resize 128 --views 30 --photons 20000 --seed $seed
 done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best
