@@ -206,6 +206,7 @@ def test_all_methods_are_compared_and_one_that_fails_stops_none(
     (((panels, _), options),) = drawn  # curves of those with updates, level lines of the others
     (curves,) = panels.values()
     assert set(curves) == {"aSeqDIP", "aSeqDIP, lambda 0", "Vanilla DIP", "SGLD-DIP"}
+    assert options["results"]["aSeqDIP"] == pytest.approx(float(rows["aseqdip"]["psnr_final"]))
     assert options["levels"] == {
         label: pytest.approx(float(rows[name]["psnr_final"]))
         for label, name in (("noisy", "noisy"), ("TV", "tv"))

@@ -201,6 +201,12 @@ def test_psnr_keeps_the_paper_s_styles_and_marks_the_highest_mean():
     told = [text.get_text() for text in axis.get_legend().get_texts()]
     assert told[:3] == ["aSeqDIP, 24.00 dB", "aSeqDIP, lambda 0, 21.00 dB", "a_b$c <i>, 24.00 dB"]
     assert told[3:] == ["FBP, 20.00 dB", "TV, 26.50 dB"]
+    assert "last point" in axis.get_legend().get_title().get_text()
+    figure = psnr_figure({"": CURVES}, styles(), results={"aSeqDIP": 25.5})  # such as an average
+    legend = figure.axes[0].get_legend()
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told[:2] == ["aSeqDIP, 25.50 dB", "aSeqDIP, lambda 0, 21.00 dB"]
+    assert "PSNR of the result" in legend.get_title().get_text()
 
 
 def test_many_methods_are_told_apart():

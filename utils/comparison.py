@@ -50,7 +50,7 @@ def compare(args: Any, runs: list[Run], problem: Problem) -> None:
     image = problem.A.pinv(problem.y)
     direct = problem.score(image) | {"misfit": problem.misfit(image)}
     _save_pictures(folder, problem, runs, metrics, image, direct)
-    _save_curves(folder, problem, runs, metrics, direct)
+    _save_curves(folder, problem, runs, direct)
     rows = [
         {"method": r.method.name, "failure": r.failure, "not_run": r.why_not}
         | metrics[r.method.name]
@@ -145,14 +145,14 @@ def _save_pictures(
     psnr: dict[str, float] = {}
     for run in runs:
         figures, label = metrics[run.method.name], run.method.label
-        stopped = "stopped" if "step_stopped" in figures else "final"
-        pictures[label] = f"not run: {run.why_not}" if run.why_not else "failed"
-        if figures:
-            pictures[label] = problem.picture(run.result())
-        if figures.get(f"psnr_{stopped}") is not None:
-            psnr[label] = figures[f"psnr_{stopped}"]
-        known = (n for n in ("psnr", "ssim", "misfit") if f"{n}_{stopped}" in figures)
-        captions[label] = caption({n: figures[f"{n}_{stopped}"] for n in known})
+        if not figures:
+            pictures[label] = f"not run: {run.why_not}" if run.why_not else "failed"
+            continue
+        pictures[label] = problem.picture(run.result())
+        if figures.get(f"psnr_{run.image}") is not None:
+            psnr[label] = figures[f"psnr_{run.image}"]
+        known = (n for n in ("psnr", "ssim", "misfit") if f"{n}_{run.image}" in figures)
+        captions[label] = caption({n: figures[f"{n}_{run.image}"] for n in known})
     limits = problem.limits
     if limits is None:
         last = next(p for p in reversed(pictures.values()) if not isinstance(p, str))
@@ -170,7 +170,6 @@ def _save_curves(
     folder: Path,
     problem: Problem,
     runs: list[Run],
-    metrics: dict[str, dict[str, Any]],
     direct: dict[str, float],
 ) -> None:
     curves = {
@@ -181,12 +180,16 @@ def _save_curves(
         and len(curve.steps) > 1
     }
     if curves:
-        levels = {problem.names["input"]: direct["psnr"]}
-        for run in runs:
-            level = metrics[run.method.name].get("psnr_final")
-            if run.method.label not in curves and level not in (None, direct["psnr"]):
-                levels[run.method.label] = level
-        levels = {label: level for label, level in levels.items() if math.isfinite(level)}
+        start = problem.names["input"]
+        found = {start: direct["psnr"]} | {
+            run.method.label: run.metrics.get(f"psnr_{run.image}") for run in runs if run.metrics
+        }
+        psnr = {label: p for label, p in found.items() if p is not None and math.isfinite(p)}
+        levels = {  # of what has no curve; what is the direct image has its line already
+            label: p
+            for label, p in psnr.items()
+            if label not in curves and (label == start or p != psnr.get(start))
+        }
         styles = {run.method.label: run.method.style for run in runs}
-        figure = psnr_figure({problem.title: curves}, styles, levels=levels)
+        figure = psnr_figure({problem.title: curves}, styles, levels=levels, results=psnr)
         write_atomically(folder / "psnr.png", lambda file: figure.savefig(file, format="png"))

@@ -233,6 +233,7 @@ def psnr_figure(
     styles: dict[str, dict[str, Any]],
     title: str = "",
     levels: dict[str, float] | None = None,
+    results: dict[str, float] | None = None,
     size: tuple[float, float] = (6.0, 4.2),
     legend: bool = True,
 ) -> "Figure":
@@ -246,6 +247,8 @@ def psnr_figure(
         styles: label -> style of its line for matplotlib; those without one take others in turn.
         title: line above all.
         levels: label -> PSNR in dB of what has no updates, drawn as a level line; None for none.
+        results: label -> PSNR in dB of what a curve has ended with, such as an average, for the
+            legend; None takes the last points.
         size: inches of a panel.
         legend: whether the curves are named. Without, a page does so; what belongs to the i-th
             curve of a panel has the ids curve-i-line, curve-i-band and curve-i-top in an SVG.
@@ -253,7 +256,7 @@ def psnr_figure(
     import matplotlib
 
     with matplotlib.rc_context({"text.parse_math": False}):  # labels hold file names
-        return _psnr_figure(panels, styles, title, levels or {}, size, legend)
+        return _psnr_figure(panels, styles, title, levels or {}, results, size, legend)
 
 
 def line_styles(
@@ -269,6 +272,7 @@ def _psnr_figure(
     styles: dict[str, dict[str, Any]],
     title: str,
     levels: dict[str, float],
+    results: dict[str, float] | None,
     size: tuple[float, float],
     legend: bool,
 ) -> "Figure":
@@ -281,7 +285,7 @@ def _psnr_figure(
     for axis, (name, curves) in zip(axes.flat, panels.items()):
         for i, (label, style) in enumerate(line_styles(curves, styles).items()):
             curve = curves[label]
-            text = f"{label}, {curve.mean[-1]:.2f} dB"
+            text = f"{label}, {(results or {}).get(label, curve.mean[-1]):.2f} dB"
             axis.plot(curve.steps, curve.mean, label=text, gid=f"curve-{i}-line", **style)
             if curve.images > 1:
                 at = np.linspace(0, len(curve.steps) - 1, BAND_POINTS).astype(int)
@@ -307,7 +311,7 @@ def _psnr_figure(
         if legend:
             axis.legend(
                 fontsize=8, title_fontsize=8, loc="best",
-                title="PSNR of the last point; upright: highest (oracle)",
+                title=f"PSNR of the {'result' if results else 'last point'}; upright: highest (oracle)",
             )  # fmt: skip
     figure.suptitle(readable(title), fontsize=10, parse_math=False)
     figure.tight_layout(pad=0.6)

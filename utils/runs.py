@@ -117,14 +117,19 @@ class Run:
         print_report(self.metrics, self.folder.path)
         return True
 
+    @property
+    def image(self) -> str:
+        """The image that is a complete run's result: `stopped` by a rule of --stop, or `final`."""
+        return "stopped" if "step_stopped" in self.metrics else "final"
+
     def result(self) -> np.ndarray:
         """Read the array that a complete run has saved of its result, as Problem.array made it.
 
         Raises:
             InputError: the file is missing or damaged.
         """
-        stopped = "_stopped" if "step_stopped" in self.metrics else ""
-        path = self.folder.path / f"reconstruction{stopped}.npy"
+        name = "reconstruction" if self.image == "final" else f"reconstruction_{self.image}"
+        path = self.folder.path / f"{name}.npy"
         try:
             return np.load(path)
         except (OSError, ValueError) as error:
