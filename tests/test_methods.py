@@ -296,7 +296,11 @@ def test_a_mean_takes_what_a_rule_has_chosen_of_a_sinogram(tmp_path, monkeypatch
         )
     )
     np.testing.assert_allclose(mean, sum(chosen) / 2, atol=1e-5 * np.abs(mean).max())
-    assert metrics(folders[-1])["stop"] == "those of its parts"
+    found = [metrics(folder) for folder in folders]
+    assert found[-1]["stop"] == "those of its parts"
+    assert found[-1]["parts"] == {part["method"]: part["run"] for part in found[:2]}
+    for part in found[:2]:  # so few updates miss the measurements
+        assert f"{part['method']}: {part['doubts'][0]}" in found[-1]["doubts"]
 
 
 def test_a_mean_is_left_out_where_a_part_fails(tmp_path, monkeypatch, kspace, capsys):

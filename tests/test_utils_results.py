@@ -63,7 +63,10 @@ def test_a_run_that_went_wrong_says_so():
     (loss,) = doubts(late, good, bad)
     assert "rose from 3 to 1e+04" in loss
     psnr, ssim = doubts(rows, bad, good)
-    assert "2 dB" in psnr and "0.1 of SSIM" in ssim
+    assert "2 dB" in psnr and "0.1 of SSIM" in ssim and "its input" in psnr
+    start = {"step": 0, "psnr": 30.5, "ssim": 0.85}  # better than the direct image
+    (psnr,) = doubts([start, *rows[1:]], good, bad)
+    assert psnr == "the result is worse than the image that it starts from by 0.5 dB of PSNR"
 
 
 def test_a_network_far_from_the_measurements_is_doubted():

@@ -699,12 +699,16 @@ def espirit_maps(y: np.ndarray, mask: np.ndarray, cache: Path) -> np.ndarray:
         Uecker et al., ESPIRiT, MRM 71:990-1001 (2014), as in sigpy.mri.app.EspiritCalib; the
         eigenvalue crop of 0.8 is that of BART's ecalib, which the paper's maps come from.
     """
-    lines = min(24, calibration_size(mask))
+    lines, columns = min(24, calibration_size(mask)), mask.shape[1]
+    sampled, needed = mask.any(axis=0).sum(), MIN_CALIBRATION_LINES
+    advice = (
+        f"take one of at most {columns // needed}" if sampled < needed
+        else f"take --center-fraction {needed / columns:.2g} or more, at most 1/accel"
+    )  # fmt: skip
     require(
         lines >= MIN_CALIBRATION_LINES,
         f"ESPIRiT needs a fully sampled centre of at least {MIN_CALIBRATION_LINES} lines, got "
-        f"{lines}; give maps with --maps. Where --accel has chosen the lines, a --center-fraction of "
-        f"about {MIN_CALIBRATION_LINES / mask.shape[1]:.2g} is enough; it can be 1/accel at most",
+        f"{lines}; give maps with --maps, or where --accel has chosen the lines {advice}",
     )
     import sigpy.mri  # not at the top: it takes a second
 

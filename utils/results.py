@@ -1,5 +1,6 @@
 """What a finished run leaves and says: arrays, pictures, figures of merit."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,10 @@ def save_results(
         "hyperparameters": folder.settings["hyperparameters"], "images": list(images), **scores,
         "noise": problem.noise, **problem.facts, **loop.figures(), **facts,
     }  # fmt: skip
-    record["doubts"] = doubts(loop.rows, figures[result], figures["input"])
+    record["doubts"] = [
+        *facts.get("doubts", ()),
+        *doubts(loop.rows, figures[result], figures["input"]),
+    ]
     if method.iterative or method.parts:
         made, given = (figures.get(n, figures[result])["misfit"] for n in ("unfinished", result))
         assumes = problem.A.assumes if problem.x_true is None else ""  # what is simulated fits
@@ -128,7 +132,7 @@ def doubts(
     """Say what speaks against a result, a line each.
 
     Args:
-        rows: of log.csv.
+        rows: of log.csv; that of step 0 is of the image that the method starts from.
         result, direct: figures of the result and of the direct reconstruction: with a truth PSNR
             and SSIM.
     """
@@ -138,10 +142,14 @@ def doubts(
     at_the_end = max(medians[-1], min(losses[-3:])) if losses else 0.0
     if losses and at_the_end > RISEN * min(medians) > 0:
         found.append(f"the loss rose from {min(medians):.3g} to {at_the_end:.3g}: the run diverges")
+    what, other = "its input", direct
+    start = rows[0] if rows and rows[0].get("step") == 0 else {}
+    if start.get("psnr", -math.inf) > direct.get("psnr", -math.inf):
+        what, other = "the image that it starts from", start
     for name, unit in (("psnr", " dB"), ("ssim", "")):
-        if name in result and result[name] < direct[name]:
+        if name in result and result[name] < other[name]:
             found.append(
-                f"the result is worse than its input by {direct[name] - result[name]:.3g}{unit} "
+                f"the result is worse than {what} by {other[name] - result[name]:.3g}{unit} "
                 f"of {name.upper()}"
             )
     return found

@@ -315,7 +315,13 @@ class Run:
             result = "stopped" if "stopped" in images else "final"
             images["unfinished"] = images[result]
             images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)
-        self._facts["seconds"] = loop.seconds() + sum(p.metrics["seconds"] for p in self.parts)
+        if self.parts:
+            parts = {part.method.name: part.metrics for part in self.parts}
+            self._facts |= {
+                "parts": {name: metrics["run"] for name, metrics in parts.items()},
+                "seconds": loop.seconds() + sum(m["seconds"] for m in parts.values()),
+                "doubts": [f"{name}: {d}" for name, m in parts.items() for d in m["doubts"]],
+            }
         self.metrics = save_results(self.folder, loop, images, problem, self.method, self._facts)
 
 
