@@ -41,7 +41,7 @@ class Loop(Callback):
 
     Args:
         folder: opened for this process here.
-        args: the script's Args: N, log_every, ema_decay, preset.
+        args: the script's Args: N, log_every, ema_decay, preset, stop.
         score: maps an image to its figures against the truth, {} without a truth. It is called
             for the log, and nothing but the log and the oracle depends on it.
         y, A: the measurements and the operator: their device is the run's, and they tell when a
@@ -331,7 +331,8 @@ class Loop(Callback):
         self._told_long_run = True
         each = seconds if steps == 1 else (seconds - self._first_step) / (steps - 1)
         if each * left > LONG_RUN_SECONDS:
-            self._tell_time(f"about {duration(each * left)}", left)
+            sooner = "at most " if self.args.stop == "noise" else ""  # it may end before
+            self._tell_time(f"{sooner}about {duration(each * left)}", left)
 
     def _tell_time(self, whole: str, left: int) -> None:
         if self.device.type != "cpu":
