@@ -14,7 +14,9 @@ from PIL import Image
 
 from utils import image_data
 from utils.errors import InputError
-from utils.image_data import box_mask, load_mask, load_picture, random_mask, read_pixels
+from utils.image_data import (
+    box_mask, load_mask, load_picture, make_mask, random_mask, read_pixels,
+)  # fmt: skip
 
 
 def write_png(path, pixels, depth):
@@ -434,3 +436,15 @@ def test_white_noise_is_estimated_and_smoother_noise_is_told_of(smooth, capsys):
         assert not capsys.readouterr().out
     else:
         assert found == pytest.approx(0.05, rel=0.05) and not said
+
+
+def test_a_mask_that_calls_most_pixels_missing_is_noted(tmp_path, capsys):
+    picture = load_picture(None, "face", 32)
+    known = np.zeros((32, 32), dtype=np.uint8)
+    known[:8] = 255
+    Image.fromarray(known).save(tmp_path / "few.png")
+    Image.fromarray(255 - known).save(tmp_path / "most.png")
+    for name, noted in (("few.png", True), ("most.png", False)):
+        mask = make_mask(str(tmp_path / name), picture, True, 0.1, 0.9, torch.Generator())
+        assert mask.mean() == (0.25 if noted else 0.75)
+        assert ("75% of the pixels are missing" in capsys.readouterr().out) == noted
