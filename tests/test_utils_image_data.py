@@ -15,7 +15,12 @@ from PIL import Image
 from utils import image_data
 from utils.errors import InputError
 from utils.image_data import (
-    box_mask, load_mask, load_picture, make_mask, random_mask, read_pixels,
+    box_mask,
+    load_mask,
+    load_picture,
+    make_mask,
+    random_mask,
+    read_pixels,
 )  # fmt: skip
 
 
