@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real measurements: the pictures and figures of docs/results.md, on a CPU in 40 minutes (one core).
+# Real measurements: the pictures and figures of docs/results.md, on a CPU in an hour (one core).
 #   bash scripts/real.sh TOOTH.npy NOISY.png CLEAN.png BLURRED.png KERNEL.npy SHARP.png [OUT]
 # TOOTH.npy: sinogram of 181 views, one each degree, of which each sixth is taken. NOISY.png: a camera's
 # picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
