@@ -719,14 +719,17 @@ def test_a_method_with_a_damaged_run_stops_none(tmp_path, monkeypatch, kspace, c
 
 def test_ctrl_c_after_the_last_step_is_heard_and_nothing_is_lost(tmp_path, monkeypatch, kspace):
     """A rule ends the steps between two rows of the log; the signal comes during the last."""
-    flags = flags_of(
-        "denoising", tmp_path, kspace, "--method", "es_dip", "--log-every", "3", "--data-seed", "2"
-    )
-    flags += ["--set", "window=3", "patience=2"]
-    whole = tmp_path / "whole"
-    assert call(monkeypatch, aseqdip_denoising, *flags, "--out", whole) == 0
-    expected = run_folder(whole, "denoising", "item", "es_dip")
-    last = metrics(expected)["steps"]
+    same = flags_of("denoising", tmp_path, kspace, "--method", "es_dip", "--log-every", "3")
+    same += ["--set", "window=3", "patience=2"]
+    for seed in range(
+        20
+    ):  # where it ends depends on the last bits, which differ between processors
+        flags, whole = [*same, "--data-seed", seed], tmp_path / f"whole{seed}"
+        assert call(monkeypatch, aseqdip_denoising, *flags, "--out", whole) == 0
+        expected = run_folder(whole, "denoising", "item", "es_dip")
+        last = metrics(expected)["steps"]
+        if last < STEPS and last % 6 != 0:
+            break
     assert last < STEPS and last % 6 != 0
     record = Loop.record
 
