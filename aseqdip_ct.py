@@ -35,6 +35,7 @@ from utils import ct_data
 from utils.callback import Callback
 from utils.cli import RunArgs, check_size, inputs, parse_args, set_up_device
 from utils.comparison import compare
+from utils.ct_data import is_noisy
 from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
@@ -96,9 +97,7 @@ NOISY = BEST | dict(method="aseqdip,split_dip,aseqdip_split")
 QUICK = BEST | dict(sample="small", width=16)
 # The authors' public script. Its lambda 1 is not in units of ||A||, about 120 for 30 views of 512x512.
 PUBLIC = dict(N=10, lr=2e-4, loss="norms", lambda_ae=0.008)
-PRESETS = {
-    "public": PUBLIC, "best": lambda args: NOISY if ct_data.is_noisy(args) else BEST, "quick": QUICK,
-}  # fmt: skip
+PRESETS = {"public": PUBLIC, "best": lambda a: NOISY if is_noisy(a) else BEST, "quick": QUICK}
 
 
 def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback, sigma: float = 0.0) -> Tensor:
@@ -167,7 +166,7 @@ def build_problem(
         rng = torch.Generator().manual_seed(args.data_seed)
         sinogram, x_true, facts = ct_data.measure(scan, A, units, args.photons, args.pixel_mm, rng)
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
-    y = scale * sinogram
+    y, rays = scale * sinogram, sinogram[0, 0].cpu().numpy()
     noise_norm = float(scale) * facts.get("noise_norm", 0.0)
 
     def score(x: Tensor) -> dict[str, float]:
@@ -189,12 +188,9 @@ def build_problem(
         picture=lambda array: array,
         names={"truth": "the slice itself", "input": f"FBP ({args.fbp_filter})"},
         limits=args.window if units.is_hu else None,
-        extra=("sinogram", sinogram[0, 0].cpu().numpy()),
+        extra=("sinogram", rays),
         error_scale=1,  # a window is narrow already
-        arrays={
-            "sinogram.npy": sinogram[0, 0].cpu().numpy(),
-            "angles.npy": A.angles.rad2deg().numpy(),
-        },
+        arrays={"sinogram.npy": rays, "angles.npy": A.angles.rad2deg().numpy()},
         known={"sigma": noise_norm / math.sqrt(y.numel())},
         noise_norm=noise_norm,
         reference=lambda: choose_reference(
@@ -218,7 +214,7 @@ def baselines(args: Args) -> dict[str, dict[str, Any]]:
     own = {"N": args.N, "loss": args.loss, "lambda_ae": args.lambda_ae} | lr  # aSeqDIP's
     split = {"parts": 12, "start_iter": 300, "members": 1 if args.preset == "quick" else 3}
     split |= lr if "lr" in args.changed else {}
-    split |= {"data_weight": 0.3} if ct_data.is_noisy(args) else {}
+    split |= {"data_weight": 0.3} if is_noisy(args) else {}
     if args.preset == "best" and not {"K", "N"} & {*args.changed}:
         split["steps"] = 3000  # aSeqDIP would get worse
     return {

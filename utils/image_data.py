@@ -354,11 +354,6 @@ def make_mask(
         mask = load_mask(path, shape)
     require(bool(mask.any()), f"--mask {kind}: no pixel is known; nothing can be filled in")
     require(not mask.all(), f"--mask {kind}: no pixel is missing; there is nothing to fill in")
-    if measured and mask.mean() < 0.5:
-        print(
-            f"note: --mask {kind}: {1 - mask.mean():.0%} of the pixels are missing, black in it; "
-            "invert it if that is wrong"
-        )
     if measured:
         spread = [np.ptp(picture.pixels[:, where], axis=1).max() for where in (mask, ~mask)]
         require(
@@ -366,6 +361,11 @@ def make_mask(
             f"--mask {kind}: all known pixels have one colour, the missing ones have not: the mask "
             "looks inverted; known pixels are white in it, missing ones black",
         )
+        if mask.mean() < 0.5:
+            print(
+                f"note: --mask {kind}: {1 - mask.mean():.0%} of the pixels are missing, black in it; "
+                "invert it if that is wrong"
+            )
     return mask
 
 

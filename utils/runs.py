@@ -320,7 +320,9 @@ class Run:
             self._facts |= {
                 "parts": {name: metrics["run"] for name, metrics in parts.items()},
                 "seconds": loop.seconds() + sum(m["seconds"] for m in parts.values()),
-                "doubts": [f"{name}: {d}" for name, m in parts.items() for d in m["doubts"]],
+                "doubts": [
+                    f"{name}: {d}" for name, m in parts.items() for d in m.get("doubts", ())
+                ],
             }
         self.metrics = save_results(self.folder, loop, images, problem, self.method, self._facts)
 
