@@ -39,6 +39,7 @@ from utils.ct_data import is_noisy
 from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
+from utils.noise import noise_norm
 from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
@@ -161,13 +162,14 @@ def build_problem(
     check_size(A.in_shape[-2:], args.depth)
     if measured:
         sinogram, x_true = torch.from_numpy(scan.y)[None, None].to(device), None
-        facts = {"noise_norm": ct_data.noise_norm(sinogram, args.sigma)}
+        estimate = ct_data.estimate_noise(sinogram)
+        facts = {"noise_norm": noise_norm(sinogram, args.sigma, estimate, "ray")}
     else:
         rng = torch.Generator().manual_seed(args.data_seed)
         sinogram, x_true, facts = ct_data.measure(scan, A, units, args.photons, args.pixel_mm, rng)
     scale = 1 / A.pinv(sinogram).max()  # known from y alone, undone in what is saved
     y, rays = scale * sinogram, sinogram[0, 0].cpu().numpy()
-    noise_norm = float(scale) * facts.get("noise_norm", 0.0)
+    noise = float(scale) * facts.get("noise_norm", 0.0)
 
     def score(x: Tensor) -> dict[str, float]:
         figures = attenuation_metrics(x / scale, x_true)
@@ -175,14 +177,13 @@ def build_problem(
             figures |= hu_metrics(units.values(x / scale), units.values(x_true), args.window)
         return figures
 
-    shown = ", shown {:g} to {:g} HU".format(*args.window) if units.is_hu else ""
     return Problem(
         y,
         A,
         None if x_true is None else scale * x_true,
         score,
         facts={"source": scan.source, "views": A.out_shape[1], "measured": measured, **facts},
-        title=f"{scan.item}, {A.out_shape[1]} views{shown}",
+        title=ct_data.title(scan, A, args.photons, args.window if units.is_hu else None),
         array=lambda x: units.values(x / scale)[0, 0].cpu().numpy(),
         image=lambda array: scale * torch.from_numpy(units.normalised(array)).to(y)[None, None],
         picture=lambda array: array,
@@ -191,8 +192,8 @@ def build_problem(
         extra=("sinogram", rays),
         error_scale=1,  # a window is narrow already
         arrays={"sinogram.npy": rays, "angles.npy": A.angles.rad2deg().numpy()},
-        known={"sigma": noise_norm / math.sqrt(y.numel())},
-        noise_norm=noise_norm,
+        known={"sigma": noise / math.sqrt(y.numel())},
+        noise_norm=noise,
         reference=lambda: choose_reference(
             args.reference,
             ct_data.SUFFIXES,

@@ -176,6 +176,7 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
         names={"truth": "undamaged", "input": "masked", "composite": "known pixels put back"},
         limits=(0, 1),
         extra=("known pixels", mask),
+        focus=~mask,
         arrays={"measurement.npy": image_data.as_array(y), "mask.npy": mask},
         derived={"composite": lambda x: torch.where(A.mask, y, x)},
     )

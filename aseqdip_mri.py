@@ -18,7 +18,6 @@ minutes on two CPU cores; --method aseqdip beside it runs this method.
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +58,7 @@ class Args(RunArgs):
     crop: int | None = None  # crop coil images to this side, 0 for none; without it 320 for fastMRI files (section 4.1)
     maps: Path | None = None  # file with complex sensitivity maps (coils, H, W); without it ESPIRiT on the calibration lines
     measured: bool = False  # the scan really was undersampled: its non-zero points are the mask, there is no truth
+    sigma: float | None = None  # standard deviation of the noise in a point of k-space, in its unit, 0 for none; without it, it is estimated
     reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
     varnet_weights: Path | None = None  # state of fastMRI's VarNet, trained on fully sampled scans, for varnet
@@ -151,7 +151,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         scan, kspace, acquired, args.measured, args.accel, args.center_fraction, args.mask, data_rng
     )
     A = mri_data.make_operator(scan, y, mask, args.out / "cache").to(device)
-    noise_norm = mri_data.estimate_noise(y, mask) * math.sqrt(len(y) * mask.sum())
+    noise = mri_data.noise_norm(y, mask, args.sigma)
     x_true = None
     if not args.measured:
         fully_sampled = MultiCoilMRI(A.sens_maps, torch.ones_like(A.mask))
@@ -183,7 +183,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         names={"truth": "fully sampled", "input": "zero-filled"},
         extra=("sampled k-space", mask),
         arrays={"mask.npy": mask},
-        noise_norm=float(scale) * noise_norm,
+        noise_norm=float(scale) * noise,
         reference=lambda: choose_reference(
             args.reference,
             mri_data.SUFFIXES,

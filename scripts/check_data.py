@@ -3,8 +3,8 @@
     python -m scripts.check_data FOLDER
 
 A file is `ok` if at least one task script reads it, `bad` if it should be readable and is not, and
-`ignored` if no script would take it. An array with "sino" in its file's name is read as a sinogram,
-too. The readers are those of the scripts, so that what is ok here does not fail there for being
+`ignored` if no script would take it. An array that is nothing else, or has "sino" in its file's name,
+is read as a sinogram. The readers are those of the scripts, so that what is ok here does not fail there for being
 unreadable. The exit status is 1 if any file is bad.
 """
 
@@ -113,6 +113,10 @@ def judge(path: Path, readers: dict[str, Reader]) -> tuple[str, str]:
                 continue
         said_of = [line.removeprefix("note: ") for line in said.getvalue().splitlines()]
         notes += [*said_of, *(reason(w.message) for w in caught)]
+    if not fits and arrays.is_array(path) and "ct" in readers:
+        with contextlib.suppress(InputError):
+            fits["ct with --sinogram"] = read_sinogram(path)
+            notes.append(f"no slice: {refusals['ct']}")
     if not fits:
         return "bad", one_line("; ".join(dict.fromkeys(refusals.values())), path)
     words = [f"{next(iter(fits.values()))}, finite, fits {', '.join(fits)}", *dict.fromkeys(notes)]

@@ -50,6 +50,7 @@ def write_good(folder):
     np.savez(folder / "kspace.npz", kspace=kspace, maps=kspace)
     np.save(folder / "hu.npy", np.linspace(-1000, 900, 40 * 40).reshape(40, 40))
     np.save(folder / "my_sinogram.npy", np.tile(np.hanning(60).astype(np.float32), (18, 1)))
+    np.save(folder / "rays.npy", np.tile(60 * np.hanning(60).astype(np.float32), (18, 1)))
     np.save(folder / "float.npy", (PIXELS / 255).astype(np.float32))
     shutil.copy(get_testdata_file("CT_small.dcm", download=False), folder / "slice.dcm")
     shutil.copy(get_testdata_file("CT_small.dcm", download=False), folder / "nameless")
@@ -79,6 +80,10 @@ def write_good(folder):
         "tiff.png": ("(40, 48, 3) uint16", PICTURES),
         "hu.npy": ("(40, 40) float64, -1000 to 900 HU", "fits ct"),
         "my_sinogram.npy": ("18 views and 60 bins, float32", "fits ct with --sinogram"),
+        "rays.npy": (
+            "fits ct with --sinogram; no slice: 0 to 59.96",
+            "--unit hu or --unit relative",
+        ),
         "float.npy": ("(40, 48, 3) float32", PICTURES),
         "slice.dcm": ("(128, 128) int16", "fits ct"),
         "nameless": ("(128, 128) int16", "fits ct"),

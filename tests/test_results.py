@@ -18,7 +18,7 @@ from operators.downsample import Downsample
 from operators.radon import Radon
 from scripts import results, score_real, take_picture
 from scripts.reporting import records
-from scripts.reporting.data import setting_label
+from scripts.reporting.data import Run, setting_label, setting_of
 from scripts.reporting.records import without_folders
 from scripts.tasks import SCRIPTS
 from studies import ingredients
@@ -233,6 +233,14 @@ def test_a_blurs_noise_is_in_its_setting(tmp_path):
     noisy = [f"Deblurring: camera blur, sigma {sigma}" for sigma in (2.55, 12.75)]
     assert titles == ["Deblurring: camera blur", *noisy]
     assert setting_label("bkse, sigma 2.55") == "BKSE blur, sigma 2.55"
+
+
+def test_sinograms_of_other_views_are_other_problems():
+    labels = [
+        setting_label(setting_of(Run(ROOT, {"task": "ct", "measured": True, "views": views}, {})))
+        for views in (30, 60)
+    ]
+    assert labels == ["measured, 30 views, no truth", "measured, 60 views, no truth"]
 
 
 def test_a_real_picture_is_scored_beside_its_reference(tmp_path, monkeypatch, capsys):

@@ -190,6 +190,7 @@ def test_the_noise_of_counted_photons_is_known_from_the_measurements(views):
     problem = aseqdip_ct.build_problem(args, aseqdip_ct.load(args, None), torch.device("cpu"))
     true = torch.linalg.vector_norm(problem.A(problem.x_true) - problem.y).item()
     assert problem.noise_norm == pytest.approx(true, rel=0.15)
+    assert problem.title == f"small, {views} views, 100000 photons a ray, shown -160 to 240 HU"
 
 
 @pytest.mark.parametrize("sample, photons, high", [

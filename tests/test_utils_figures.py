@@ -136,6 +136,20 @@ def test_without_a_truth_the_detail_shows_what_the_last_result_has_there():
     assert box.get_x() + box.get_width() <= 26 and box.get_y() >= 15
 
 
+@pytest.mark.parametrize("differs", [True, False])
+def test_the_detail_shows_the_hole_even_if_more_differs_elsewhere(differs):
+    first, second = np.zeros((2, 60, 80))
+    second[10:25, 60:75] = 1
+    second[30:45, 5:20] = 0.1 * differs
+    hole = np.zeros((60, 80), bool)
+    hole[30:45, 5:20] = True
+    assert zoom_box([first, second], focus=hole) == (30, 5, 15)
+    pictures = {"first": first, "second": second}
+    figure = comparison(pictures, {}, None, None, "title", (0, 1), focus=hole)
+    (box,) = [p for p in figure.axes[0].patches if isinstance(p, Rectangle)]
+    assert (box.get_x(), box.get_y()) == (4.5, 29.5)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 2), (4, 4)])
 def test_the_detail_of_a_tiny_or_narrow_image_lies_in_it(shape):
     image = np.random.default_rng(0).random(shape)

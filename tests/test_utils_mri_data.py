@@ -201,6 +201,24 @@ def test_the_noise_is_estimated_from_the_sampled_points_alone(std):
     assert np.isclose(mri_data.estimate_noise(y, mask), expected, rtol=0.1)
 
 
+def test_the_noise_is_given_or_estimated(capsys):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(3, 32, 32)) + 1j * rng.normal(size=(3, 32, 32))
+    mask = rng.random((32, 32)) < 0.5
+    size = np.sqrt(3 * mask.sum())
+    assert mri_data.noise_norm(y, mask, 0.25) == pytest.approx(0.25 * size)
+    assert "0.25 a point of k-space, of 1.4" in capsys.readouterr().out
+    assert mri_data.noise_norm(y, mask, 0.0) == 0
+    estimate = mri_data.noise_norm(y, mask, None)
+    assert estimate == pytest.approx(mri_data.estimate_noise(y, mask) * size)
+    assert estimate == pytest.approx(np.linalg.norm(y[:, mask]), rel=0.1)
+    for wrong in (-0.1, 1.6, float("nan")):
+        with pytest.raises(
+            InputError, match=f"--sigma {wrong}: expected at least 0, and less than 1.4"
+        ):
+            mri_data.noise_norm(y, mask, wrong)
+
+
 def test_noise_has_its_level_and_stays_inside_the_mask():
     mask = np.random.default_rng(0).random((64, 64)) < 0.5
     state = torch.get_rng_state()

@@ -161,7 +161,7 @@ def _save_pictures(
     figure = comparison(
         pictures, captions, None if problem.x_true is None else problem.names["truth"],
         problem.extra, problem.title, limits, problem.error_scale,
-        direct=direct, best=max(psnr, key=psnr.get, default=None),
+        direct=direct, best=max(psnr, key=psnr.get, default=None), focus=problem.focus,
     )  # fmt: skip
     write_atomically(folder / "comparison.png", lambda file: figure.savefig(file, format="png"))
 

@@ -691,6 +691,22 @@ def measure(
     return (p - background) / (mu_1 - mu_0), x_true, facts
 
 
+def title(
+    scan: Slice | Sinogram, A: Radon, photons: float | None, window: tuple[float, float] | None
+) -> str:
+    """Say in one line what a picture is of.
+
+    Args:
+        scan, A: what is reconstructed, and the operator.
+        photons: sent per ray, None for no noise.
+        window: HU shown as black and white, None where there are none.
+    """
+    words = [scan.item, f"{A.out_shape[1]} views"]
+    words += [f"{photons:.0f} photons a ray"] if photons else []
+    words += ["shown {:g} to {:g} HU".format(*window)] if window else []
+    return ", ".join(words)
+
+
 # Noise --------------------------------------------------------------------------------------
 
 
@@ -705,29 +721,6 @@ def attenuation(units: Units, pixel_mm: float) -> tuple[float, float]:
     """
     low, high = (MU_WATER * pixel_mm * (1 + hu / 1000) for hu in (units.low, units.high))
     return low, high
-
-
-def noise_norm(sinogram: Tensor, sigma: float | None) -> float:
-    """Return the expected norm of a measured sinogram's noise, and print its level.
-
-    Args:
-        sinogram: (1, 1, views, bins).
-        sigma: standard deviation of the noise in its unit, None estimates the norm.
-
-    Raises:
-        InputError: sigma is below 0, or the noise would be larger than the sinogram.
-    """
-    rays, whole = math.sqrt(sinogram.numel()), torch.linalg.vector_norm(sinogram).item()
-    norm, source = estimate_noise(sinogram), "estimated"
-    if sigma is not None:
-        norm, source = sigma * rays, f"given; the estimate is {norm / rays:.3g}"
-    require(
-        sigma is None or 0 <= norm < whole,
-        f"--sigma {sigma}: expected at least 0, and less than {whole / rays:.3g}, the root mean "
-        "square of the sinogram; give it in the sinogram's unit",
-    )
-    print(f"noise of standard deviation {norm / rays:.3g} a ray, of {whole / rays:.3g} ({source})")
-    return norm
 
 
 def estimate_noise(sinogram: Tensor) -> float:

@@ -80,7 +80,9 @@ def content_box(image: np.ndarray, limits: tuple[float, float]) -> tuple[slice, 
     return tuple(slice(max(at[0] - margin, 0), at[-1] + margin + 1) for at in (rows, columns))
 
 
-def zoom_box(images: list[np.ndarray], guide: np.ndarray | None = None) -> tuple[int, int, int]:
+def zoom_box(
+    images: list[np.ndarray], guide: np.ndarray | None = None, focus: np.ndarray | None = None
+) -> tuple[int, int, int]:
     """Choose the square of a quarter of the shorter side in which images differ most.
 
     With a guide it is that of the largest product of difference and the guide's fine detail: what a
@@ -90,6 +92,7 @@ def zoom_box(images: list[np.ndarray], guide: np.ndarray | None = None) -> tuple
     Args:
         images: at least one of (H, W) or (H, W, 3), real.
         guide: as one of them: the truth, or without one the last result.
+        focus: (H, W) bool, the pixels that count more, the more of them a square has; None for all.
 
     Returns:
         Its top row, left column, and side.
@@ -104,6 +107,9 @@ def zoom_box(images: list[np.ndarray], guide: np.ndarray | None = None) -> tuple
     if guide is not None:
         fine = detail(guide.mean(axis=-1) if guide.ndim == 3 else guide.astype(float))
         amount = amount * fine if (amount * fine).any() else amount + fine
+    if focus is not None:
+        share = uniform_filter(focus.astype(float), side)
+        amount = (amount / max(amount.max(), 1e-30) + 1e-3) * share  # its middle if all are alike
     half = side // 2
     inside = amount[
         half : amount.shape[0] - side + half + 1, half : amount.shape[1] - side + half + 1
@@ -122,6 +128,7 @@ def comparison(
     error_scale: float = ERROR_SCALE,
     direct: str | None = None,
     best: str | None = None,
+    focus: np.ndarray | None = None,
     columns: int = 6,
 ) -> "Figure":
     """Show images side by side, each with a detail and its error map below.
@@ -139,6 +146,7 @@ def comparison(
         error_scale: error maps show error_scale * |image - truth|, white where the limits' width.
         direct: the name of an image that does not decide where the detail lies.
         best: the name that is marked.
+        focus: (H, W) bool, the pixels that the detail is to show; None for all.
         columns: most images in one row.
     """
     from matplotlib.patches import Rectangle
@@ -150,7 +158,7 @@ def comparison(
     deciding = [image.clip(*limits) for name, image in real.items() if name not in (direct, truth)]
     deciding = deciding or [image.clip(*limits) for image in real.values()]
     guide = deciding[-1] if truth is None else real[truth].clip(*limits)
-    row, column, side = zoom_box(deciding, guide)
+    row, column, side = zoom_box(deciding, guide, None if focus is None else focus[box])
     height, width = next(iter(real.values())).shape[:2]
     cells: list[str | None] = [*images, *([None] if truth is None and extra is not None else [])]
     bands = -(-len(cells) // columns)

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 from skimage.transform import resize
 
 from operators import mri
-from utils import arrays
+from utils import arrays, noise
 from utils.errors import InputError, require
 from utils.files import content_hash, write_atomically
 from utils.item import Item
@@ -807,6 +807,21 @@ def measure(
     return y, mask, reached
 
 
+def noise_norm(y: np.ndarray, mask: np.ndarray, sigma: float | None) -> float:
+    """Return the expected norm of the noise in sampled k-space, and print its level.
+
+    Args:
+        y, mask: of measure.
+        sigma: --sigma, standard deviation of the complex noise in the unit of y; None estimates it.
+
+    Raises:
+        InputError: sigma is below 0, or the noise would be larger than y.
+    """
+    sampled = torch.from_numpy(y[:, mask])
+    estimate = estimate_noise(y, mask) * math.sqrt(sampled.numel())
+    return noise.noise_norm(sampled, sigma, estimate, "point of k-space")
+
+
 def estimate_noise(y: np.ndarray, mask: np.ndarray) -> float:
     """Estimate the standard deviation of the complex noise in k-space.
 
@@ -875,7 +890,7 @@ def share_outside(maps: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
     taper = np.zeros(mask.shape, dtype=np.float32)
     center_crop(taper, (side, side))[:] = np.outer(window, window)
     x = ifft2c((y * taper).astype(np.complex64))
-    noise = estimate_noise(y, mask) ** 2 * float((taper**2).mean())  # of a coil, a pixel
-    combined = (np.abs((maps.conj() * x).sum(axis=0)) ** 2).sum() - noise * (maps[0] != 0).sum()
-    whole = (np.abs(x) ** 2).sum() - noise * x.size
+    energy = estimate_noise(y, mask) ** 2 * float((taper**2).mean())  # of noise, a coil, a pixel
+    combined = (np.abs((maps.conj() * x).sum(axis=0)) ** 2).sum() - energy * (maps[0] != 0).sum()
+    whole = (np.abs(x) ** 2).sum() - energy * x.size
     return float(1 - combined / whole) if whole > 0 else 0.0

@@ -1,4 +1,6 @@
-"""Noise that neighbouring pixels and channels share, as in a camera's picture."""
+"""The noise of measurements: its level, and how neighbouring pixels and channels share it."""
+
+import math
 
 import numpy as np
 import torch
@@ -10,6 +12,31 @@ SIDE = 16  # of a patch in pixels
 FLAT = 0.1  # share of the patches that are taken for flat,
 FEWEST = 8  # and at least so many
 ROUNDING = 1 / 255**2 / 12  # variance that 8 bits make by themselves
+
+
+def noise_norm(y: Tensor, sigma: float | None, estimate: float, of: str) -> float:
+    """Return the expected norm of the noise in measurements, and print its level.
+
+    Args:
+        y: what was measured, any shape, real or complex.
+        sigma: --sigma, the root mean square of the noise in the unit of y; None takes the estimate.
+        estimate: of the norm, in the unit of y.
+        of: what one value of y is, such as "ray".
+
+    Raises:
+        InputError: sigma is below 0, or the noise would be larger than y.
+    """
+    root, whole = math.sqrt(y.numel()), torch.linalg.vector_norm(y).item()
+    norm, source = estimate, "estimated"
+    if sigma is not None:
+        norm, source = sigma * root, f"given; the estimate is {estimate / root:.3g}"
+    require(
+        sigma is None or 0 <= norm < whole,
+        f"--sigma {sigma}: expected at least 0, and less than {whole / root:.3g}, the root mean "
+        "square of the measurements; give it in their unit",
+    )
+    print(f"noise of standard deviation {norm / root:.3g} a {of}, of {whole / root:.3g} ({source})")
+    return norm
 
 
 def estimate_correlation(pixels: np.ndarray) -> Tensor:

@@ -32,7 +32,7 @@ class Problem:
         names: titles of `truth`, `input` and the derived images in the comparison.
         limits: values shown as black and white; None takes 0 and the truth's maximum, or without a
             truth the 99.9th percentile of the last image.
-        extra, error_scale: as for figures.comparison.
+        extra, error_scale, focus: as for figures.comparison.
         arrays: further arrays to save, by file name.
         derived: further images to make of x_hat, by name.
         noise_norm: expected ||A x_true - y||, as far as it is known without the truth; 0 for none.
@@ -53,6 +53,7 @@ class Problem:
     limits: tuple[float, float] | None = None
     extra: tuple[str, np.ndarray] | None = None
     error_scale: float = ERROR_SCALE
+    focus: np.ndarray | None = None
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     derived: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)

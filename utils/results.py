@@ -90,6 +90,7 @@ def save_results(
             title=title,
             limits=limits,
             error_scale=problem.error_scale,
+            focus=problem.focus,
         ),
     )
     if loop.rows:

@@ -60,7 +60,7 @@ class Run:
         return math.nan if value is None and name in self.metrics else value
 
     def result(self, name: str) -> float | None:
-        """Return `psnr` or `ssim` of the run's result, None without a truth."""
+        """Return `psnr`, `ssim` or `misfit` of the run's result, None where it has none."""
         return self.figure(f"{name}_{self.image}")
 
     def picture(self, name: str) -> Path | None:
@@ -349,7 +349,7 @@ def setting_of(run: Run) -> str:
     """Name a run's setting as the paper's figures are named, from what the run recorded."""
     metrics, settings = run.metrics, run.settings
     if metrics.get("measured"):
-        return "measured"
+        return f"measured, {metrics['views']} views" if "views" in metrics else "measured"
     if metrics["task"] == "deblurring":
         blur = str(metrics.get("blur", "unknown blur")).partition(":")[0]
         blur = "bkse" if blur.startswith("BKSE") else blur
@@ -370,7 +370,7 @@ def setting_label(setting: str) -> str:
     """Write a setting's name for people."""
     name, equals, value = setting.partition("=")
     if not equals:
-        setting = "measured, no truth" if setting == "measured" else setting
+        setting += ", no truth" if setting.startswith("measured") else ""
         return f"BKSE blur{setting.removeprefix('bkse')}" if setting.startswith("bkse") else setting
     value, comma, noise = value.partition(", ")
     label = {

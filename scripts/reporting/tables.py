@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from scripts.reporting.data import STATES, Cell, Table
 from scripts.reporting.differences import differences, weights
+from utils.figures import percent
 from utils.paper import METHODS, Figure, figures_beside, methods_beside, why_absent
 from utils.progress import duration
 from utils.tables import Summary, mean_over_images, shown
@@ -272,7 +273,9 @@ def _entry(cells: list[Cell], beside: list[Figure]) -> Entry:
         entry.n += f" x {seeds} seeds" if seeds > 1 else ""
         entry.seconds = duration(_over_images(done, "seconds").mean)
         if all(cell.run.result("psnr") is None for cell in done):
-            entry.status.append("no truth to compare with")
+            misfit = mean_over_images((c.item, c.run.result("misfit")) for c in done)
+            told = f"; misfit {percent(misfit.mean)}" if misfit is not None else ""
+            entry.status.append(f"no truth to compare with{told}")
         entry.ema = _plain(_over_images(done, "psnr_ema"))
         entry.oracle = _plain(_over_images(done, "psnr_oracle"))
         at = _over_images(done, "step_oracle")
