@@ -27,6 +27,9 @@ else
     echo "the spine is left out; for it run: pip install pydicom-data pylibjpeg pylibjpeg-libjpeg" >&2
 fi
 
+newest() { ls -dt "$@" | head -1; }
+bm3d=$(python -c 'import importlib.util as u; print("bm3d," if u.find_spec("bm3d") else "")')
+[ -n "$bm3d" ] || echo "BM3D is left out; for it run: pip install bm3d" >&2
 # run VARIANT TASK FLAGS
 run() { python "aseqdip_$2.py" --width 16 --precision bf16 --out "$out/$1" "${@:3}"; }
 best() { run best "$1" --preset best "${@:2}"; }
@@ -48,7 +51,7 @@ each_scan() {
 with_mean=fbp,sart,tv,aseqdip,split_dip,aseqdip_split
 pictures=(--data "$cbsd" --crop 128 --images 10)
 for sigma in 15 25 30; do
-    best denoising "${pictures[@]}" --sigma $sigma --method tv,nlm,wavelet,bm3d,split_dip
+    best denoising "${pictures[@]}" --sigma $sigma --method "tv,nlm,wavelet,${bm3d}split_dip"
 done
 for hole in "--hiar 0.1" "--hiar 0.25" "--mask random"; do
     best inpainting "${pictures[@]}" $hole --method biharmonic,linear,tv,vanilla_dip
@@ -101,6 +104,10 @@ for mask in box random; do
     run paper inpainting "${pictures[@]}" --mask $mask
     run public inpainting "${pictures[@]}" --mask $mask --preset public
 done
+run public denoising "${pictures[@]}" --sigma 25 --preset public
+run public deblurring "${five[@]}" --blur camera --preset public
+run public mri --data "$brain" --accel 3 --center-fraction 0.17 --preset public
+run public ct --width 32 --data "$abdomen" --resize 128 --views 18 --preset public
 
 # Other networks, with the settings that studies/tune.py chose (docs/tuning.csv)
 end=(--result average --finish consistency)
@@ -129,27 +136,29 @@ for slice in "${slices[@]}"; do
     run paper ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000
 done
 each_scan run paper mri
+python -m scripts.take_picture "$(newest "$out"/paper/mri/aseqdip/sample/*)" mri_sample_curve --file curve.png
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
 
-# Slices and pictures at their own size, beside the tables, and two of the comparisons for the pages
+# Slices and pictures at their own size, beside the tables, and pictures for the pages
 full_size() { python "aseqdip_$1.py" --preset best --width 16 --precision bf16 --out "${out}_full_size" "${@:2}"; }
 full_size ct --data "$abdomen" --views 18 --window -160 240 --method fbp,sart,tv,aseqdip,split_dip
 for slice in "${slices[@]}"; do
     full_size ct --data "$slice" --views 30 --photons 20000 --window -160 240 --method $with_mean
 done
+full_size mri --accel 4 --method zero_filled,cg_sense,tv,split_dip
 for name in 0000 0001 0002 0003 0004; do
-    full_size denoising --data "$cbsd/$name.png" --sigma 25 --method nlm,bm3d,split_dip
+    full_size denoising --data "$cbsd/$name.png" --sigma 25 --method "nlm,${bm3d}split_dip"
 done
 for name in 0000 0001; do full_size superresolution --data "$cbsd/$name.png" --method bicubic,tv,split_dip; done
 full_size inpainting --data "$cbsd/0000.png" --method linear,biharmonic,tv,vanilla_dip
 full_size deblurring --data "$cbsd/0000.png" --blur camera --sigma 2.55 --method tv,split_dip \
     --set tv.lambda_per_sigma=0.1
-newest() { ls -dt "$@" | head -1; }
 # picture TASK METHOD ITEM NAME
 picture() {
     python -m scripts.take_picture "$(newest "${out}_full_size/$1/$2/$3"/*)" "$4" \
         --file "$(newest "${out}_full_size/$1/comparison/$3"/*/comparison.png)"
 }
 picture ct aseqdip_split abdomen_512 ct_full_size
+picture mri split_dip sample mri_sample_full_size
 picture denoising split_dip 0001 denoising_full_size

@@ -189,8 +189,9 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     def parsed(*more: str) -> Any:
         return parse_args(script.Args, script.PRESETS, "", [*words_of(flags), *more])
 
-    check_method(parsed())
-    others = script.baselines(parsed())
+    given = parsed()
+    check_method(given)
+    others = script.baselines(given)
     for method in names:
         require(method in ASEQDIP or method in others, f"--method {method}: not of {task}")
         require(
@@ -201,7 +202,8 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     methods = {method: find(method) for method in names}
     if args.reference is not None and any(m.needs == "reference" for m in methods.values()):
         flags["--reference"] = [str(args.reference.absolute())]
-    why_not, given = {}, parsed()
+        given = parsed()
+    why_not = {}
     for m in methods.values():
         if lacking:
             why_not[m.name] = lacking

@@ -16,6 +16,8 @@ sharp=$(realpath "$6")
 out=$(realpath -m "${7:-results/real}")
 cd "$(dirname "$0")/.."
 
+bm3d=$(python -c 'import importlib.util as u; print("bm3d," if u.find_spec("bm3d") else "")')
+[ -n "$bm3d" ] || echo "BM3D is left out; for it run: pip install bm3d" >&2
 newest() { ls -t "$@" | head -1; }
 # picture NAME TASK METHODS FLAGS: the comparison of the methods, with the facts of the last one
 picture() {
@@ -36,7 +38,7 @@ PYTHON
 picture real_tooth ct fbp,sart,tv,aseqdip,split_dip,aseqdip_split --width 32 --sinogram "$out/tooth30.npy" --angles 30
 python aseqdip_ct.py --sinogram "$out/tooth180.npy" --angles 180 --method sart --out "$out/all_views"
 # Without both flags a note says that this picture's noise may be estimated too low, and proposes them.
-picture real_noise denoising nlm,bm3d,split_dip --data "$noisy" --measured --crop 128 \
+picture real_noise denoising "nlm,${bm3d}split_dip" --data "$noisy" --measured --crop 128 \
     --noise correlated --sigma 4.8
 picture real_blur deblurring tv,vanilla_dip,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel" \
     --set split_dip.start_per_sigma=0.15  # chosen on another such photograph

@@ -1,7 +1,12 @@
 """Scripts and studies as a user runs them."""
 
 import csv
+import importlib
+import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +16,12 @@ from conftest import ROOT
 from PIL import Image
 from running import as_process, call, squeezed
 
+from baselines import chosen
 from scripts import make_brain_scan
 from scripts.tasks import SCRIPTS
 from studies import kill_and_resume, stopping_study, tune
 from utils import mri_data
+from utils.cli import check_method, parse_args
 
 PIXELS = skimage.data.astronaut()[60:124, 190:254]
 
@@ -164,3 +171,48 @@ def test_no_list_of_a_table_names_a_picture_of_the_development_half():
     )  # fmt: skip
     listed = (ROOT / "data/cbsd68.txt").read_text().split("\n")
     assert not {f"{n:04d}" for n in range(int(first), int(last) + 1)} & set(listed)
+
+
+RECORDER = """#!{python} -IS
+import json, os, pathlib, sys
+words = sys.argv[1:]
+if words[0].startswith("aseqdip_"):
+    with open(os.environ["RECORDED"], "a") as file:
+        file.write(json.dumps(words) + chr(10))
+    value = lambda flag, other: words[words.index(flag) + 1] if flag in words else other
+    task = words[0][8:-3]
+    task = pathlib.Path(value("--out", "results"), task)
+    method = value("--method", "split_dip").split(",")[-1]
+    for folder in (task / method / "item" / value("--run", "hash"), task / "comparison/item/hash"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.json", "comparison.png", "reconstruction.npy"):
+            (folder / name).touch()
+"""
+
+
+@pytest.mark.parametrize(
+    "name, files, least",
+    [("best", 4, 100), ("real", 6, 4), ("readme_pictures", 1, 7), ("docs_tasks", 3, 12),
+     ("docs_methods", 4, 5)],
+)  # fmt: skip
+def test_the_task_scripts_take_all_commands_of_a_shell_script(name, files, least, tmp_path):
+    """Nothing is run: a stand-in for Python writes the commands down."""
+    (tmp_path / "python").write_text(RECORDER.format(python=sys.executable))
+    (tmp_path / "python").chmod(0o755)
+    recorded = tmp_path / "recorded"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "RECORDED": recorded}
+    given = [tmp_path / f"{i}.npy" for i in range(files)]
+    done = subprocess.run(
+        ["bash", ROOT / "scripts" / f"{name}.sh", *given, tmp_path / "out"],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    commands = [json.loads(line) for line in recorded.read_text().splitlines()]
+    assert len(commands) >= least
+    # Those that differ in values alone are read once.
+    kinds = {(c[0], *(w for w in c if w[:2] == "--")): c for c in commands}
+    for script, *words in kinds.values():
+        script = importlib.import_module(script.removesuffix(".py"))
+        args = parse_args(script.Args, script.PRESETS, "", words)
+        check_method(args)
+        assert chosen(args, script.baselines(args))
