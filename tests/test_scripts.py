@@ -176,6 +176,8 @@ def test_no_list_of_a_table_names_a_picture_of_the_development_half():
 RECORDER = """#!{python} -IS
 import json, os, pathlib, sys
 words = sys.argv[1:]
+if words[0] == "-c":
+    os.execv(sys.executable, [sys.executable, *words])
 if words[0].startswith("aseqdip_"):
     with open(os.environ["RECORDED"], "a") as file:
         file.write(json.dumps(words) + chr(10))
@@ -196,7 +198,7 @@ if words[0].startswith("aseqdip_"):
      ("docs_methods", 4, 5)],
 )  # fmt: skip
 def test_the_task_scripts_take_all_commands_of_a_shell_script(name, files, least, tmp_path):
-    """Nothing is run: a stand-in for Python writes the commands down."""
+    """No task script is run: a stand-in for Python writes the commands down."""
     (tmp_path / "python").write_text(RECORDER.format(python=sys.executable))
     (tmp_path / "python").chmod(0o755)
     recorded = tmp_path / "recorded"
