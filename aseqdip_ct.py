@@ -39,7 +39,7 @@ from utils.ct_data import is_noisy
 from utils.errors import Status, require
 from utils.methods import ASEQDIP
 from utils.metrics import attenuation_metrics, hu_metrics
-from utils.noise import noise_norm
+from utils.noise import told_norm
 from utils.optim import DISTANCES, Output, Update, adam
 from utils.precision import place
 from utils.problem import Problem
@@ -163,7 +163,7 @@ def build_problem(
     if measured:
         sinogram, x_true = torch.from_numpy(scan.y)[None, None].to(device), None
         estimate = ct_data.estimate_noise(sinogram)
-        facts = {"noise_norm": noise_norm(sinogram, args.sigma, estimate, "ray")}
+        facts = {"noise_norm": told_norm(sinogram, args.sigma, estimate, "ray")}
     else:
         rng = torch.Generator().manual_seed(args.data_seed)
         sinogram, x_true, facts = ct_data.measure(scan, A, units, args.photons, args.pixel_mm, rng)

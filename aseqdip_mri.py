@@ -58,7 +58,7 @@ class Args(RunArgs):
     crop: int | None = None  # crop coil images to this side, 0 for none; without it 320 for fastMRI files (section 4.1)
     maps: Path | None = None  # file with complex sensitivity maps (coils, H, W); without it ESPIRiT on the calibration lines
     measured: bool = False  # the scan really was undersampled: its non-zero points are the mask, there is no truth
-    sigma: float | None = None  # standard deviation of the noise in a point of k-space, in its unit, 0 for none; without it, it is estimated
+    sigma: float | None = None  # standard deviation of the complex noise in a point of k-space (sqrt(2) times that of its real part), in its unit, 0 for none; without it, it is estimated
     reference: Path | None = None  # fully sampled scan, or a folder of them, that ref_guided_dip may use
     encoder: Path | None = None  # encoder that ugodit_train.py learned from other measurements, for ugodit
     varnet_weights: Path | None = None  # state of fastMRI's VarNet, trained on fully sampled scans, for varnet
@@ -150,8 +150,8 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
     y, mask, acceleration = mri_data.measure(
         scan, kspace, acquired, args.measured, args.accel, args.center_fraction, args.mask, data_rng
     )
-    A = mri_data.make_operator(scan, y, mask, args.out / "cache").to(device)
     noise = mri_data.noise_norm(y, mask, args.sigma)
+    A = mri_data.make_operator(scan, y, mask, args.out / "cache").to(device)
     x_true = None
     if not args.measured:
         fully_sampled = MultiCoilMRI(A.sens_maps, torch.ones_like(A.mask))

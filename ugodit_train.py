@@ -85,6 +85,7 @@ class MRI(Training, aseqdip_mri.Args):
     # Training
     task: Positional[Literal["mri"]] = "mri"
     maps: Suppress[Fixed[None]] = None
+    sigma: Suppress[Fixed[None]] = None
     reference: Suppress[Fixed[None]] = None
     K: int = 2500  # input updates; the public code makes 5000 weight updates
     lr: float = 3e-4  # Adam's learning rate of encoder and decoders (public code)

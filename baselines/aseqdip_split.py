@@ -30,7 +30,7 @@ def aseqdip_split(
         x_hat, (1, *A.in_shape).
 
     Reference:
-        None; docs/best.md has what it is worth.
+        None; docs/choices.md has what it is worth.
     """
     return images.mean(dim=0, keepdim=True)
 

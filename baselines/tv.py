@@ -22,7 +22,7 @@ LAMBDA_TV = {
     MultiCoilMRI: 0.002, Radon: 2e-5, PixelMask: 0.001, Downsample: 0.001,
     LinearBlur: 1e-6, CameraBlur: 1e-6, BKSEBlur: 1e-6,
 }  # fmt: skip
-# Of sigma, chosen there too. In CT of the standard deviation of A^T n / ||A||^2, by docs/best.md.
+# Of sigma, chosen there too. In CT of the standard deviation of A^T n / ||A||^2, by docs/choices.md.
 LAMBDA_PER_SIGMA = {Identity: 0.7, LinearBlur: 0.15, CameraBlur: 0.15, BKSEBlur: 0.15, Radon: 1.0}
 EPS = 1e-3  # what rounds the lengths of differences off, where A is a blur
 

@@ -27,7 +27,7 @@ else
     echo "the spine is left out; for it run: pip install pydicom-data pylibjpeg pylibjpeg-libjpeg" >&2
 fi
 
-newest() { ls -dt "$@" | head -1; }
+# "bm3d," where it is installed
 bm3d=$(python -c 'import importlib.util as u; print("bm3d," if u.find_spec("bm3d") else "")')
 [ -n "$bm3d" ] || echo "BM3D is left out; for it run: pip install bm3d" >&2
 # run VARIANT TASK FLAGS
@@ -135,8 +135,10 @@ each_slice run paper ct --width 32
 for slice in "${slices[@]}"; do
     run paper ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000
 done
-each_scan run paper mri
-python -m scripts.take_picture "$(newest "$out"/paper/mri/aseqdip/sample/*)" mri_sample_curve --file curve.png
+run paper mri --data "$brain" --accel 3 --center-fraction 0.17
+run paper mri --data "$phantom" --accel 4
+run paper mri --accel 4 --run curve
+python -m scripts.take_picture "$out/paper/mri/aseqdip/sample/curve" mri_sample_curve --file curve.png
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
 
@@ -154,11 +156,12 @@ for name in 0000 0001; do full_size superresolution --data "$cbsd/$name.png" --m
 full_size inpainting --data "$cbsd/0000.png" --method linear,biharmonic,tv,vanilla_dip
 full_size deblurring --data "$cbsd/0000.png" --blur camera --sigma 2.55 --method tv,split_dip \
     --set tv.lambda_per_sigma=0.1
+newest() { ls -dt "$@" | head -1; }
 # picture TASK METHOD ITEM NAME
 picture() {
     python -m scripts.take_picture "$(newest "${out}_full_size/$1/$2/$3"/*)" "$4" \
         --file "$(newest "${out}_full_size/$1/comparison/$3"/*/comparison.png)"
 }
-picture ct aseqdip_split abdomen_512 ct_full_size
-picture mri split_dip sample mri_sample_full_size
-picture denoising split_dip 0001 denoising_full_size
+picture ct aseqdip_split "$(basename "${abdomen%.*}")" ct_full_size
+picture mri split_dip sample mri_sample_best
+[ -z "$bm3d" ] || picture denoising split_dip 0001 denoising_full_size  # the page names BM3D

@@ -3,9 +3,9 @@
     python -m scripts.check_data FOLDER
 
 A file is `ok` if at least one task script reads it, `bad` if it should be readable and is not, and
-`ignored` if no script would take it. An array that is nothing else, or has "sino" in its file's name,
-is read as a sinogram. The readers are those of the scripts, so that what is ok here does not fail there for being
-unreadable. The exit status is 1 if any file is bad.
+`ignored` if no script would take it. An array is read as a sinogram if "sino" is in its file's
+name, or if it is nothing else. The readers are those of the scripts, so that what is ok here does
+not fail there for being unreadable. The exit status is 1 if any file is bad.
 """
 
 import contextlib
@@ -29,6 +29,9 @@ from utils.files import check_file, reason
 from utils.flags import cli
 
 TEXT = {".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".yaml", ".yml", ".xml", ".html"}
+SINOGRAM = "ct with --sinogram"
+LEAST_BINS = 32  # of a sinogram that its name does not tell,
+BELOW = -0.05  # of its largest value, the least that noise makes
 PICTURES = "denoising, inpainting, deblurring, superresolution"
 
 Reader = Callable[[Path], str]  # tells shape and dtype; raises InputError
@@ -90,8 +93,10 @@ def readers_of(path: Path) -> dict[str, Reader]:
         tasks = (("mri", mri_data, read_scan), ("ct", ct_data, read_slice),
                  (PICTURES, image_data, read_picture))  # fmt: skip
         fitting = {task: read for task, module, read in tasks if name.endswith(module.SUFFIXES)}
-        sinogram = {"ct with --sinogram": read_sinogram} if "sino" in name else {}
-        return sinogram | (fitting or {task: read for task, _, read in tasks})
+        fitting = fitting or {task: read for task, _, read in tasks}
+        if "sino" in name:
+            return {SINOGRAM: read_sinogram} | fitting
+        return fitting | ({SINOGRAM: read_unnamed} if "ct" in fitting else {})
     if image_data.is_picture(path):
         return {PICTURES: read_picture} | ({"ct": read_slice} if name.endswith(".png") else {})
     return {}
@@ -103,6 +108,8 @@ def judge(path: Path, readers: dict[str, Reader]) -> tuple[str, str]:
     refusals: dict[str, str] = {}
     notes: list[str] = []
     for task, read in readers.items():
+        if read is read_unnamed and fits:
+            continue
         said = io.StringIO()
         with contextlib.redirect_stdout(said), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -113,12 +120,11 @@ def judge(path: Path, readers: dict[str, Reader]) -> tuple[str, str]:
                 continue
         said_of = [line.removeprefix("note: ") for line in said.getvalue().splitlines()]
         notes += [*said_of, *(reason(w.message) for w in caught)]
-    if not fits and arrays.is_array(path) and "ct" in readers:
-        with contextlib.suppress(InputError):
-            fits["ct with --sinogram"] = read_sinogram(path)
-            notes.append(f"no slice: {refusals['ct']}")
+    told = "; ".join(dict.fromkeys(refusals.values()))
+    if readers.get(SINOGRAM) is read_unnamed and SINOGRAM in fits:
+        notes.append(f"nothing else: {told}")
     if not fits:
-        return "bad", one_line("; ".join(dict.fromkeys(refusals.values())), path)
+        return "bad", one_line(told, path)
     words = [f"{next(iter(fits.values()))}, finite, fits {', '.join(fits)}", *dict.fromkeys(notes)]
     return "ok", one_line("; ".join(words), path)
 
@@ -164,6 +170,16 @@ def read_sinogram(path: Path) -> str:
     ct_data.load_sinogram(path, str(len(y) if y.ndim else 0))
     views, bins = y.shape
     return f"sinogram of {views} views and {bins} bins, {y.dtype}"
+
+
+def read_unnamed(path: Path) -> str:
+    """Read line integrals whose file is not named so: of many rays, and hardly any below 0."""
+    y = arrays.load_array(path, "sinogram")
+    require(
+        y.ndim == 2 and len(y) > 1 and y.shape[1] >= LEAST_BINS and y.min() > BELOW * y.max(),
+        "as a sinogram it would have too few views or bins, or values below 0",
+    )
+    return read_sinogram(path)
 
 
 def read_picture(path: Path) -> str:

@@ -55,7 +55,7 @@ from utils.tables import mean_over_images
 KINDS = {"truth": "x_true + noise", "noise": "noise alone"}
 COLOURS = {"truth": "tab:blue", "noise": "tab:red"}
 # Fields of aseqdip_mri.Args that decide nothing here.
-UNUSED = {"lambda_ae", "stop", "hold_out", "tau", "measured", "N"}
+UNUSED = {"lambda_ae", "stop", "hold_out", "tau", "measured", "N", "sigma"}
 
 
 @dataclass

@@ -88,7 +88,7 @@ DEFAULTS = {
     "ct": "pydicom's head slice",
 }
 # Fields of a task's Args that decide nothing here.
-UNUSED = {"lambda_ae", "stop", "hold_out", "tau", "measured", "N", "ema_decay"}
+UNUSED = {"lambda_ae", "stop", "hold_out", "tau", "measured", "N", "ema_decay", "sigma"}
 UNUSED_BY_TRAINING = UNUSED | {
     "accel", "mask", "center_fraction", "crop", "data_seed", "views", "photons", "pixel_mm",
     "window", "z0", "fbp_filter", "sample", "resize", "angles", "size",

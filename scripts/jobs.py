@@ -189,9 +189,9 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     def parsed(*more: str) -> Any:
         return parse_args(script.Args, script.PRESETS, "", [*words_of(flags), *more])
 
-    given = parsed()
-    check_method(given)
-    others = script.baselines(given)
+    found = parsed()
+    check_method(found)
+    others = script.baselines(found)
     for method in names:
         require(method in ASEQDIP or method in others, f"--method {method}: not of {task}")
         require(
@@ -202,12 +202,12 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
     methods = {method: find(method) for method in names}
     if args.reference is not None and any(m.needs == "reference" for m in methods.values()):
         flags["--reference"] = [str(args.reference.absolute())]
-        given = parsed()
+        found = parsed()
     why_not = {}
     for m in methods.values():
         if lacking:
             why_not[m.name] = lacking
-        elif (why := m.lacks(given)) is not None:
+        elif (why := m.lacks(found)) is not None:
             why_not[m.name] = why
     able = [method for method in names if method not in why_not]
     if able:  # refuses a wrong --set, and aSeqDIP's flags where it is not asked for

@@ -16,6 +16,7 @@ sharp=$(realpath "$6")
 out=$(realpath -m "${7:-results/real}")
 cd "$(dirname "$0")/.."
 
+# "bm3d," where it is installed
 bm3d=$(python -c 'import importlib.util as u; print("bm3d," if u.find_spec("bm3d") else "")')
 [ -n "$bm3d" ] || echo "BM3D is left out; for it run: pip install bm3d" >&2
 newest() { ls -t "$@" | head -1; }

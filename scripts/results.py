@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str, str]  # variant, method, image
 SCANS = ("mri", "ct")  # tasks of which each item is a column
 BEST, FULL_WIDTH = "best", "full width"  # variants; the others are compared with the first
+SHOWN = 10.0  # dB behind the best classical method that the figure shows
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Summed:
     paper: float | None  # aSeqDIP of the variant `paper`
     best: tuple[str, float]
     full_width: float | None  # the same with networks of width 64
-    gain: str  # over the classical one, with its standard error
+    gain: tuple[float, float] | None  # over the classical one, and its standard error
 
 
 def read(source: Path) -> list[Record]:
@@ -127,7 +128,7 @@ def summed(task: str, problem: str, runs: list[Record]) -> Summed | None:
         mean(rows.get(("paper", "aseqdip", "final"), []), "final"),
         (find(method).label, reached),
         mean(rows.get((FULL_WIDTH, method, "final"), []), "final"),
-        "" if top is None else ahead(best, rows[BEST, top, "final"], name, "final"),
+        None if top is None else ahead(best, rows[BEST, top, "final"], name, "final"),
     )
 
 
@@ -151,7 +152,7 @@ def summary_table(lines: list[Summed]) -> str:
             line.classical and f"{line.classical[0]} {line.classical[1]:.2f}",
             line.paper and f"{line.paper:.2f}",
             f"{line.best[0]} **{line.best[1]:.2f}**",
-            line.gain,
+            signed(line.gain),
             line.full_width and f"{line.full_width:.2f}",
         )
         for line in lines
@@ -160,34 +161,37 @@ def summary_table(lines: list[Summed]) -> str:
 
 
 def summary_figure(lines: list[Summed]) -> "Figure":
-    """Draw the summary: a row a problem, a mark a method."""
+    """Draw the summary: a row a problem, a mark a method, by how much it is ahead of a classical one."""
+    lines = [line for line in lines if line.classical is not None]
     figure = empty_figure(8.0, 0.32 * len(lines) + 1.1)
     axis = figure.subplots()
-    rows = range(len(lines), 0, -1)
-    marks = {
-        "direct reconstruction": ([line.direct for line in lines], "|", "#777777", None),
-        "best classical method": (
-            [math.nan if line.classical is None else line.classical[1] for line in lines],
-            "s", "#b35900", None,
+    marks = {  # label: PSNR of each line, marker, colour, colour of its inside
+        "the paper's aSeqDIP": ([line.paper for line in lines], "o", "#6b4c9a", None),
+        "--preset best, with its standard error": (
+            [line.best[1] for line in lines], "D", "#0b6e2e", None,
         ),
-        "the paper's aSeqDIP": (
-            [math.nan if line.paper is None else line.paper for line in lines],
-            "o", "#6b4c9a", None,
-        ),
-        "--preset best": ([line.best[1] for line in lines], "D", "#0b6e2e", None),
-        "... at full width": (
-            [math.nan if line.full_width is None else line.full_width for line in lines],
-            "o", "#d100d1", "none",  # open: it may lie over another
-        ),
+        "... at full width": ([line.full_width for line in lines], "o", "#d100d1", "none"),
     }  # fmt: skip
-    for label, (values, mark, color, face) in marks.items():
-        axis.plot(
-            values, rows, ls="", marker=mark, color=color, mfc=face, label=label, markersize=6
-        )
+    rows = range(len(lines), 0, -1)
+    for label, (psnr, mark, color, face) in marks.items():
+        ahead_by = [
+            math.nan if p is None else p - line.classical[1] for p, line in zip(psnr, lines)
+        ]
+        inside = [max(gain, -SHOWN) for gain in ahead_by]  # NaN stays
+        style = {"marker": mark, "color": color, "mfc": face, "markersize": 6}
+        axis.plot(inside, rows, ls="", label=label, **style)
+        for gain, row in zip(ahead_by, rows):
+            if gain < -SHOWN:
+                axis.annotate(f"  {gain:.1f}", (-SHOWN, row), fontsize=8, va="center")
+    errors = [line.gain[1] for line in lines]
+    gains = [line.gain[0] for line in lines]
+    axis.errorbar(gains, rows, xerr=errors, ls="", ecolor="#0b6e2e", capsize=3, lw=1)
+    axis.axvline(0, color="#b35900", lw=1.5, label="the best classical method", zorder=0)
     axis.set_yticks(rows, [line.title for line in lines], fontsize=8)
-    axis.set(xlabel="PSNR (dB)", ylim=(0.4, len(lines) + 0.6))
+    axis.set(xlabel="PSNR above that of the best classical method (dB)")
+    axis.set(ylim=(0.4, len(lines) + 0.6), xlim=(-SHOWN - 0.5, None))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, ncols=5, loc="lower center", bbox_to_anchor=(0.3, 1.0), frameon=False)
+    axis.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.3, 1.0), frameon=False)
     figure.tight_layout(pad=0.5)
     return figure
 
@@ -337,7 +341,7 @@ def of_pictures(task: str, runs: list[Record]) -> str:
                     label(task, row),
                     psnr.n,
                     reached,
-                    "" if row == top else ahead(best, mine, name, row[2]),
+                    "" if row == top else signed(ahead(best, mine, name, row[2])),
                     "" if row[2] == "input" else spread(mine),
                 )
             )
@@ -368,19 +372,31 @@ def by_item(runs: list[Record], name: str, image: str) -> dict[str, list[float]]
     return of_item
 
 
-def ahead(best: list[Record], others: list[Record], name: str, image: str) -> str:
-    """Write the mean paired difference over the pictures that both have."""
+def ahead(
+    best: list[Record], others: list[Record], name: str, image: str
+) -> tuple[float, float] | None:
+    """Return the mean paired difference over the pictures that both have, None where there are none.
+
+    Its standard error comes with it, NaN of one picture.
+    """
     means = [
         {item: math.fsum(v) / len(v) for item, v in by_item(runs, name, which).items()}
         for runs, which in ((best, "final"), (others, image))
     ]
     differences = [means[0][item] - means[1][item] for item in means[0].keys() & means[1].keys()]
     if not differences:
+        return None
+    n = len(differences)
+    error = statistics.stdev(differences) / math.sqrt(n) if n > 1 else math.nan
+    return math.fsum(differences) / n, error
+
+
+def signed(difference: tuple[float, float] | None) -> str:
+    """Write what `ahead` returns."""
+    if difference is None:
         return ""
-    mean = round(math.fsum(differences) / len(differences), 2) + 0.0  # no -0.00
-    if len(differences) == 1:
-        return f"{mean:+.2f}"
-    return f"{mean:+.2f} ± {statistics.stdev(differences) / math.sqrt(len(differences)):.2f}"
+    mean, error = round(difference[0], 2) + 0.0, difference[1]  # no -0.00
+    return f"{mean:+.2f}" + (f" ± {error:.2f}" if math.isfinite(error) else "")
 
 
 def write(args: Args) -> None:

@@ -81,8 +81,8 @@ def write_good(folder):
         "hu.npy": ("(40, 40) float64, -1000 to 900 HU", "fits ct"),
         "my_sinogram.npy": ("18 views and 60 bins, float32", "fits ct with --sinogram"),
         "rays.npy": (
-            "fits ct with --sinogram; no slice: 0 to 59.96",
-            "--unit hu or --unit relative",
+            "fits ct with --sinogram; nothing else: ",
+            "say with --unit which number is white",
         ),
         "float.npy": ("(40, 48, 3) float32", PICTURES),
         "slice.dcm": ("(128, 128) int16", "fits ct"),
@@ -110,6 +110,8 @@ def write_bad(folder):
     nan = np.ones((40, 40))
     nan[3, 3] = np.nan
     np.save(folder / "nan.npy", nan)
+    np.save(folder / "kernel.npy", np.full((5, 5), 2.0))
+    np.save(folder / "below.npy", np.linspace(-0.2, 1.1, 1600).reshape(40, 40))
     np.save(folder / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     Image.fromarray(PIXELS[:20, :20]).save(folder / "tiny.png")
     (folder / "empty.png").touch()
@@ -124,7 +126,8 @@ def write_bad(folder):
         "cut_knee.h5": "not a readable HDF5 file", "cut_colour.png": "damaged or cut short",
         "cut_photo.JPG": "damaged or cut short", "cut_slice.dcm": "", "cut_kspace.npy": "damaged",
         "cut_kspace.npz": "damaged", "nan_slice.h5": "NaN or Inf", "single.h5": "expected `kspace`",
-        "nan.npy": "NaN or Inf", "objects.npy": "pickled", "tiny.png": "at least 32x32",
+        "nan.npy": "NaN or Inf", "kernel.npy": "too few views or bins",
+        "below.npy": "values below 0", "objects.npy": "pickled", "tiny.png": "at least 32x32",
         "empty.png": "damaged", "mr.dcm": "modality MR", "gone.png": "no such file",
         "localizer.dcm": "a LOCALIZER of CT", "several.mat": "--variable NAME",
         "alone.cfl": "alone.hdr: no such file",

@@ -29,7 +29,7 @@ import aseqdip_mri
 import aseqdip_superresolution
 import baselines
 from baselines import nlm
-from utils import comparison, encoders, runs
+from utils import comparison, encoders, results, runs
 from utils.cli import parse_args
 from utils.errors import InputError
 from utils.files import content_hash
@@ -489,6 +489,33 @@ def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace,
         assert f"--sigma {float(sigma)}: expected at least 0, and" in capsys.readouterr().err
     assert call(monkeypatch, aseqdip_ct, *flags[:-4], "--sigma", 1) == 2
     assert "--sigma: for measured line integrals" in capsys.readouterr().err
+
+
+def test_the_noise_of_k_space_is_told(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("mri", tmp_path, kspace, "--method", "zero_filled", "--sigma", 0.002)
+    assert call(monkeypatch, aseqdip_mri, *flags) == 0
+    folder = run_folder(tmp_path / "out", "mri", "item", "zero_filled")
+    sampled = kspace[:, np.load(folder / "mask.npy")]
+    share = 0.002 * sampled.size**0.5 / np.linalg.norm(sampled)
+    assert metrics(folder)["noise"] == pytest.approx(share, rel=1e-4)
+    capsys.readouterr()
+    assert call(monkeypatch, aseqdip_mri, *flags[:-1], 1e9) == 2
+    assert "--sigma 1000000000.0: expected at least 0" in capsys.readouterr().err
+
+
+def test_pictures_of_inpainting_show_the_hole(tmp_path, monkeypatch, kspace):
+    seen, draw = [], comparison.comparison
+
+    def spy(*given, focus, **more):
+        seen.append(focus)
+        return draw(*given, focus=focus, **more)
+
+    for module in (comparison, results):
+        monkeypatch.setattr(module, "comparison", spy)
+    flags = flags_of("inpainting", tmp_path, kspace, "--method", "linear,tv")
+    assert call(monkeypatch, aseqdip_inpainting, *flags) == 0
+    known = np.load(run_folder(tmp_path / "out", "inpainting", "item", "tv") / "mask.npy")
+    assert len(seen) == 3 and all(np.array_equal(focus, ~known) for focus in seen)
 
 
 @pytest.mark.parametrize("result", ["last", "average"])

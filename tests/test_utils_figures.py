@@ -144,6 +144,7 @@ def test_the_detail_shows_the_hole_even_if_more_differs_elsewhere(differs):
     hole = np.zeros((60, 80), bool)
     hole[30:45, 5:20] = True
     assert zoom_box([first, second], focus=hole) == (30, 5, 15)
+    assert zoom_box([first, second], focus=np.zeros_like(hole)) == zoom_box([first, second])
     pictures = {"first": first, "second": second}
     figure = comparison(pictures, {}, None, None, "title", (0, 1), focus=hole)
     (box,) = [p for p in figure.axes[0].patches if isinstance(p, Rectangle)]

@@ -700,9 +700,12 @@ def title(
         scan, A: what is reconstructed, and the operator.
         photons: sent per ray, None for no noise.
         window: HU shown as black and white, None where there are none.
+
+    Returns:
+        Such as "abdomen, 30 views, 20000 photons a ray, shown -160 to 240 HU".
     """
     words = [scan.item, f"{A.out_shape[1]} views"]
-    words += [f"{photons:.0f} photons a ray"] if photons else []
+    words += [f"{photons:.10g} photons a ray"] if photons else []
     words += ["shown {:g} to {:g} HU".format(*window)] if window else []
     return ", ".join(words)
 

@@ -107,9 +107,9 @@ def zoom_box(
     if guide is not None:
         fine = detail(guide.mean(axis=-1) if guide.ndim == 3 else guide.astype(float))
         amount = amount * fine if (amount * fine).any() else amount + fine
-    if focus is not None:
+    if focus is not None and focus.any():
         share = uniform_filter(focus.astype(float), side)
-        amount = (amount / max(amount.max(), 1e-30) + 1e-3) * share  # its middle if all are alike
+        amount = (amount / max(amount.max(), 1e-30) + 1e-3) * share
     half = side // 2
     inside = amount[
         half : amount.shape[0] - side + half + 1, half : amount.shape[1] - side + half + 1

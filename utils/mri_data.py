@@ -12,11 +12,12 @@ from pydicom.data import get_testdata_file
 from skimage.transform import resize
 
 from operators import mri
-from utils import arrays, noise
+from utils import arrays
 from utils.errors import InputError, require
 from utils.files import content_hash, write_atomically
 from utils.item import Item
 from utils.methods import flag
+from utils.noise import told_norm
 
 SUFFIXES = (*arrays.HDF5, *arrays.SUFFIXES)
 MIN_SIDE = 32  # pixels; three poolings leave 4
@@ -812,14 +813,14 @@ def noise_norm(y: np.ndarray, mask: np.ndarray, sigma: float | None) -> float:
 
     Args:
         y, mask: of measure.
-        sigma: --sigma, standard deviation of the complex noise in the unit of y; None estimates it.
+        sigma: --sigma, root of E|n|^2 of the complex noise n in the unit of y; None estimates it.
 
     Raises:
         InputError: sigma is below 0, or the noise would be larger than y.
     """
     sampled = torch.from_numpy(y[:, mask])
     estimate = estimate_noise(y, mask) * math.sqrt(sampled.numel())
-    return noise.noise_norm(sampled, sigma, estimate, "point of k-space")
+    return told_norm(sampled, sigma, estimate, "point of k-space")
 
 
 def estimate_noise(y: np.ndarray, mask: np.ndarray) -> float:

@@ -14,7 +14,7 @@ FEWEST = 8  # and at least so many
 ROUNDING = 1 / 255**2 / 12  # variance that 8 bits make by themselves
 
 
-def noise_norm(y: Tensor, sigma: float | None, estimate: float, of: str) -> float:
+def told_norm(y: Tensor, sigma: float | None, estimate: float, of: str) -> float:
     """Return the expected norm of the noise in measurements, and print its level.
 
     Args:
