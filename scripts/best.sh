@@ -4,8 +4,9 @@
 #   python -m scripts.results OUT --record docs/runs.csv
 #   python -m scripts.results docs/runs.csv --page docs/results.md --figure docs/images/summary.png
 # CBSD68: a folder with 0000.png to 0009.png; CT.dcm: abdomen_512.dcm; PHANTOM.npy, BRAIN.npy:
-# phantom_4coil.npy and brain_gre_16coil.npy. The spine is a file of the package pydicom-data, which needs
-# pylibjpeg-libjpeg to be read. BM3D takes part where its package is installed.
+# phantom_4coil.npy and brain_gre_16coil.npy; data/README.md says where they are. The spine is a file of
+# the package pydicom-data, which needs pylibjpeg-libjpeg to be read. BM3D takes part where its package
+# is installed.
 # A finished run is not done again. OUT has a folder for each variant.
 set -uo pipefail
 cbsd=$(realpath "$1")

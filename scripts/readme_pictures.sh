@@ -19,5 +19,7 @@ picture inpainting inpainting --quick
 picture deblurring deblurring --sigma 2.55 --quick
 picture superresolution superresolution --quick
 if [ -n "$brain" ]; then
-    picture mri_brain_measured mri --data "$brain" --measured --preset best --width 16
+    python aseqdip_mri.py --data "$brain" --measured --preset best --width 16 --method tv,split_dip --out "$out/brain"
+    python -m scripts.take_picture "$(dirname "$out"/brain/mri/split_dip/*/*/metrics.json)" mri_brain_measured \
+        --file "$(ls "$out"/brain/mri/comparison/*/*/comparison.png)"
 fi
