@@ -273,8 +273,8 @@ def label(task: str, row: Row) -> str:
     name = find(method).label + (f", {variant}" if variant != BEST else "")
     if variant == BEST and method in best_methods(task):
         *noisy, _ = best_methods(task)
-        kind = ", with noise" if method in noisy else ", without noise" if noisy else ""
-        name = f"**best{kind}: {name}**"
+        when = " with noise" if method in noisy else " without noise"
+        name = f"**{name}, best{when}**" if noisy else f"**best: {name}**"
     return f"... before the last step ({name.strip('*')})" if image == "unfinished" else name
 
 

@@ -95,8 +95,8 @@ def test_the_best_with_noise_is_the_mean_of_two_methods(tmp_path):
     assert line.classical == ("TV", 24.0) and results.signed(line.gain) == "+2.00"
     text = results.tables(results.read(tmp_path))["ct"]
     assert (
-        "**best, without noise: Split DIP**" in text
-        and "**best, with noise: aSeqDIP + Split DIP**" in text
+        "**Split DIP, best without noise**" in text
+        and "**aSeqDIP + Split DIP, best with noise**" in text
     )
 
 
