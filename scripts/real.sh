@@ -20,12 +20,15 @@ cd "$(dirname "$0")/.."
 bm3d=$(python -c 'import importlib.util as u; print("bm3d," if u.find_spec("bm3d") else "")')
 [ -n "$bm3d" ] || echo "BM3D is left out; for it run: pip install bm3d" >&2
 newest() { ls -t "$@" | head -1; }
-# picture NAME TASK METHODS FLAGS: the comparison of the methods, with the facts of the last one
-picture() {
-    python "aseqdip_$2.py" --preset best --width 16 --precision bf16 --out "$out/$1" --method "$3" "${@:4}"
-    local run
-    run=$(dirname "$(newest "$out/$1/$2/${3##*,}"/*/*/metrics.json)")
-    python -m scripts.take_picture "$run" "$1" --file "$(newest "$out/$1/$2"/comparison/*/*/comparison.png)"
+# run NAME TASK METHODS FLAGS
+run() { python "aseqdip_$2.py" --preset best --width 16 --precision bf16 --out "$out/$1" --method "$3" "${@:4}"; }
+# show NAME METHOD REFERENCE ITS_TITLE TITLE FLAGS: all methods of a run beside its reference, in docs/images,
+# with the facts of one method and the figures of all
+show() {
+    python -m scripts.score_real "$out/$1" "$3" --reference-title "$4" --title "$5" "${@:6}" \
+        --picture "$out/$1.png" --record "$out/$1.json"
+    python -m scripts.take_picture "$(dirname "$(newest "$out/$1"/*/"$2"/*/*/metrics.json)")" "$1" \
+        --file "$out/$1.png" --more "$out/$1.json"
 }
 
 mkdir -p "$out"
@@ -36,17 +39,16 @@ views = np.load(sys.argv[1])
 np.save(f"{sys.argv[2]}/tooth30.npy", views[:180:6])
 np.save(f"{sys.argv[2]}/tooth180.npy", views[:180])
 PYTHON
-picture real_tooth ct fbp,sart,tv,aseqdip,split_dip,aseqdip_split --width 32 --sinogram "$out/tooth30.npy" --angles 30
+run real_tooth ct fbp,sart,tv,aseqdip,split_dip,aseqdip_split --width 32 --sinogram "$out/tooth30.npy" --angles 30
 python aseqdip_ct.py --sinogram "$out/tooth180.npy" --angles 180 --method sart --out "$out/all_views"
-# Without both flags a note says that this picture's noise may be estimated too low, and proposes them.
-picture real_noise denoising "nlm,${bm3d}split_dip" --data "$noisy" --measured --crop 128 \
-    --noise correlated --sigma 4.8
-picture real_blur deblurring tv,vanilla_dip,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel" \
-    --set split_dip.start_per_sigma=0.15  # chosen on another such photograph
+show real_tooth aseqdip_split "$(newest "$out"/all_views/ct/sart/*/*/reconstruction.npy)" "SART of 180 views" \
+    "a tooth from 30 views" --sinogram "$out/tooth180.npy" --omit fbp sart
 
-# score NAME REFERENCE: PSNR of all methods, printed and beside the picture's facts
-score() { python -m scripts.score_real "$out/$1" "$2" --record "docs/images/$1.json" "${@:3}"; }
-all_views=$(newest "$out"/all_views/ct/sart/*/*/reconstruction.npy)
-score real_tooth "$all_views" --sinogram "$out/tooth180.npy"
-score real_noise "$clean" --measured "$noisy"
-score real_blur "$sharp" --measured "$blurred" --border 20  # which the blur's unknown surroundings disturb
+# Without both flags a note says that this picture's noise may be estimated too low, and proposes them.
+run real_noise denoising "nlm,${bm3d}split_dip" --data "$noisy" --measured --crop 128 --noise correlated --sigma 4.8
+show real_noise split_dip "$clean" "mean of many shots" "a camera at ISO 3200" --measured "$noisy"
+
+run real_blur deblurring tv,vanilla_dip,aseqdip,split_dip --data "$blurred" --measured --kernel "$kernel" \
+    --set split_dip.start_per_sigma=0.15  # chosen on another such photograph
+# The blur's unknown surroundings disturb 20 pixels at the borders.
+show real_blur split_dip "$sharp" "sharp reference" "a moving camera" --measured "$blurred" --border 20

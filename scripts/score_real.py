@@ -7,7 +7,7 @@ OUT holds the runs of several methods on one item; of each the newest counts. PS
 values are clipped to [0, 1]; where a run took its central part, so does the reference. The range of
 a reference.npy is its largest value. With --sinogram the images are scored by measurements, too: by
 how far their line integrals are from those of the views that the runs did not get. The reference
-plays no part in that.
+plays no part in that. --picture shows all beside the reference, from the lowest PSNR to the highest.
 """
 
 import json
@@ -20,10 +20,12 @@ import torch
 import tyro
 from skimage.metrics import peak_signal_noise_ratio
 
+from baselines import find
 from operators.radon import Radon
 from utils.arrays import load_array
 from utils.ct_data import load_sinogram
 from utils.errors import exit_status, require
+from utils.figures import comparison
 from utils.files import write_atomically
 from utils.flags import cli
 from utils.image_data import read_pixels
@@ -37,7 +39,11 @@ class Args:
     measured: Path | None = None  # the picture that they reconstruct, scored too
     sinogram: Path | None = None  # all views over 180 degrees, of which the runs got some
     border: int = 0  # pixels at each side that do not count
-    record: Path | None = None  # JSON file that gets the figures, too
+    record: Path | None = None  # JSON file for the figures
+    picture: Path | None = None  # PNG file for all images beside the reference
+    omit: tuple[str, ...] = ()  # methods that the picture does not show
+    title: str = ""  # above the picture
+    reference_title: str = "reference"  # what the reference is, for the picture
 
 
 def newest(args: Args) -> dict[str, Path]:
@@ -47,8 +53,28 @@ def newest(args: Args) -> dict[str, Path]:
     return {file.parts[-4]: file for file in files}
 
 
-def scores(args: Args) -> dict[str, float]:
-    """Return the PSNR of each method's newest reconstruction, and of the measured picture."""
+@dataclass(frozen=True)
+class Beside:
+    """Images of one size beside their reference, (H, W, 1 or 3), borders left out."""
+
+    reference: np.ndarray
+    images: dict[str, np.ndarray]  # `measured`, and by method
+    white: float  # value of the reference that is its range
+
+    def psnr(self) -> dict[str, float]:
+        """Return the PSNR in dB of each image."""
+        return {
+            name: float(peak_signal_noise_ratio(self.reference, image, data_range=self.white))
+            for name, image in self.images.items()
+        }
+
+
+def beside(args: Args) -> Beside:
+    """Read each method's newest reconstruction, the measured picture and the reference.
+
+    Raises:
+        InputError: there are no runs, or a picture is smaller than what was reconstructed.
+    """
     images = {name: np.load(file).squeeze() for name, file in newest(args).items()}
     shape = next(iter(images.values())).shape
     if args.measured is not None:
@@ -70,12 +96,26 @@ def scores(args: Args) -> dict[str, float]:
     def centre(image: np.ndarray) -> np.ndarray:
         planes = center_crop(np.moveaxis(np.atleast_3d(image), -1, 0), shape[:2])
         inside = slice(args.border, -args.border or None)
-        return planes[:, inside, inside]
+        return np.moveaxis(planes[:, inside, inside], 0, -1)
 
-    return {
-        name: float(peak_signal_noise_ratio(centre(reference), centre(image), data_range=white))
-        for name, image in images.items()
+    centred = {name: centre(image) for name, image in images.items()}
+    return Beside(centre(reference), centred, white)
+
+
+def draw(args: Args, found: Beside, psnr: dict[str, float]) -> None:
+    """Write --picture."""
+    titles = {name: name if name == "measured" else find(name).label for name in psnr}
+    order = sorted(psnr.keys() - {*args.omit}, key=lambda name: (name != "measured", psnr[name]))
+    shown = {args.reference_title: found.reference} | {titles[n]: found.images[n] for n in order}
+    shown = {
+        name: image[..., 0] if image.shape[-1] == 1 else image for name, image in shown.items()
     }
+    figure = comparison(
+        shown, {titles[name]: f"{psnr[name]:.2f} dB" for name in order}, args.reference_title,
+        None, args.title, (0, found.white), best=titles[order[-1]],
+        direct="measured" if "measured" in titles else None, columns=5,
+    )  # fmt: skip
+    write_atomically(args.picture, lambda file: figure.savefig(file, format="png"))
 
 
 def unseen_misfits(args: Args) -> dict[str, float]:
@@ -105,7 +145,8 @@ def main() -> int:
     args = cli(Args, description=__doc__)
 
     def score() -> None:
-        found = scores(args)
+        images = beside(args)
+        found = images.psnr()
         for name, psnr in found.items():
             print(f"{args.out.name}, {name}: {psnr:.2f} dB")
         misfits = unseen_misfits(args) if args.sinogram is not None else {}
@@ -114,11 +155,12 @@ def main() -> int:
                 f"{args.out.name}, {name}: {100 * misfit:.2f} % off the views that it did not get"
             )
         if args.record is not None:
-            record = json.loads(args.record.read_text())
-            record |= {f"psnr_{name}": psnr for name, psnr in found.items()}
+            record = {f"psnr_{name}": psnr for name, psnr in found.items()}
             record |= {f"unseen_misfit_{name}": misfit for name, misfit in misfits.items()}
             text = json.dumps(record, indent=1) + "\n"
             write_atomically(args.record, lambda file: file.write(text.encode()))
+        if args.picture is not None:
+            draw(args, images, found)
 
     return exit_status(score)
 

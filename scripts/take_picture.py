@@ -1,6 +1,6 @@
 """Put a run's picture and its figures into docs/images/, at most 300 KiB, in true colour.
 
-    python -m scripts.take_picture RUN_FOLDER NAME [--file comparison.png]
+    python -m scripts.take_picture RUN_FOLDER NAME [--file comparison.png] [--more FIGURES.json]
 
 It writes docs/images/NAME.png and NAME.json: the command, the commit, the PSNR of each image.
 tests/test_docs.py compares captions with the latter.
@@ -30,6 +30,7 @@ class Args:
     run: tyro.conf.Positional[Path]  # folder of a finished run
     name: tyro.conf.Positional[str]  # of the picture, without a suffix
     file: str = "comparison.png"  # of the run's folder
+    more: Path | None = None  # JSON file of further figures, such as that of score_real
 
 
 def take(args: Args) -> None:
@@ -45,6 +46,8 @@ def take(args: Args) -> None:
     metrics = json.loads((args.run / "metrics.json").read_text())
     config = json.loads((args.run / "config.json").read_text())
     record = {key: value for key, value in metrics.items() if key.startswith(FIGURES)}
+    if args.more is not None:
+        record |= json.loads(args.more.read_text())
     record |= {"command": without_folders(config["command"]), "commit": config["commit"]}
     text = (json.dumps(record, indent=1) + "\n").encode()
     write_atomically(IMAGES / f"{args.name}.png", lambda file: file.write(data))

@@ -179,10 +179,12 @@ def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, mo
     (folder / "config.json").write_text(json.dumps(config))
     noise = np.random.default_rng(0).integers(0, 256, (500, 800, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "comparison.png")
-    assert call(monkeypatch, take_picture, folder, "shown") == 0
+    more = tmp_path / "more.json"
+    more.write_text('{"psnr_nlm": 29.0}')
+    assert call(monkeypatch, take_picture, folder, "shown", "--more", more) == 0
     assert 100_000 < (tmp_path / "shown.png").stat().st_size <= take_picture.LARGEST
     record = json.loads((tmp_path / "shown.json").read_text())
-    assert record["psnr_final"] == 30.0
+    assert (record["psnr_final"], record["psnr_nlm"]) == (30.0, 29.0)
     assert record["command"] == "python aseqdip_mri.py --data scan.npy --K 3"
     assert call(monkeypatch, take_picture, tmp_path, "shown") == 2
 
@@ -256,14 +258,15 @@ def test_a_real_picture_is_scored_beside_its_reference(tmp_path, monkeypatch, ca
     x[0] = 0  # in the border
     np.save(folder / "reconstruction.npy", x.astype(np.float32))
     record = tmp_path / "real.json"
-    record.write_text('{"task": "deblurring"}')
     flags = [tmp_path / "reference.png", "--measured", tmp_path / "measured.png"]
-    more = ["--border", 2, "--record", record]
+    picture = tmp_path / "real.png"
+    more = ["--border", 2, "--record", record, "--picture", picture, "--title", "a title"]
     assert call(monkeypatch, score_real, tmp_path / "real", *flags, *more) == 0
     found = json.loads(record.read_text())
-    assert found["task"] == "deblurring"
     assert found["psnr_measured"] == pytest.approx(20 * np.log10(255 / 16), abs=1e-3)
     assert found["psnr_tv"] == pytest.approx(20 * np.log10(255 / 8), abs=1e-3)
+    with Image.open(picture) as drawn:
+        assert drawn.width > 500
     assert call(monkeypatch, score_real, tmp_path, *flags) == 2
     assert "no finished runs" in capsys.readouterr().err
 

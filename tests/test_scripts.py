@@ -182,6 +182,8 @@ if words[0] == "-c":
 with open(os.environ["RECORDED"], "a") as file:
     file.write(json.dumps(words) + chr(10))
 value = lambda flag, other: words[words.index(flag) + 1] if flag in words else other
+if "--picture" in words:
+    pathlib.Path(value("--picture", "")).touch()
 if words[0].startswith("aseqdip_"):
     task = pathlib.Path(value("--out", "results"), words[0][8:-3])
     item = pathlib.Path(value("--data", value("--sinogram", "sample"))).stem
