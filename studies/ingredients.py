@@ -1,13 +1,14 @@
 """Leave the ingredients of Split DIP out, one at a time.
 
-    python -m studies.ingredients mri --data phantom_4coil.npy --accel 4 --width 16
-    python -m studies.ingredients ct --data abdomen_512.dcm --resize 128 --width 16
-    python -m studies.ingredients denoising --data cbsd68 --crop 128 --images 3 --width 16
-    python -m studies.ingredients inpainting --data cbsd68 --crop 128 --images 3 --mask random --K 200
-    python -m studies.ingredients deblurring --data cbsd68 --crop 128 --images 3 --sigma 2.55
-    python -m studies.ingredients superresolution --data cbsd68 --crop 128 --images 3
+    python -m studies.ingredients mri --data heart_6simulated_coils.npy --accel 4 --width 16
+    python -m studies.ingredients ct --data J2K_pixelrep_mismatch.dcm --resize 128 --width 16
+    python -m studies.ingredients denoising --data FOLDER --crop 128 --width 16
+    python -m studies.ingredients inpainting --data FOLDER --crop 128 --mask random --K 200
+    python -m studies.ingredients deblurring --data FOLDER --crop 128 --sigma 2.55
+    python -m studies.ingredients superresolution --data FOLDER --crop 128
 
-The flags are those of the task's script, and --preset best is set. The figures are of the method's
+FOLDER holds pictures of the development half, such as 0024.png and 0030.png. The flags are those of
+the task's script, and --preset best is set. The figures are of the method's
 own image, before --finish. Each is written to OUT/ingredients.csv at once, and what stands there is
 not measured again; the means are printed at the end.
 """
