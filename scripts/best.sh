@@ -149,7 +149,7 @@ full_size ct --data "$abdomen" --views 18 --window -160 240 --method fbp,sart,tv
 for slice in "${slices[@]}"; do
     full_size ct --data "$slice" --views 30 --photons 20000 --window -160 240 --method $with_mean
 done
-full_size mri --accel 4 --method zero_filled,cg_sense,tv,split_dip
+full_size mri --accel 4 --method cg_sense,tv,split_dip
 for name in 0000 0001 0002 0003 0004; do
     full_size denoising --data "$cbsd/$name.png" --sigma 25 --method "nlm,${bm3d}split_dip"
 done
