@@ -138,8 +138,7 @@ for slice in "${slices[@]}"; do
 done
 run paper mri --data "$brain" --accel 3 --center-fraction 0.17
 run paper mri --data "$phantom" --accel 4
-run paper mri --accel 4 --run curve
-python -m scripts.take_picture "$out/paper/mri/aseqdip/sample/curve" mri_sample_curve --file curve.png
+run paper mri --accel 4
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
 
@@ -149,7 +148,7 @@ full_size ct --data "$abdomen" --views 18 --window -160 240 --method fbp,sart,tv
 for slice in "${slices[@]}"; do
     full_size ct --data "$slice" --views 30 --photons 20000 --window -160 240 --method $with_mean
 done
-full_size mri --accel 4 --method cg_sense,tv,split_dip
+full_size mri --accel 4 --precision fp32 --method cg_sense,tv,split_dip
 for name in 0000 0001 0002 0003 0004; do
     full_size denoising --data "$cbsd/$name.png" --sigma 25 --method "nlm,${bm3d}split_dip"
 done
@@ -166,3 +165,6 @@ picture() {
 picture ct aseqdip_split "$(basename "${abdomen%.*}")" ct_full_size
 picture mri split_dip sample mri_sample_best
 [ -z "$bm3d" ] || picture denoising split_dip 0001 denoising_full_size  # the page names BM3D
+# The paper's setting, of which mri.md shows the course: hours on a CPU
+python aseqdip_mri.py --accel 4 --precision bf16 --out "${out}_course"
+python -m scripts.take_picture "$(newest "${out}_course"/mri/aseqdip/sample/*)" mri_sample_curve --file curve.png

@@ -175,8 +175,9 @@ def read_sinogram(path: Path) -> str:
 def read_unnamed(path: Path) -> str:
     """Read line integrals whose file is not named so: of many rays, and hardly any below 0."""
     y = arrays.load_array(path, "sinogram")
+    require(y.ndim == 2, "a sinogram has two axes")
     require(
-        y.ndim == 2 and len(y) > 1 and y.shape[1] >= LEAST_BINS and y.min() > BELOW * y.max(),
+        len(y) > 1 and y.shape[1] >= LEAST_BINS and y.min() > BELOW * y.max(),
         "as a sinogram it would have too few views or bins, or values below 0",
     )
     return read_sinogram(path)

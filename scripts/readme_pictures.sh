@@ -20,6 +20,7 @@ picture deblurring deblurring --sigma 2.55 --quick
 picture superresolution superresolution --quick
 if [ -n "$brain" ]; then
     python aseqdip_mri.py --data "$brain" --measured --preset best --width 16 --method tv,split_dip --out "$out/brain"
-    python -m scripts.take_picture "$(dirname "$out"/brain/mri/split_dip/*/*/metrics.json)" mri_brain_measured \
-        --file "$(ls "$out"/brain/mri/comparison/*/*/comparison.png)"
+    newest() { ls -dt "$@" | head -1; }
+    python -m scripts.take_picture "$(newest "$out"/brain/mri/split_dip/*/*)" mri_brain_measured \
+        --file "$(newest "$out"/brain/mri/comparison/*/*/comparison.png)"
 fi

@@ -3,8 +3,8 @@
 #   bash scripts/real.sh TOOTH.npy NOISY.png CLEAN.png BLURRED.png KERNEL.npy SHARP.png [OUT]
 # TOOTH.npy: sinogram of 181 views, one each degree, of which each sixth is taken. NOISY.png: a camera's
 # picture at ISO 3200. BLURRED.png, KERNEL.npy: a picture blurred by a camera's motion, and its path.
-# CLEAN.png, SHARP.png: references, for the PSNR that is printed at the end; no method sees them. The tooth's
-# is SART of all views, among them the 30 that the methods get.
+# CLEAN.png, SHARP.png: references, for pictures and PSNR; no method sees them. The tooth's is SART of all
+# views, among them the 30 that the methods get. The pictures and figures in docs/images are overwritten.
 # BM3D takes part where its package is installed. A finished run is not done again.
 set -euo pipefail
 tooth=$(realpath "$1")

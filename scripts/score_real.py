@@ -7,7 +7,8 @@ OUT holds the runs of several methods on one item; of each the newest counts. PS
 values are clipped to [0, 1]; where a run took its central part, so does the reference. The range of
 a reference.npy is its largest value. With --sinogram the images are scored by measurements, too: by
 how far their line integrals are from those of the views that the runs did not get. The reference
-plays no part in that. --picture shows all beside the reference, from the lowest PSNR to the highest.
+plays no part in that. --picture shows the methods beside the reference, from the lowest PSNR to the
+highest, behind the measured picture.
 """
 
 import json
@@ -105,6 +106,11 @@ def beside(args: Args) -> Beside:
 def draw(args: Args, found: Beside, psnr: dict[str, float]) -> None:
     """Write --picture."""
     titles = {name: name if name == "measured" else find(name).label for name in psnr}
+    left = psnr.keys() - {"measured"}
+    require(
+        {*args.omit} < left,
+        f"--omit {' '.join(args.omit)}: expected some of {', '.join(sorted(left))}, and not all",
+    )
     order = sorted(psnr.keys() - {*args.omit}, key=lambda name: (name != "measured", psnr[name]))
     shown = {args.reference_title: found.reference} | {titles[n]: found.images[n] for n in order}
     shown = {

@@ -22,7 +22,17 @@ from utils.flags import cli
 
 LARGEST = 300 * 1024  # bytes
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
-FIGURES = ("psnr_", "ssim_", "steps", "seconds", "task", "method", "item")  # kept of metrics.json
+FIGURES = (
+    "psnr_",
+    "ssim_",
+    "misfit_",
+    "noise",
+    "steps",
+    "seconds",
+    "task",
+    "method",
+    "item",
+)  # kept of metrics.json
 
 
 @dataclass

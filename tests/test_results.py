@@ -259,14 +259,33 @@ def test_a_real_picture_is_scored_beside_its_reference(tmp_path, monkeypatch, ca
     np.save(folder / "reconstruction.npy", x.astype(np.float32))
     record = tmp_path / "real.json"
     flags = [tmp_path / "reference.png", "--measured", tmp_path / "measured.png"]
+    other = tmp_path / "real" / "deblurring" / "vanilla_dip" / "item" / "run"
+    other.mkdir(parents=True)
+    np.save(other / "reconstruction.npy", x.astype(np.float32) + 0.1)
+    drawn, draw = {}, score_real.comparison
+
+    def spy(pictures, captions, truth, *more, **named):
+        drawn.update(pictures=[*pictures], captions=captions, truth=truth, best=named["best"])
+        return draw(pictures, captions, truth, *more, **named)
+
+    monkeypatch.setattr(score_real, "comparison", spy)
     picture = tmp_path / "real.png"
-    more = ["--border", 2, "--record", record, "--picture", picture, "--title", "a title"]
+    more = ["--border", 2, "--record", record, "--picture", picture, "--reference-title", "sharp"]
     assert call(monkeypatch, score_real, tmp_path / "real", *flags, *more) == 0
     found = json.loads(record.read_text())
     assert found["psnr_measured"] == pytest.approx(20 * np.log10(255 / 16), abs=1e-3)
     assert found["psnr_tv"] == pytest.approx(20 * np.log10(255 / 8), abs=1e-3)
-    with Image.open(picture) as drawn:
-        assert drawn.width > 500
+    assert drawn["pictures"] == ["sharp", "measured", "Vanilla DIP", "TV"]
+    assert (drawn["truth"], drawn["best"]) == ("sharp", "TV")
+    assert drawn["captions"]["TV"] == f"{found['psnr_tv']:.2f} dB"
+    assert picture.stat().st_size > 5000
+    assert call(monkeypatch, score_real, tmp_path / "real", *flags, *more, "--omit", "tv") == 0
+    assert drawn["pictures"] == ["sharp", "measured", "Vanilla DIP"]
+    capsys.readouterr()
+    for omitted in (["tv", "vanilla_dip"], ["tvv"]):
+        omit = ["--omit", *omitted]
+        assert call(monkeypatch, score_real, tmp_path / "real", *flags, *more, *omit) == 2
+        assert "expected some of tv, vanilla_dip, and not all" in capsys.readouterr().err
     assert call(monkeypatch, score_real, tmp_path, *flags) == 2
     assert "no finished runs" in capsys.readouterr().err
 

@@ -182,8 +182,8 @@ if words[0] == "-c":
 with open(os.environ["RECORDED"], "a") as file:
     file.write(json.dumps(words) + chr(10))
 value = lambda flag, other: words[words.index(flag) + 1] if flag in words else other
-if "--picture" in words:
-    pathlib.Path(value("--picture", "")).touch()
+for flag in {{"--picture", "--record"}} & set(words):
+    pathlib.Path(value(flag, "")).touch()
 if words[0].startswith("aseqdip_"):
     task = pathlib.Path(value("--out", "results"), words[0][8:-3])
     item = pathlib.Path(value("--data", value("--sinogram", "sample"))).stem
@@ -221,7 +221,9 @@ def test_the_programs_take_all_commands_of_a_shell_script(name, files, least, tm
         if program == "-m":
             module = importlib.import_module(words[0])
             given = cli(module.Args, args=words[1:])
-            assert not hasattr(given, "run") or (given.run / given.file).is_file(), words
+            for needed in ("file", "more"):
+                path = getattr(given, needed, None)
+                assert path is None or (given.run / path).is_file(), (needed, words)
         elif program != "-":
             script = importlib.import_module(program.removesuffix(".py"))
             args = parse_args(script.Args, script.PRESETS, "", words)
