@@ -119,6 +119,8 @@ run tuned denoising "${pictures[@]}" --sigma 25 --result average --method vanill
     --set vanilla_dip.lr=0.003 --K 500
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method tv_dip --set lr=0.01 lambda_tv=0.01 --K 500
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method self_guided_dip --set lr=0.001 --K 300
+run tuned denoising "${pictures[@]}" --sigma 25 --result average --method es_dip,sgld_dip \
+    --set es_dip.patience=100 sgld_dip.temperature=0.01 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 for mask in box random; do
