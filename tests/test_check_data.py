@@ -111,6 +111,7 @@ def write_bad(folder):
     nan[3, 3] = np.nan
     np.save(folder / "nan.npy", nan)
     np.save(folder / "kernel.npy", np.full((5, 5), 2.0))
+    np.save(folder / "colour.npy", np.full((40, 64, 3), 2.0))
     np.save(folder / "below.npy", np.linspace(-0.2, 1.1, 1600).reshape(40, 40))
     np.save(folder / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     Image.fromarray(PIXELS[:20, :20]).save(folder / "tiny.png")
@@ -127,6 +128,7 @@ def write_bad(folder):
         "cut_photo.JPG": "damaged or cut short", "cut_slice.dcm": "", "cut_kspace.npy": "damaged",
         "cut_kspace.npz": "damaged", "nan_slice.h5": "NaN or Inf", "single.h5": "expected `kspace`",
         "nan.npy": "NaN or Inf", "kernel.npy": "too few views or bins",
+        "colour.npy": "a sinogram has two axes",
         "below.npy": "values below 0", "objects.npy": "pickled", "tiny.png": "at least 32x32",
         "empty.png": "damaged", "mr.dcm": "modality MR", "gone.png": "no such file",
         "localizer.dcm": "a LOCALIZER of CT", "several.mat": "--variable NAME",
