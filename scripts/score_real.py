@@ -119,7 +119,7 @@ def draw(args: Args, found: Beside, psnr: dict[str, float]) -> None:
     figure = comparison(
         shown, {titles[name]: f"{psnr[name]:.2f} dB" for name in order}, args.reference_title,
         None, args.title, (0, found.white), best=titles[order[-1]],
-        direct="measured" if "measured" in titles else None, columns=5,
+        direct="measured" if "measured" in titles else None,
     )  # fmt: skip
     write_atomically(args.picture, lambda file: figure.savefig(file, format="png"))
 
