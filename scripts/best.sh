@@ -138,9 +138,7 @@ each_slice run paper ct --width 32
 for slice in "${slices[@]}"; do
     run paper ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000
 done
-run paper mri --data "$brain" --accel 3 --center-fraction 0.17
-run paper mri --data "$phantom" --accel 4
-run paper mri --accel 4
+each_scan run paper mri
 run paper mri --data "$phantom" --accel 8
 run paper mri --accel 8
 

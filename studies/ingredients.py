@@ -8,9 +8,9 @@
     python -m studies.ingredients superresolution --data FOLDER --crop 128
 
 FOLDER holds pictures of the development half, such as 0024.png and 0030.png. The flags are those of
-the task's script, and --preset best is set. The figures are of the method's
-own image, before --finish. Each is written to OUT/ingredients.csv at once, and what stands there is
-not measured again; the means are printed at the end.
+the task's script, and --preset best is set. The figures are of the method's own image, before
+--finish. Each is written to OUT/ingredients.csv at once, and what stands there is not measured
+again; the means are printed at the end.
 """
 
 import contextlib

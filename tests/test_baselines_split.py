@@ -221,12 +221,12 @@ def test_it_deblurs_better_than_the_image_that_it_starts_from():
     A, sigma = soft(), 0.02
     y = A(x_true) + sigma * torch.randn(x_true.shape, generator=rng(1))
     net = UNet(3, 3, 8, 2, 0.02, rng())
-    x = split_dip(y, A, net, sigma=sigma, parts=8, start_iter=40, steps=400, lr=5e-3)
+    x = split_dip(y, A, net, sigma=sigma, parts=8, start_iter=40, steps=600, lr=7e-3)
     error, start = (
         (image - x_true).square().mean()
         for image in (x, classical(y, A, 100, lambda_tv=0.15 * sigma))
     )
-    assert error < 0.9 * start
+    assert error < 0.7 * start
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
