@@ -7,20 +7,17 @@ brain=${1:+$(realpath "$1")}
 out=$(realpath -m "${2:-results/pictures}")
 cd "$(dirname "$0")/.."
 
-# picture NAME TASK FLAGS: the first method of the flags is the one that is shown
+newest() { ls -dt "$@" | head -1; }
+# picture NAME TASK METHODS FLAGS: the last of the methods beside the others
 picture() {
-    python "aseqdip_$2.py" --out "$out" --run "$1" "${@:3}"
-    python -m scripts.take_picture "$(dirname "$(ls "$out/$2"/*/*/"$1"/metrics.json)")" "$1"
+    python "aseqdip_$2.py" --out "$out/$1" "${@:4}" --method "$3"
+    python -m scripts.take_picture "$(newest "$out/$1/$2/${3##*,}"/*/*)" "$1" \
+        --file "$(newest "$out/$1/$2"/comparison/*/*/comparison.png)"
 }
-picture mri_quick mri --accel 4 --quick
-picture ct ct --views 18 --quick
-picture denoising denoising --sigma 25 --quick
-picture inpainting inpainting --quick
-picture deblurring deblurring --sigma 2.55 --quick
-picture superresolution superresolution --quick
-if [ -n "$brain" ]; then
-    python aseqdip_mri.py --data "$brain" --measured --preset best --width 16 --method tv,split_dip --out "$out/brain"
-    newest() { ls -dt "$@" | head -1; }
-    python -m scripts.take_picture "$(newest "$out"/brain/mri/split_dip/*/*)" mri_brain_measured \
-        --file "$(newest "$out"/brain/mri/comparison/*/*/comparison.png)"
-fi
+picture mri_quick mri tv,split_dip --accel 4 --quick
+picture ct ct tv,split_dip --views 18 --quick
+picture denoising denoising nlm,split_dip --sigma 25 --quick
+picture inpainting inpainting linear,vanilla_dip --quick
+picture deblurring deblurring tv,split_dip --sigma 2.55 --quick
+picture superresolution superresolution bicubic,tv,split_dip --quick
+[ -z "$brain" ] || picture mri_brain_measured mri tv,split_dip --data "$brain" --measured --preset best --width 16

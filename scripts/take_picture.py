@@ -2,10 +2,12 @@
 
     python -m scripts.take_picture RUN_FOLDER NAME [--file comparison.png] [--more FIGURES.json]
 
-It writes docs/images/NAME.png and NAME.json: the command, the commit, the PSNR of each image.
+It writes docs/images/NAME.png and NAME.json: the command, the commit, the PSNR of each image, and
+with the picture of a comparison that of each method, psnr_METHOD.
 tests/test_docs.py compares captions with the latter.
 """
 
+import csv
 import io
 import json
 import sys
@@ -56,6 +58,13 @@ def take(args: Args) -> None:
     metrics = json.loads((args.run / "metrics.json").read_text())
     config = json.loads((args.run / "config.json").read_text())
     record = {key: value for key, value in metrics.items() if key.startswith(FIGURES)}
+    table = (args.run / args.file).with_name("table.csv")  # of a comparison
+    if table.exists():
+        with open(table, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["steps"] and row["psnr_final"]]
+        record |= {
+            f"psnr_{row['method']}": float(row["psnr_stopped"] or row["psnr_final"]) for row in rows
+        }
     if args.more is not None:
         record |= json.loads(args.more.read_text())
     record |= {"command": without_folders(config["command"]), "commit": config["commit"]}

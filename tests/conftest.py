@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import sigpy.mri
 import torch
+from PIL import Image
 
+from utils import comparison, results
 from utils.mri_data import fft2c, load_sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,3 +86,19 @@ def brain_path():
     if not path.exists():
         pytest.skip(f"real k-space is not there: {path}")
     return path
+
+
+class Blank:
+    """In place of a figure."""
+
+    def savefig(self, file, format):
+        Image.new("RGB", (4, 4)).save(file, format)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Draw no figures, which take half of a tiny run: for tests of what is computed and kept."""
+    for module in (results, comparison):
+        for name in ("comparison", "curves", "psnr_figure"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda *a, **k: Blank())

@@ -156,6 +156,7 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
         assert [r["loss"] for r in log_of(again)] == [r["loss"] for r in log_of(folder)]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("loss", ["squares", "norms"])
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
@@ -248,6 +249,7 @@ def test_a_folder_is_done_file_by_file_and_a_bad_one_stops_nothing(tmp_path, mon
         assert metrics(run_folder(tmp_path / "out", item))["psnr_final"] > 0
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_flags_and_the_top_of_the_file_are_the_same_thing(scan, tmp_path, monkeypatch):
     shared = ["--data", scan, "--width", "4", "--device", "cpu", "--center-fraction", "0.2"]
     flags = ["--K", "6", "--lr", "5e-4", "--lambda-ae", "2"]
@@ -279,7 +281,7 @@ def wait_for(process, seen):
     raise TimeoutError
 
 
-def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
+def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path, monkeypatch):
     # The same script with a checkpoint at every outer step.
     launcher = (
         "import sys; from utils import loop; loop.CHECKPOINT_SECONDS = 0; "
@@ -289,17 +291,17 @@ def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
     out = tmp_path / "b"
     said = tmp_path / "said.txt"
 
-    def launch(out):
+    def launch():
         command = [sys.executable, "-u", "-c", launcher, *map(str, arguments), "--out", str(out)]
         with open(said, "w") as file:
             return subprocess.Popen(
                 command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=file, stderr=file
             )
 
-    assert launch(tmp_path / "a").wait() == 0
+    assert call(monkeypatch, *arguments, "--out", tmp_path / "a") == 0
     folder = run_folder(tmp_path / "a")
 
-    process = launch(out)
+    process = launch()
     wait_for(process, lambda: list(out.glob("mri/aseqdip/*/*/checkpoint.pt")))
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
@@ -307,12 +309,12 @@ def test_ctrl_c_and_sigkill_resume_to_the_same_bytes(scan, tmp_path):
     assert "repeat the command to continue" in said.read_text()
     assert not (run_folder(out) / "metrics.json").exists()
 
-    process = launch(out)
+    process = launch()
     wait_for(process, lambda: "resumed after outer step" in said.read_text())
     process.kill()
     process.wait()
 
-    assert launch(out).wait() == 0
+    assert launch().wait() == 0
     assert "resumed after outer step" in said.read_text()
     resumed = run_folder(out)
     for name in ("reconstruction.npy", "reconstruction_ema.npy", "mask.npy"):

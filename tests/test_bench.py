@@ -174,7 +174,9 @@ def test_the_scan_whose_memory_is_measured_is_the_sample_s(tmp_path):
     kspace = np.load(tmp_path / "scan.npy")
     assert kspace.shape == (3, 320, 320) and kspace.dtype == np.complex64
     # Birdcage maps have RSS 1. numpy's norm adds up in the array's own dtype: so in float64.
-    norms = [np.linalg.norm(k.astype(complex)) for k in (kspace, mri_data.load_scan(None, None).kspace)]
+    norms = [
+        np.linalg.norm(k.astype(complex)) for k in (kspace, mri_data.load_scan(None, None).kspace)
+    ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 

@@ -376,6 +376,7 @@ def test_measured_data_are_compared_without_figures(tmp_path, monkeypatch, kspac
     assert found["sigma"] > 0 and found["sigma_source"] == "estimated by skimage"
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("shape", [(64, 64, 3), (57, 64)])
 def test_split_dip_is_told_how_neighbours_share_the_noise(shape, tmp_path, monkeypatch):
     photo = skimage.data.astronaut()[60 : 60 + shape[0], 190 : 190 + shape[1]] / 255
@@ -400,6 +401,7 @@ def test_split_dip_is_told_how_neighbours_share_the_noise(shape, tmp_path, monke
     assert 0.6 * noise.std() < found["sigma"] / 255 < 1.5 * noise.std()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
     """From the measurements alone, without a truth, every method makes the same image."""
     methods = [*ITERATIVE["denoising"], "tv", "nlm", "wavelet", "dps", "ddnm"]
@@ -416,6 +418,7 @@ def test_no_method_knows_the_truth(tmp_path, monkeypatch, kspace):
         assert "psnr_final" not in metrics(again)
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "task, methods", [("mri", ["score_mri"]), ("ct", ["udig_dip", "dds", "mcg"])]
 )
@@ -441,6 +444,7 @@ def test_no_method_with_a_prior_looks_at_the_truth(task, methods, tmp_path, monk
         assert metrics(one)["psnr_final"] != metrics(other)["psnr_final"]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "task, rule",
     [("ct", "es_wmv"), ("mri", "holdout"), ("denoising", "es_wmv"), ("deblurring", "holdout")],
@@ -457,6 +461,7 @@ def test_a_stopping_rule_keeps_an_iterate_of_its_own(task, rule, tmp_path, monke
     assert float(rows[step]["psnr"]) == pytest.approx(found["psnr_stopped"], abs=1e-3)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_methods_are_told_the_noise_of_a_sinogram(tmp_path, monkeypatch, kspace, capsys):
     seen, reconstruct = [], Method.__call__
 
@@ -518,6 +523,7 @@ def test_pictures_of_inpainting_show_the_hole(tmp_path, monkeypatch, kspace):
     assert len(seen) == 3 and all(np.array_equal(focus, ~known) for focus in seen)
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("result", ["last", "average"])
 def test_a_run_ends_where_its_result_is_at_the_noise(result, tmp_path, monkeypatch, kspace, capsys):
     shares, rules, saved = [], [], []
@@ -580,6 +586,7 @@ def test_what_has_been_seen_counts_less_in_mri_and_in_ct_with_noise():
         assert own["data_weight"] == 0.3
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_what_is_held_out_never_reaches_the_method(task, tmp_path, monkeypatch, kspace):
     """Neither in y, nor in what A makes of any image."""
@@ -697,6 +704,7 @@ def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatc
     assert found["reference"].endswith("other.npy")
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task", ["mri", "ct"])
 def test_in_a_folder_no_item_is_its_own_reference(task, tmp_path, monkeypatch, kspace):
     flags = flags_of(task, tmp_path, kspace)

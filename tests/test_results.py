@@ -189,6 +189,23 @@ def test_a_picture_comes_small_with_its_figures_and_without_folders(tmp_path, mo
     assert call(monkeypatch, take_picture, tmp_path, "shown") == 2
 
 
+def test_the_picture_of_a_comparison_comes_with_the_psnr_of_each_method(tmp_path, monkeypatch):
+    monkeypatch.setattr(take_picture, "IMAGES", tmp_path)
+    folder = write_run(tmp_path, "best", "mri", "tv", "a", 30.0, {})
+    compared = tmp_path / "compared"
+    compared.mkdir()
+    Image.new("RGB", (40, 40)).save(compared / "comparison.png")
+    (compared / "table.csv").write_text(
+        "method,psnr_final,psnr_stopped,steps\nzero-filled,20.0,,\ntv,30.0,,0\ndip,31.0,32.0,9\n"
+        "dps,,,\n"
+    )
+    file = compared / "comparison.png"
+    assert call(monkeypatch, take_picture, folder, "shown", "--file", file) == 0
+    record = json.loads((tmp_path / "shown.json").read_text())
+    assert (record["psnr_tv"], record["psnr_dip"]) == (30.0, 32.0)
+    assert not {"psnr_zero-filled", "psnr_dps"} & set(record)
+
+
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_what_is_left_out_is_put_back(task):
     names = ("part", "classical", "norm", "MEMORY", "orientations")

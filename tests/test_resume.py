@@ -16,7 +16,7 @@ from utils.stopping import AtNoise
 METHODS = {
     name: task for task in reversed(ITERATIVE) for name in (*ITERATIVE[task], *SAMPLERS[task])
 }
-pytestmark = pytest.mark.usefixtures("gaussian_priors")
+pytestmark = pytest.mark.usefixtures("gaussian_priors", "no_figures")
 CASES = [
     *((task, "aseqdip", "fixed") for task in SCRIPTS),
     *((task, name, "fixed") for name, task in METHODS.items()),

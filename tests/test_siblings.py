@@ -127,6 +127,7 @@ def measured_again(task, folder):
     return flags
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task", SIBLINGS)
 def test_the_truth_never_reaches_the_method(task, arguments, tmp_path, monkeypatch):
     """From the measurements alone, without a truth, the loss takes the same values."""
@@ -179,6 +180,7 @@ def forward_of(task, folder):
     return lambda x: F.conv2d(F.pad(x, pad, mode="reflect"), weights, groups=channels), y
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("task", SIBLINGS)
 def test_the_loop_is_algorithm_1(task, loss, arguments, tmp_path, monkeypatch):
@@ -246,6 +248,7 @@ def test_the_loop_is_algorithm_1(task, loss, arguments, tmp_path, monkeypatch):
     assert np.linalg.norm(x_hat - expected) < rel * np.linalg.norm(expected)
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task", SIBLINGS)
 def test_a_folder_is_done_file_by_file_and_a_bad_one_stops_nothing(
     task, arguments, item, tmp_path, monkeypatch, capsys
@@ -283,6 +286,7 @@ def test_the_paper_s_values_are_the_defaults(task):
     assert args.preset == "paper"
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task, other", [("denoising", "alpha=1"), ("ct", "share=0.4")])
 def test_best_is_a_preset(task, other, arguments, tmp_path, monkeypatch):
     script = SIBLINGS[task]
@@ -312,6 +316,7 @@ def test_best_is_a_preset(task, other, arguments, tmp_path, monkeypatch):
 # What one task has alone
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task", SIBLINGS)
 def test_quick_changes_the_defaults_and_flags_still_win(task, tmp_path, monkeypatch):
     flags = ["--quick", "--K", "1", "--N", "1", "--device", "cpu", "--out", tmp_path]
