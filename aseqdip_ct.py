@@ -157,7 +157,7 @@ def build_problem(
     measured = isinstance(scan, ct_data.Sinogram)
     scan = ct_data.physical(scan, args.hu_range, args.photons)
     units = ct_data.make_units(scan, args.hu_range)
-    ct_data.check_window(args.window)
+    ct_data.check_window(args.window, "window" in args.changed, units)
     A = ct_data.make_operator(scan, args.views, args.size, args.fbp_filter).to(device)
     check_size(A.in_shape[-2:], args.depth)
     if measured:
@@ -197,12 +197,12 @@ def build_problem(
         reference=lambda: choose_reference(
             args.reference,
             ct_data.SUFFIXES,
-            lambda file: ct_data.load_relative(file, units),
+            lambda file: ct_data.load_relative(file, units, args),
             scan.path,
             y,
             A,
             also=ct_data.is_dicom,
-        ),
+        ),  # fmt: skip
     )
 
 

@@ -143,6 +143,10 @@ def load(args: Args, path: Path | None) -> image_data.Picture:
         f"--bkse-weights {weights}: no such file; download GOPRO_wVAE.pth from the model zoo of "
         f"{blur_data.BKSE_SOURCE}",
     )
+    require(
+        weights is not None or args.bkse_sha256 is None,
+        "--bkse-sha256: for the file of --bkse-weights; give that, or omit both",
+    )
     files = (args.kernel, weights)
     picture.beside = tuple(None if file is None else file_hash(file) for file in files)
     picture.named = frozenset({"bkse_sha256"})

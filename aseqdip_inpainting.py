@@ -129,6 +129,11 @@ def load(args: Args, path: Path | None) -> image_data.Picture:
         path, args.sample, args.resize, args.measured, crop=args.crop, variable=args.variable,
         unit=args.unit,
     )  # fmt: skip
+    for name, kind in (("hiar", "box"), ("missing", "random")):
+        require(
+            args.mask == kind or name not in args.changed,
+            f"--{name}: for --mask {kind}, not {args.mask}; omit it, or give --mask {kind}",
+        )
     data_rng = picture.rng(args.data_seed, "mask")
     picture.known = image_data.make_mask(
         args.mask, picture, args.measured, args.hiar, args.missing, data_rng

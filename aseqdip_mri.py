@@ -187,13 +187,11 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         reference=lambda: choose_reference(
             args.reference,
             mri_data.SUFFIXES,
-            lambda file: mri_data.load_magnitude(
-                file, args.slice, args.crop, args.variable, args.axes
-            ),
+            lambda file: mri_data.load_magnitude(file, args, mask),
             scan.path,
             y,
             A,
-        ),
+        ),  # fmt: skip
     )
 
 

@@ -71,6 +71,10 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             "changed with --set",
         )
     require(
+        "lr" not in args.changed or any(name in ASEQDIP or "lr" in others[name] for name in names),
+        f"--lr: {', '.join(names)} has another rate or none; change it with --set METHOD.lr=",
+    )
+    require(
         names != ["aseqdip_lambda0"] or "lambda_ae" not in args.changed,
         f"--lambda-ae {args.lambda_ae:g}: aseqdip_lambda0 has lambda 0; take --method aseqdip",
     )

@@ -61,10 +61,11 @@ def split_dip(
     unseen measurements. Each step takes one j by chance. Several networks learn at once, on the
     same parts and from other initial weights; the image is the mean of theirs.
 
-    MRI: columns outside the centre are unseen; CT: whole views; z_j is by total variation.
-    Inpainting: pixels are unseen as they are missing. Where most are known, the pattern of the
-    missing ones is moved over them, and z_j has the mean in its holes; else a random share is
-    unseen, and z_j is interpolated linearly.
+    MRI: columns (or rows) outside the centre are unseen; CT: whole views; z_j is by total variation.
+    Inpainting: pixels are unseen as they are missing. Where at least half are known, z_j has the
+    mean in its holes, and the pattern of the missing ones is moved over the known; a random share
+    is unseen where no move leaves half of them. Where fewer are known, a random share is unseen,
+    and z_j is interpolated linearly.
     Super-resolution: a random share of the small picture's pixels is unseen. It is interpolated
     linearly, and z_j is made of that by total variation. In all of these y_j = y.
     Denoising: two images with independent noise are made of y by fresh n ~ N(0, sigma^2 I) in

@@ -74,6 +74,7 @@ PICTURES = [
     (["--data", "good.png", "--device", "cuda"], "--device cuda"),
     (["--data", "good.png", "--out", "good.png"], "another --out"),
     (["--data", "good.png", "--run", "a/b"], "--run a/b"),
+    (["--data", "good.png", "--sample", "face"], "--sample: it names an embedded image"),
 ]
 
 
@@ -139,6 +140,8 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--hiar", "1e-9"], "no pixel is missing"),
         ([*good, "--mask", "random", "--missing", "1.5"], "--missing 1.5"),
         ([*good, "--mask", "random", "--missing", "0.99999"], "no pixel is known"),
+        ([*good, "--missing", "0.5"], "--missing: for --mask random, not box"),
+        ([*good, "--mask", "mask.png", "--hiar", "0.2"], "--hiar: for --mask box, not mask.png"),
         ([*good, "--mask", "circle"], "--mask circle: expected box, random or a file"),
         ([*good, "--mask", "nothing"], "got a folder"),
         ([*good, "--mask", "good.png"], "expected a grey"),
@@ -176,6 +179,7 @@ def test_deblurring(folder, monkeypatch, capsys):
     cases = [
         ([*bkse, "--data", "grey.png", "--bkse-weights", "weights.pth"], "got a grey one"),
         (["--blur", "bkse"], "GOPRO_wVAE.pth.*--bkse-weights"),
+        ([*good, "--bkse-sha256", "abc"], "--bkse-sha256: for the file of --bkse-weights"),
         ([*bkse, "--bkse-weights", "no.pth"], "no such file"),
         ([*bkse, "--bkse-weights", "nothing"], "got a folder"),
         ([*bkse, "--bkse-weights", "cut.pth"], "cut.pth: not a readable"),
@@ -257,6 +261,8 @@ def test_ct(folder, monkeypatch, capsys):
         (["--data", "hu.npy", "--hu-range", "2000", "3000"], "--hu-range 2000 3000"),
         (["--data", "relative.npy", "--hu-range", "0", "1"], "relative attenuation"),
         (["--data", "hu.npy", "--window", "5", "5"], "--window 5 5"),
+        (["--data", "relative.npy", "--window", "0", "50"], "--window: for data in HU"),
+        (["--data", "hu.npy", "--pixel-mm", "1"], "--pixel-mm: for --photons"),
         (["--data", "hu.npy", "--photons", "1e5"], "give --pixel-mm"),
         (["--data", "hu.npy", "--photons", "0", "--pixel-mm", "1"], "--photons 0"),
         (["--data", "hu.npy", "--photons", "1e5", "--pixel-mm", "0"], "--pixel-mm 0"),

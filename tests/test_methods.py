@@ -649,6 +649,10 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
     ):
         flags = flags_of("denoising", tmp_path, kspace)
         running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], facts)
+    flags = flags_of("mri", tmp_path, kspace, "--lr", "0.5", "--method")
+    for method in ("tv", "self_guided_dip"):
+        facts = f"--lr: {method} has another rate or none"
+        running.refused(monkeypatch, capsys, tmp_path, aseqdip_mri, [*flags, method], facts)
 
 
 @pytest.mark.parametrize("flags, steps", [

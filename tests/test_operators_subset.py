@@ -216,6 +216,17 @@ def test_of_lines_whole_columns_outside_the_calibration_lines_are_held_out(shape
     assert run[shape[1] // 2] and not (columns & run).any()
 
 
+@pytest.mark.parametrize("shape", [(40, 64), (41, 63)])
+def test_where_rows_are_sampled_rows_are_held_out(shape):
+    turned = line_mask(shape[::-1])
+    A = make_mri(turned.T)
+    held = hold_out(A, 0.3, generator(3))[0]
+    expected = hold_out(make_mri(turned), 0.3, generator(3))[0]
+    assert torch.equal(held, expected.T) and torch.equal(
+        held, held.any(dim=1, keepdim=True) & A.mask
+    )
+
+
 def test_columns_that_are_cut_off_are_still_columns():
     row, column = np.ogrid[-20:20, -30:30]
     ellipse = (row / 20) ** 2 + (column / 30) ** 2 < 1

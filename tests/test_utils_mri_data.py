@@ -8,6 +8,7 @@ import sigpy.mri
 import torch
 from conftest import DATA, small_kspace, write_fastmri
 
+import aseqdip_mri
 from utils import mri_data
 from utils.errors import InputError
 
@@ -177,6 +178,8 @@ def test_fastmri_volumes_are_read_slice_by_slice(tmp_path):
     middle = mri_data.load_scan(tmp_path / "knee.h5", None)
     np.testing.assert_array_equal(middle.kspace, volume[2])
     assert mri_data.rss_difference(middle, volume[0]) > 1e-3
+    told = mri_data.load_scan(tmp_path / "knee.h5", 3, axes="SCHW")
+    assert told.is_fastmri and (told.kspace == scan.kspace).all()
 
 
 def test_npy_and_npz_are_read(tmp_path, kspace):
@@ -335,6 +338,8 @@ def test_bart_s_k_space_is_read_by_its_header(tmp_path, kspace):
     scan = mri_data.load_scan(tmp_path / "k.cfl", None)
     np.testing.assert_array_equal(scan.kspace, kspace)
     assert scan.item == "k"
+    other = mri_data.load_scan(tmp_path / "k.hdr", None)
+    assert other.path == scan.path and (other.kspace == scan.kspace).all()
 
 
 def test_the_content_and_capital_suffixes_decide(tmp_path, kspace):
@@ -357,6 +362,47 @@ def test_zero_frequency_in_the_corner_is_moved_to_the_centre(tmp_path, axes, sha
     moved = mri_data.load_scan(tmp_path / "corner.npy", None)
     assert "not in the centre" in capsys.readouterr().out
     np.testing.assert_array_equal(moved.kspace, centred.kspace)
+
+
+@pytest.mark.parametrize("corner", [True, False])
+@pytest.mark.parametrize("shape", [(64, 60), (61, 51)])
+def test_images_whose_origin_is_a_corner_are_moved_into_the_middle(tmp_path, corner, shape, capsys):
+    """As numpy's fft2 of the coil images makes k-space, with and without fftshift."""
+    images = mri_data.ifft2c(small_kspace(*shape))
+    kspace = np.fft.fft2(images, norm="ortho")
+    np.save(tmp_path / "x.npy", kspace if corner else np.fft.fftshift(kspace, axes=(1, 2)))
+    found = mri_data.load_scan(tmp_path / "x.npy", None)
+    said = capsys.readouterr().out
+    assert "half a field of view off along H and W" in said
+    np.testing.assert_allclose(mri_data.ifft2c(found.kspace), images, atol=1e-5)
+
+
+def test_nifti_k_space_and_maps_stay_as_they_are_stored(tmp_path, kspace):
+    nibabel = pytest.importorskip("nibabel")
+    stored = kspace.transpose(2, 1, 0)[:, :, None]  # x, y, one slice, coils
+    for name in ("k.nii", "maps.nii"):
+        nibabel.save(nibabel.Nifti1Image(stored, np.diag([1.0, 1, 1, 1])), tmp_path / name)
+    nibabel.save(nibabel.Nifti1Image(stored[:, :, 0], np.eye(4)), tmp_path / "flat.nii")
+    np.testing.assert_array_equal(mri_data.load_scan(tmp_path / "k.nii", None).kspace, kspace)
+    for name in ("maps.nii", "flat.nii"):
+        np.testing.assert_array_equal(mri_data.load_maps(tmp_path / name), kspace)
+
+
+def test_a_reference_has_the_field_of_view_of_the_scan(tmp_path):
+    """Measured, the scan is cropped along its readout alone."""
+    full_scan = small_kspace(96, 64, n_coils=3)
+    write_fastmri(tmp_path / "other.h5", full_scan[None])
+    image = np.sqrt((np.abs(mri_data.ifft2c(full_scan)) ** 2).sum(axis=0))
+    columns = np.arange(64) % 3 == 0
+    rows = np.arange(96)[:, None] % 3 == 0
+    for mask, measured, expected in (
+        (full(64, 64), False, image[16:80]),
+        (np.broadcast_to(columns, (64, 64)), True, image[16:80]),
+        (np.broadcast_to(rows, (96, 64)), True, image),
+    ):
+        args = aseqdip_mri.Args(crop=64, measured=measured)
+        found = mri_data.load_magnitude(tmp_path / "other.h5", args, mask)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_zero_frequency_elsewhere_is_told_and_noise_has_none(tmp_path, capsys):

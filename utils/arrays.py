@@ -404,10 +404,11 @@ def _nifti(path: Path) -> Iterator[dict[str, Variable]]:
         dtype = np.result_type(dtype, np.float64)
     if len(shape) < 2 or not numeric(np.dtype(dtype)):
         raise ValueError(f"an image of {shape} {dtype}")
-    # To x leftwards, y backwards, z upwards: as columns, rows and slices of DICOM run.
-    turn = orientations.ornt_transform(
-        orientations.io_orientation(affine), orientations.axcodes2ornt("LPS")
-    )
+    # To x leftwards, y backwards, z upwards: as columns, rows and slices of DICOM run. What is
+    # complex is k-space or maps, and stays as it is stored.
+    lps = orientations.axcodes2ornt("LPS")
+    stored = lps if np.dtype(dtype).kind == "c" else orientations.io_orientation(affine)
+    turn = orientations.ornt_transform(stored, lps)
     zooms = [float(z) for z in image.header.get_zooms()[:3]]
 
     def read(index: Index) -> np.ndarray:

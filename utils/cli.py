@@ -15,6 +15,7 @@ import torch
 import tyro
 
 from utils import processor
+from utils.arrays import stem
 from utils.errors import InputError, require
 from utils.files import files_of
 from utils.flags import read_flags
@@ -154,6 +155,10 @@ def inputs(
         InputError: a value in args cannot be, or the folder holds no such file.
     """
     check_method(args)
+    require(
+        args.data is None or "sample" not in args.changed,
+        "--sample: it names an embedded image, and --data a file; omit one of them",
+    )
     files: list[Path | None] = [None] if args.data is None else [args.data]
     if args.data is not None and args.data.is_dir():
         files = [*choose_files(args.data, suffixes, also, args.images, args.list)]
@@ -200,9 +205,9 @@ def choose_files(
         text = list_file.read_text(encoding="utf-8")
     except ValueError as error:
         raise InputError(f"--list {list_file}: not a text file; expected names") from error
-    lines = (line.partition("#")[0].split() for line in text.splitlines())
-    names = [*dict.fromkeys(words[0] for words in lines if words)][:number]
-    of_name = {name: [f for f in files if name in (f.stem, f.name)] for name in names}
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    names = [*dict.fromkeys(filter(None, lines))][:number]
+    of_name = {name: [f for f in files if name in (f.name, f.stem, stem(f))] for name in names}
     lacking = [name for name, found in of_name.items() if not found]
     if lacking:
         print(

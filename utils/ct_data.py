@@ -439,26 +439,34 @@ def make_units(scan: Slice | Sinogram, hu_range: tuple[float, float] | None) -> 
     return Units(low, high, is_hu=True)
 
 
-def check_window(window: tuple[float, float]) -> None:
-    """Raise InputError unless a window is a lower and a higher number of HU."""
+def check_window(window: tuple[float, float], given: bool, units: Units) -> None:
+    """Raise InputError unless a window is a lower and a higher number of HU, for data in HU.
+
+    Args:
+        window: of --window.
+        given: the user gave it.
+        units: of the data.
+    """
     low, high = window
+    require(units.is_hu or not given, "--window: for data in HU, which these are not; omit it")
     require(
         -math.inf < low < high < math.inf,
         f"--window {low:g} {high:g}: expected a lower and a higher number of HU",
     )
 
 
-def load_relative(path: Path, units: Units) -> np.ndarray:
+def load_relative(path: Path, units: Units, args: Any) -> np.ndarray:
     """Read a slice, (H, W) float64, as the numbers that another slice's units make of it.
 
     Args:
         path: as for load_slice.
         units: of the other slice; what lies outside becomes 0 or 1.
+        args: of aseqdip_ct.py, for the other slice.
 
     Raises:
         InputError: the file is no slice, or not in Hounsfield units where the other one is.
     """
-    scan = load_slice(path, "", None)
+    scan = load_slice(path, "", None, args.variable, args.axes, args.slice, args.unit)
     require(
         scan.is_hu or not units.is_hu,
         f"{path}: a picture; the reference for a slice in Hounsfield units must be in them too",
@@ -507,6 +515,10 @@ def check_flags(args: Any) -> None:
     for f in fields(args):
         if f.default in (None, False) and getattr(args, f.name) is not f.default:
             given.add(f.name)
+    require(
+        args.photons is not None or "pixel_mm" not in given,
+        "--pixel-mm: for --photons; without them the size of a pixel does not matter; omit it",
+    )
     if args.sinogram is not None:
         require("data" not in given, "--sinogram: it takes the place of --data; give one of them")
         for name in OF_SLICES:

@@ -13,8 +13,8 @@ def hold_out(A: Operator, share: float, generator: torch.Generator) -> Tensor:
     """Choose a random share of an operator's measurements, the same in all channels or coils.
 
     Of MRI with a mask of columns, lines along H, whole columns outside the unbroken run around
-    zero frequency. A column may be cut off at its ends, by an elliptical shutter or a partial
-    echo, but has no gaps. Of any other mask in MRI, points outside the largest fully sampled
+    zero frequency; of one of rows, whole rows. A line may be cut off at its ends, by an elliptical
+    shutter or a partial echo, but has no gaps. Of any other mask in MRI, points outside the largest fully sampled
     square. So the calibration of the sensitivity maps stays as it is. Of a mask of pixels, known
     pixels; of Subset, what is kept. Of all others, positions over the last two axes.
 
@@ -96,11 +96,14 @@ def choose_positions(candidates: Tensor, share: float, generator: torch.Generato
 
 def _of_kspace(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Choose among the sampled points of a mask, (H, W) bool on the CPU."""
-    starts = mask.clone()  # True where a run along H begins
-    starts[1:] &= ~mask[:-1]
-    if (starts.sum(dim=0) <= 1).all():
-        columns = mask.any(dim=0)
-        return mask & choose_positions(columns & ~central_columns(columns), share, generator)
+    for columnwise, turned in ((mask, False), (mask.T, True)):
+        starts = columnwise.clone()  # True where a run along a column begins
+        starts[1:] &= ~columnwise[:-1]
+        if (starts.sum(dim=0) <= 1).all():
+            columns = columnwise.any(dim=0)
+            chosen = choose_positions(columns & ~central_columns(columns), share, generator)
+            held = columnwise & chosen
+            return held.T if turned else held
     return choose_positions(mask & ~central_square(mask), share, generator)
 
 

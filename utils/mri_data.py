@@ -187,6 +187,8 @@ def load_scan(
         )
         return load_sample()
     require(path.exists(), f"{path}: no such file; give --data one of {', '.join(SUFFIXES)}")
+    if path.suffix == ".hdr" and path.with_suffix(".cfl").exists():  # the data of the pair
+        path = path.with_suffix(".cfl")
     with arrays.opened(path) as found:
         name = found.choose("kspace", variable, is_kspace)
         stored = found.of[name]
@@ -194,7 +196,7 @@ def load_scan(
             stored.dtype.kind == "c" or len(stored.shape) < 3,
             f"{path}: expected complex k-space, got {stored.dtype}",
         )
-        letters = check_axes(path, stored.shape, axes or stored.axes, found.kind)
+        whole = letters = check_axes(path, stored.shape, axes or stored.axes, found.kind)
         item, source, index, n_slices = arrays.stem(path), str(path), arrays.WHOLE, 1
         if "S" in letters:
             at, n_slices = letters.index("S"), stored.shape[letters.index("S")]
@@ -236,8 +238,8 @@ def load_scan(
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
     if sampled is not None:
         k = only_sampled(path, k, sampled, slices)
-    k = without_rounding(centred(path, k))
-    is_fastmri = found.kind == "hdf5" and name == "kspace" and axes is None and letters == "CHW"
+    k = without_rounding(origin_in_the_middle(path, centred(path, k)))
+    is_fastmri = found.kind == "hdf5" and name == "kspace" and whole == "SCHW"
     return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
 
 
@@ -377,8 +379,39 @@ def centred(path: Path, k: np.ndarray) -> np.ndarray:
     return k
 
 
+def origin_in_the_middle(path: Path, k: np.ndarray) -> np.ndarray:
+    """Turn the phase of k-space where its images lie half a field of view off; tell it.
+
+    So they do after numpy.fft.fft2 of images as they are, whose origin is a corner. A body that is
+    whole lies in the middle. So the images are moved where along one axis their outer half holds
+    four times the energy of the inner one; along the other it must hold more, too.
+
+    Args:
+        path: for messages.
+        k: (coils, H, W) complex64, zero frequency in the centre.
+    """
+    energy = np.zeros(k.shape[1:])
+    for coil in k:
+        energy += np.abs(ifft2c(coil)).astype(np.float64) ** 2
+    outer = []  # as a multiple of the inner half's energy
+    for axis, n in enumerate(energy.shape):
+        line = energy.sum(axis=1 - axis)
+        inner = line[n // 4 : n - n // 4].sum()
+        outer.append((line.sum() - inner) / max(inner, 1e-30))
+    if max(outer) <= 4:
+        return k
+    axes = [axis for axis in (0, 1) if outer[axis] > 1]
+    where = " and ".join("HW"[axis] for axis in axes)
+    print(f"note: {path}: its images lie half a field of view off along {where}; moved back")
+    for axis in axes:
+        n = energy.shape[axis]
+        phase = 2j * np.pi * (np.arange(n) - n // 2) * (n // 2) / n
+        k = k * np.exp(np.expand_dims(phase, 1 - axis)).astype(np.complex64)
+    return k
+
+
 def without_rounding(k: np.ndarray) -> np.ndarray:
-    """Set points that are zero but for rounding to zero: MASKED of the maximum in no coil.
+    """Set points that are zero but for rounding to zero: ROUNDING of the maximum in no coil.
 
     Args:
         k: (coils, H, W) complex64.
@@ -398,17 +431,25 @@ def load_maps(path: Path) -> np.ndarray:
         InputError: the file is missing or damaged, or holds something else.
     """
     with arrays.opened(path) as found:
-        name = found.choose("maps", None, lambda v: len(v.shape) == 3 and v.dtype.kind == "c")
+        name = found.choose("maps", None, lambda v: _is_of_coils(v.shape) and v.dtype.kind == "c")
         letters, maps = found.of[name].axes, found.read(name)
+    if letters == "WHSC" and maps.shape[2] == 1:
+        letters, maps = "WHC", maps[:, :, 0]
+    elif letters == "WHS":  # of a NIfTI file, whose third axis may be anything
+        letters = "WHC"
     require(
         maps.ndim == 3 and np.iscomplexobj(maps),
         f"{path}: expected complex maps (coils, H, W), got {maps.dtype} {maps.shape}",
     )
-    letters = check_axes(path, maps.shape, letters and letters.replace("S", ""), "npy")
+    letters = check_axes(path, maps.shape, letters, "npy")
     maps = np.transpose(maps, [letters.index(a) for a in "CHW"])
     require(bool(np.isfinite(maps).all()), f"{path}: the maps hold NaN or Inf")
     require(bool((maps != 0).any()), f"{path}: the maps are all zeros")
     return maps
+
+
+def _is_of_coils(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 or (len(shape) == 4 and shape[2] == 1)  # NIfTI's slices
 
 
 # Cropping and sampling ----------------------------------------------------------------------
@@ -450,6 +491,20 @@ def has_holes(acquired: np.ndarray) -> bool:
     return gaps > 0.01 * np.count_nonzero(acquired)
 
 
+def phase_encoding(acquired: np.ndarray) -> tuple[int, ...]:
+    """Return the axes along which an undersampled scan has gaps, and so cannot be cropped.
+
+    Args:
+        acquired: (H, W) bool.
+
+    Returns:
+        (1,) where whole columns are sampled, (0,) where whole rows are, else (0, 1).
+    """
+    if (acquired == acquired.any(axis=0)).all():
+        return (1,)
+    return (0,) if (acquired == acquired.any(axis=1, keepdims=True)).all() else (0, 1)
+
+
 def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray, np.ndarray]:
     """Crop a scan's coil images and transform them back to k-space.
 
@@ -480,20 +535,15 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     side = crop if crop is not None else FASTMRI_CROP if scan.is_fastmri else 0
     shape = (min(height, side or height), min(width, side or width))
     if measured:
-        whole_columns = bool((acquired == acquired.any(axis=0)).all())
-        whole_rows = bool((acquired == acquired.any(axis=1, keepdims=True)).all())
-        if whole_rows and not whole_columns:
+        axes = phase_encoding(acquired)
+        if axes == (0,):
             print(f"note: {scan.source}: whole rows are sampled, so its phase encoding is along H")
-            shape = (height, shape[1])
-        else:
-            shape = (shape[0], width)
-        if not whole_columns and not whole_rows and shape[0] < height:
-            require(
-                crop is None,
-                f"--crop {crop}: this scan was not sampled in whole lines, so its images "
-                "cannot be cropped before they are reconstructed; use --crop 0",
-            )
-            shape = (height, width)
+        require(
+            len(axes) == 1 or crop is None or shape[0] == height,
+            f"--crop {crop}: this scan was not sampled in whole lines, so its images "
+            "cannot be cropped before they are reconstructed; use --crop 0",
+        )
+        shape = (height if 0 in axes else shape[0], width if 1 in axes else shape[1])
     if shape == acquired.shape:
         return scan.kspace, acquired
     nearest = []
@@ -504,29 +554,28 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     return cropped, acquired[np.ix_(*nearest)]
 
 
-def load_magnitude(
-    path: Path,
-    slice_index: int | None,
-    crop: int | None,
-    variable: str | None = None,
-    axes: str | None = None,
-) -> np.ndarray:
+def load_magnitude(path: Path, args: Any, mask: np.ndarray) -> np.ndarray:
     """Read the root-sum-of-squares image of a fully sampled scan, (H, W) float32.
 
     Args:
-        path, slice_index, variable, axes: as for load_scan.
-        crop: as for crop_scan.
+        path: as for load_scan.
+        args: of aseqdip_mri.py, for the scan that it is the reference for.
+        mask: (h, w) bool, where that scan is sampled; measured, it is not cropped along its phase
+            encoding, and so nor is this one.
 
     Raises:
         InputError: the file is no such scan.
     """
-    scan = load_scan(path, slice_index, variable, axes)
+    scan = load_scan(path, args.slice, args.variable, args.axes)
     require(
         not has_holes(acquired_points(scan.kspace)),
         f"{path}: the scan is undersampled, so it cannot be the --reference; give a fully sampled one",
     )
-    kspace, _ = crop_scan(scan, crop, measured=False)
-    return np.sqrt((np.abs(ifft2c(kspace)) ** 2).sum(axis=0))
+    shape = list(crop_scan(scan, args.crop, measured=False)[0].shape[1:])
+    for axis in phase_encoding(mask) if args.measured else ():
+        shape[axis] = scan.kspace.shape[1 + axis]
+    images = center_crop(ifft2c(scan.kspace), tuple(shape))
+    return np.sqrt((np.abs(images) ** 2).sum(axis=0))
 
 
 def rss_difference(scan: Scan, kspace: np.ndarray) -> float | None:
@@ -801,9 +850,11 @@ def measure(
     reached = np.count_nonzero(acquired) / np.count_nonzero(mask)
     print(f"{scan.source}: {len(y)} coils, {mask.shape[0]}x{mask.shape[1]}")
     requested = "measured" if measured else f"requested {acceleration:g}x"
+    rows = phase_encoding(mask) == (0,)
+    lines = mask.any(axis=1 if rows else 0)
     print(
         f"acceleration {requested}, true {reached:.3f}x; samples in "
-        f"{np.count_nonzero(mask.any(axis=0))} of {mask.shape[1]} columns"
+        f"{np.count_nonzero(lines)} of {len(lines)} {'rows' if rows else 'columns'}"
     )
     return y, mask, reached
 
@@ -892,6 +943,7 @@ def share_outside(maps: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
     center_crop(taper, (side, side))[:] = np.outer(window, window)
     x = ifft2c((y * taper).astype(np.complex64))
     energy = estimate_noise(y, mask) ** 2 * float((taper**2).mean())  # of noise, a coil, a pixel
-    combined = (np.abs((maps.conj() * x).sum(axis=0)) ** 2).sum() - energy * (maps[0] != 0).sum()
+    support = (maps != 0).any(axis=0)
+    combined = (np.abs((maps.conj() * x).sum(axis=0)) ** 2).sum() - energy * support.sum()
     whole = (np.abs(x) ** 2).sum() - energy * x.size
     return float(1 - combined / whole) if whole > 0 else 0.0

@@ -249,6 +249,8 @@ class Run:
     def _stopping(self, problem: Problem) -> tuple[Tensor, Operator, Rule | None]:
         """Make the rule of --stop, and what it leaves of the measurements."""
         y, A, stop = problem.y, problem.A, self.args.stop
+        if self.method.own_average and "result" in self.args.changed:
+            print(f"{self.method.name} takes its own average, so --result is not used")
         if self.method.parts:
             self._facts["stop"] = "those of its parts"
             return y, A, None
