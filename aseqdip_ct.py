@@ -197,7 +197,7 @@ def build_problem(
         reference=lambda: choose_reference(
             args.reference,
             ct_data.SUFFIXES,
-            lambda file: ct_data.load_relative(file, units, args),
+            lambda file: ct_data.load_relative(file, units),
             scan.path,
             y,
             A,

@@ -137,7 +137,8 @@ def load(args: Args, path: Path | None) -> mri_data.Scan:
         "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
     )
     mri_data.check_flags(args)
-    scan = mri_data.load_scan(path, args.slice, args.variable, args.axes)
+    as_stored = args.maps is not None
+    scan = mri_data.load_scan(path, args.slice, args.variable, args.axes, as_stored)
     scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps),)
     return scan
 
@@ -187,7 +188,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         reference=lambda: choose_reference(
             args.reference,
             mri_data.SUFFIXES,
-            lambda file: mri_data.load_magnitude(file, args, mask),
+            lambda file: mri_data.load_magnitude(file, args, scan, mask),
             scan.path,
             y,
             A,

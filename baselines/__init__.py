@@ -70,10 +70,11 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             f"--{name.replace('_', '-')}: for aSeqDIP only; the other methods' settings are "
             "changed with --set",
         )
-    require(
-        "lr" not in args.changed or any(name in ASEQDIP or "lr" in others[name] for name in names),
-        f"--lr: {', '.join(names)} has another rate or none; change it with --set METHOD.lr=",
-    )
+    if "lr" in args.changed and not any(n in ASEQDIP or "lr" in others[n] for n in names):
+        print(
+            f"--lr {args.lr:g} is not used: {', '.join(names)} takes no rate, or one of its own "
+            "(--set METHOD.lr=)"
+        )
     require(
         names != ["aseqdip_lambda0"] or "lambda_ae" not in args.changed,
         f"--lambda-ae {args.lambda_ae:g}: aseqdip_lambda0 has lambda 0; take --method aseqdip",

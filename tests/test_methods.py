@@ -649,10 +649,16 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
     ):
         flags = flags_of("denoising", tmp_path, kspace)
         running.refused(monkeypatch, capsys, tmp_path, script, [*flags, *arguments], facts)
-    flags = flags_of("mri", tmp_path, kspace, "--lr", "0.5", "--method")
-    for method in ("tv", "self_guided_dip"):
-        facts = f"--lr: {method} has another rate or none"
-        running.refused(monkeypatch, capsys, tmp_path, aseqdip_mri, [*flags, method], facts)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_flags_that_do_nothing_are_told(tmp_path, monkeypatch, kspace, capsys):
+    flags = flags_of("mri", tmp_path, kspace, "--lr", "0.5", "--result", "last", "--method")
+    for method, why in (("tv", "has no updates"), ("split_dip", "takes its own average")):
+        assert call(monkeypatch, aseqdip_mri, *flags, method, *settings_for(method)) == 0
+        said = capsys.readouterr().out
+        assert f"{method} {why}, so --result last is not used" in said
+        assert ("--lr 0.5 is not used: tv takes no rate" in said) == (method == "tv")
 
 
 @pytest.mark.parametrize("flags, steps", [

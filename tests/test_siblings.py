@@ -127,7 +127,6 @@ def measured_again(task, folder):
     return flags
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("task", SIBLINGS)
 def test_the_truth_never_reaches_the_method(task, arguments, tmp_path, monkeypatch):
     """From the measurements alone, without a truth, the loss takes the same values."""

@@ -93,11 +93,11 @@ def test_files_of_a_folder_are_chosen_by_name_and_by_list(tmp_path, capsys):
     assert chosen() == ["a.png", "b.png", "c.png"]
     assert chosen(images=2) == ["a.png", "b.png"]
     names = tmp_path / "names.txt"
-    names.write_text("c  # the first\nmissing one.png\na.png\n")
+    names.write_text("c  # the first\nmissing.png 25\na.png 3 dB\n")
     capsys.readouterr()
     assert chosen(list=names) == ["c.png", "a.png", "b.png"]
     said = capsys.readouterr().out
-    assert "1 of 3" in said and "missing one.png" in said
+    assert "1 of 3" in said and "(missing.png)" in said
     assert chosen(list=names, images=1) == ["c.png"]
     for given in ({"images": 0}, {"list": tmp_path / "nowhere"}):
         with pytest.raises(InputError, match=f"--{next(iter(given))}"):

@@ -377,6 +377,36 @@ def test_images_whose_origin_is_a_corner_are_moved_into_the_middle(tmp_path, cor
     np.testing.assert_allclose(mri_data.ifft2c(found.kspace), images, atol=1e-5)
 
 
+def test_images_beside_maps_and_with_bright_borders_stay(tmp_path, capsys):
+    off = np.fft.fft2(mri_data.ifft2c(small_kspace()), norm="ortho")
+    np.save(tmp_path / "off.npy", np.fft.fftshift(off, axes=(1, 2)))
+    stored = mri_data.load_scan(tmp_path / "off.npy", None, as_stored=True)
+    assert capsys.readouterr().out == ""
+    np.testing.assert_allclose(stored.kspace, np.load(tmp_path / "off.npy"), rtol=1e-6)
+    images = np.ones((2, 64, 60), np.complex64)
+    images[:, :, 15:45] = 0.4  # two arms, near the borders
+    images[:, :, [0, 1, 2, 3, -4, -3, -2, -1]] = 0
+    np.save(tmp_path / "arms.npy", mri_data.fft2c(images))
+    mri_data.load_scan(tmp_path / "arms.npy", None)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["brain_gre_16coil", "brain_t1_8coil", "heart_6simulated_coils", "phantom_4coil"]
+)
+def test_real_scans_are_moved_if_their_images_are_off_alone(name, tmp_path, capsys):
+    path = DATA / "mri" / f"{name}.npy"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    kspace = mri_data.load_scan(path, None).kspace
+    assert "half a field of view" not in capsys.readouterr().out
+    images = np.fft.ifftshift(mri_data.ifft2c(kspace), axes=(1, 2))
+    np.save(tmp_path / "off.npy", mri_data.fft2c(images))
+    back = mri_data.load_scan(tmp_path / "off.npy", None).kspace
+    assert "off along H and W" in capsys.readouterr().out
+    assert np.abs(back - kspace).max() < 1e-5 * np.abs(kspace).max()
+
+
 def test_nifti_k_space_and_maps_stay_as_they_are_stored(tmp_path, kspace):
     nibabel = pytest.importorskip("nibabel")
     stored = kspace.transpose(2, 1, 0)[:, :, None]  # x, y, one slice, coils
@@ -393,6 +423,7 @@ def test_a_reference_has_the_field_of_view_of_the_scan(tmp_path):
     full_scan = small_kspace(96, 64, n_coils=3)
     write_fastmri(tmp_path / "other.h5", full_scan[None])
     image = np.sqrt((np.abs(mri_data.ifft2c(full_scan)) ** 2).sum(axis=0))
+    scan = mri_data.Scan("x", "x", full_scan)
     columns = np.arange(64) % 3 == 0
     rows = np.arange(96)[:, None] % 3 == 0
     for mask, measured, expected in (
@@ -401,8 +432,14 @@ def test_a_reference_has_the_field_of_view_of_the_scan(tmp_path):
         (np.broadcast_to(rows, (96, 64)), True, image),
     ):
         args = aseqdip_mri.Args(crop=64, measured=measured)
-        found = mri_data.load_magnitude(tmp_path / "other.h5", args, mask)
+        found = mri_data.load_magnitude(tmp_path / "other.h5", args, scan, mask)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+    # Of another size it is cropped by itself, but not along the phase encoding.
+    wider = mri_data.Scan("x", "x", small_kspace(96, 60, n_coils=3))
+    mask = np.broadcast_to(np.arange(60) % 3 == 0, (48, 60))
+    args = aseqdip_mri.Args(crop=48, measured=True)
+    found = mri_data.load_magnitude(tmp_path / "other.h5", args, wider, mask)
+    np.testing.assert_allclose(found, image[24:72], atol=1e-5)
 
 
 def test_zero_frequency_elsewhere_is_told_and_noise_has_none(tmp_path, capsys):

@@ -46,7 +46,8 @@ class Variable:
         shape, dtype: of the array.
         read: reads what an index over the leading axes chooses.
         axes: a letter for each axis where the format says what it is: C coils, H, W, S slices; of
-            NIfTI (W, H, S), turned so that they run as in a DICOM slice. None elsewhere.
+            NIfTI (W, H, S), turned so that they run as in a DICOM slice; complex ones stay as
+            they are stored. None elsewhere.
         pixel_mm: side of a pixel in mm, None if the file does not tell.
     """
 

@@ -189,7 +189,8 @@ def choose_files(
     Args:
         folder, suffixes, also: as for files_of.
         number: how many at most, None for all; of a list so many names count.
-        list_file: a name on each line, with or without suffix, comments after #; None for none.
+        list_file: a name on each line, with or without suffix, comments after #; of what is no
+            name of a file, the first word. None for none.
 
     Raises:
         InputError: there is no file, or no such list.
@@ -205,8 +206,10 @@ def choose_files(
         text = list_file.read_text(encoding="utf-8")
     except ValueError as error:
         raise InputError(f"--list {list_file}: not a text file; expected names") from error
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    names = [*dict.fromkeys(filter(None, lines))][:number]
+    known = {name for f in files for name in (f.name, f.stem, stem(f))}
+    lines = filter(None, (line.partition("#")[0].strip() for line in text.splitlines()))
+    names = [line if line in known else line.split()[0] for line in lines]
+    names = [*dict.fromkeys(names)][:number]
     of_name = {name: [f for f in files if name in (f.name, f.stem, stem(f))] for name in names}
     lacking = [name for name, found in of_name.items() if not found]
     if lacking:

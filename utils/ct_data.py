@@ -455,18 +455,17 @@ def check_window(window: tuple[float, float], given: bool, units: Units) -> None
     )
 
 
-def load_relative(path: Path, units: Units, args: Any) -> np.ndarray:
+def load_relative(path: Path, units: Units) -> np.ndarray:
     """Read a slice, (H, W) float64, as the numbers that another slice's units make of it.
 
     Args:
         path: as for load_slice.
         units: of the other slice; what lies outside becomes 0 or 1.
-        args: of aseqdip_ct.py, for the other slice.
 
     Raises:
         InputError: the file is no slice, or not in Hounsfield units where the other one is.
     """
-    scan = load_slice(path, "", None, args.variable, args.axes, args.slice, args.unit)
+    scan = load_slice(path, "", None)
     require(
         scan.is_hu or not units.is_hu,
         f"{path}: a picture; the reference for a slice in Hounsfield units must be in them too",

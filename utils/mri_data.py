@@ -161,11 +161,13 @@ def load_scan(
     slice_index: int | None,
     variable: str | None = None,
     axes: str | None = None,
+    as_stored: bool = False,
 ) -> Scan:
     """Read one slice of k-space from a file, or make the embedded sample.
 
     What the file does not say is told from the array itself, and printed: coils that come last
-    (the only axis under MIN_SIDE), and zero frequency in the corner (where the energy is).
+    (the only axis under MIN_SIDE), zero frequency in the corner (where the energy is), and images
+    that lie half a field of view off.
 
     Args:
         path: None for the sample; fastMRI multi-coil .h5 (`kspace`: (slices, coils, H, W)), or
@@ -175,6 +177,7 @@ def load_scan(
         variable: name of the array, where there are several; None takes `kspace`.
         axes: a letter for each axis of the array: C coils, H readout, W phase encoding, S slices;
             None takes CHW, SCHW, or what the file says.
+        as_stored: images stay where they lie, as the user's sensitivity maps do.
 
     Raises:
         InputError: the file is missing, damaged or not of such a form.
@@ -238,7 +241,8 @@ def load_scan(
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
     if sampled is not None:
         k = only_sampled(path, k, sampled, slices)
-    k = without_rounding(origin_in_the_middle(path, centred(path, k)))
+    k = centred(path, k)
+    k = without_rounding(k if as_stored else origin_in_the_middle(path, k))
     is_fastmri = found.kind == "hdf5" and name == "kspace" and whole == "SCHW"
     return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
 
@@ -382,9 +386,10 @@ def centred(path: Path, k: np.ndarray) -> np.ndarray:
 def origin_in_the_middle(path: Path, k: np.ndarray) -> np.ndarray:
     """Turn the phase of k-space where its images lie half a field of view off; tell it.
 
-    So they do after numpy.fft.fft2 of images as they are, whose origin is a corner. A body that is
-    whole lies in the middle. So the images are moved where along one axis their outer half holds
-    four times the energy of the inner one; along the other it must hold more, too.
+    numpy.fft.fft2 of images as they are makes such k-space: their origin is a corner. Then a strip
+    at the border, an eighth of the image, holds the body, and one in the middle air. The images
+    are moved where along one axis the former has four times the energy of the latter; along the
+    other it must have more, too.
 
     Args:
         path: for messages.
@@ -393,11 +398,11 @@ def origin_in_the_middle(path: Path, k: np.ndarray) -> np.ndarray:
     energy = np.zeros(k.shape[1:])
     for coil in k:
         energy += np.abs(ifft2c(coil)).astype(np.float64) ** 2
-    outer = []  # as a multiple of the inner half's energy
+    outer = []  # the border's energy as a multiple of the middle's
     for axis, n in enumerate(energy.shape):
-        line = energy.sum(axis=1 - axis)
-        inner = line[n // 4 : n - n // 4].sum()
-        outer.append((line.sum() - inner) / max(inner, 1e-30))
+        line, strip = energy.sum(axis=1 - axis), max(n // 16, 1)
+        middle = line[n // 2 - strip : n // 2 + strip].sum()
+        outer.append((line[:strip].sum() + line[-strip:].sum()) / max(middle, 1e-30))
     if max(outer) <= 4:
         return k
     axes = [axis for axis in (0, 1) if outer[axis] > 1]
@@ -492,13 +497,14 @@ def has_holes(acquired: np.ndarray) -> bool:
 
 
 def phase_encoding(acquired: np.ndarray) -> tuple[int, ...]:
-    """Return the axes along which an undersampled scan has gaps, and so cannot be cropped.
+    """Return the axes along which a scan that was not sampled everywhere cannot be cropped.
 
     Args:
         acquired: (H, W) bool.
 
     Returns:
-        (1,) where whole columns are sampled, (0,) where whole rows are, else (0, 1).
+        (1,) where whole columns are sampled, or all; (0,) where whole rows are; else (0, 1), as
+        behind an elliptical shutter.
     """
     if (acquired == acquired.any(axis=0)).all():
         return (1,)
@@ -554,27 +560,33 @@ def crop_scan(scan: Scan, crop: int | None, measured: bool) -> tuple[np.ndarray,
     return cropped, acquired[np.ix_(*nearest)]
 
 
-def load_magnitude(path: Path, args: Any, mask: np.ndarray) -> np.ndarray:
-    """Read the root-sum-of-squares image of a fully sampled scan, (H, W) float32.
+def load_magnitude(path: Path, args: Any, scan: Scan, mask: np.ndarray) -> np.ndarray:
+    """Read the image of a fully sampled scan that is the reference for another, (H, W) float32.
+
+    It is the root of the sum of squares, cropped as the other scan is. Where the two differ in
+    size, it is cropped as it would be by itself, but not along the phase encoding of a measured scan.
 
     Args:
         path: as for load_scan.
-        args: of aseqdip_mri.py, for the scan that it is the reference for.
-        mask: (h, w) bool, where that scan is sampled; measured, it is not cropped along its phase
-            encoding, and so nor is this one.
+        args: of aseqdip_mri.py, for the other scan.
+        scan: the other one.
+        mask: (h, w) bool, where that is sampled after crop_scan.
 
     Raises:
         InputError: the file is no such scan.
     """
-    scan = load_scan(path, args.slice, args.variable, args.axes)
+    other = load_scan(path, args.slice, args.variable, args.axes)
     require(
-        not has_holes(acquired_points(scan.kspace)),
+        not has_holes(acquired_points(other.kspace)),
         f"{path}: the scan is undersampled, so it cannot be the --reference; give a fully sampled one",
     )
-    shape = list(crop_scan(scan, args.crop, measured=False)[0].shape[1:])
-    for axis in phase_encoding(mask) if args.measured else ():
-        shape[axis] = scan.kspace.shape[1 + axis]
-    images = center_crop(ifft2c(scan.kspace), tuple(shape))
+    shape = list(crop_scan(other, args.crop, measured=False)[0].shape[1:])
+    for axis, length in enumerate(other.kspace.shape[1:]):
+        if length == scan.kspace.shape[1 + axis]:
+            shape[axis] = mask.shape[axis]
+        elif args.measured and axis in phase_encoding(mask):
+            shape[axis] = length
+    images = center_crop(ifft2c(other.kspace), tuple(shape))
     return np.sqrt((np.abs(images) ** 2).sum(axis=0))
 
 

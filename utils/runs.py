@@ -231,6 +231,9 @@ class Run:
             self.given["weights"] = priors.read_varnet(self.args.varnet_weights)
             self._facts |= {"varnet": str(self.args.varnet_weights), "varnet_seen": VARNET_SEEN}
             print(f"{self.args.varnet_weights}: {VARNET_SEEN}")
+        if "result" in self.args.changed and (self.method.own_average or not self.method.iterative):
+            why = "takes its own average" if self.method.iterative else "has no updates"
+            print(f"{self.method.name} {why}, so --result {self.args.result} is not used")
         y, A, self._rule = self._stopping(problem)
         settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
         if settings:
@@ -249,8 +252,6 @@ class Run:
     def _stopping(self, problem: Problem) -> tuple[Tensor, Operator, Rule | None]:
         """Make the rule of --stop, and what it leaves of the measurements."""
         y, A, stop = problem.y, problem.A, self.args.stop
-        if self.method.own_average and "result" in self.args.changed:
-            print(f"{self.method.name} takes its own average, so --result is not used")
         if self.method.parts:
             self._facts["stop"] = "those of its parts"
             return y, A, None
