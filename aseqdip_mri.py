@@ -137,9 +137,8 @@ def load(args: Args, path: Path | None) -> mri_data.Scan:
         "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
     )
     mri_data.check_flags(args)
-    as_stored = args.maps is not None
-    scan = mri_data.load_scan(path, args.slice, args.variable, args.axes, as_stored)
-    scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps),)
+    scan = mri_data.load_scan(path, args.slice, args.variable, args.axes)
+    scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps, scan),)
     return scan
 
 
@@ -175,7 +174,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
             "acceleration_true": acceleration,
             "noise_std": scan.noise_std,
             "rss_difference": mri_data.rss_difference(scan, kspace),
-            "sens_maps": "espirit" if args.maps is None else str(args.maps),
+            "sens_maps": "espirit" if scan.beside[0] is None else str(args.maps or "given"),
             "measured": args.measured,
         },
         title=f"{scan.item}, {acceleration:.2f}x",

@@ -377,12 +377,23 @@ def test_images_whose_origin_is_a_corner_are_moved_into_the_middle(tmp_path, cor
     np.testing.assert_allclose(mri_data.ifft2c(found.kspace), images, atol=1e-5)
 
 
-def test_images_beside_maps_and_with_bright_borders_stay(tmp_path, capsys):
-    off = np.fft.fft2(mri_data.ifft2c(small_kspace()), norm="ortho")
-    np.save(tmp_path / "off.npy", np.fft.fftshift(off, axes=(1, 2)))
-    stored = mri_data.load_scan(tmp_path / "off.npy", None, as_stored=True)
-    assert capsys.readouterr().out == ""
-    np.testing.assert_allclose(stored.kspace, np.load(tmp_path / "off.npy"), rtol=1e-6)
+@pytest.mark.parametrize("shape", [(64, 60), (61, 51)])
+def test_maps_are_moved_with_the_images_if_they_fit_then(tmp_path, shape, capsys):
+    maps = sigpy.mri.birdcage_maps((6, *shape), dtype=np.complex64)
+    off = np.fft.fft2(mri_data.ifft2c(small_kspace(*shape)), norm="ortho")
+    np.save(tmp_path / "off.npy", off)
+    scan = mri_data.load_scan(tmp_path / "off.npy", None)
+    assert scan.moved == (0, 1)
+    np.save(tmp_path / "as_made.npy", maps)
+    np.save(tmp_path / "as_seen.npy", np.fft.fftshift(maps, axes=(1, 2)))
+    capsys.readouterr()
+    for name, said in (("as_made", ""), ("as_seen", "the maps are moved with the images")):
+        path = tmp_path / f"{name}.npy"
+        np.testing.assert_array_equal(mri_data.load_maps(path, scan), maps)
+        assert said in capsys.readouterr().out
+
+
+def test_images_with_bright_borders_stay(tmp_path, capsys):
     images = np.ones((2, 64, 60), np.complex64)
     images[:, :, 15:45] = 0.4  # two arms, near the borders
     images[:, :, [0, 1, 2, 3, -4, -3, -2, -1]] = 0
@@ -414,8 +425,10 @@ def test_nifti_k_space_and_maps_stay_as_they_are_stored(tmp_path, kspace):
         nibabel.save(nibabel.Nifti1Image(stored, np.diag([1.0, 1, 1, 1])), tmp_path / name)
     nibabel.save(nibabel.Nifti1Image(stored[:, :, 0], np.eye(4)), tmp_path / "flat.nii")
     np.testing.assert_array_equal(mri_data.load_scan(tmp_path / "k.nii", None).kspace, kspace)
+    scan = mri_data.load_scan(tmp_path / "flat.nii", None)
+    np.testing.assert_array_equal(scan.kspace, kspace)
     for name in ("maps.nii", "flat.nii"):
-        np.testing.assert_array_equal(mri_data.load_maps(tmp_path / name), kspace)
+        np.testing.assert_array_equal(mri_data.load_maps(tmp_path / name, scan), kspace)
 
 
 def test_a_reference_has_the_field_of_view_of_the_scan(tmp_path):

@@ -46,8 +46,8 @@ class Variable:
         shape, dtype: of the array.
         read: reads what an index over the leading axes chooses.
         axes: a letter for each axis where the format says what it is: C coils, H, W, S slices; of
-            NIfTI (W, H, S), turned so that they run as in a DICOM slice; complex ones stay as
-            they are stored. None elsewhere.
+            NIfTI (W, H, S), turned so that they run as in a DICOM slice. Complex ones, (W, H, C) or
+            (W, H, S, C), stay as they are stored. None elsewhere.
         pixel_mm: side of a pixel in mm, None if the file does not tell.
     """
 
@@ -425,7 +425,7 @@ def _nifti(path: Path) -> Iterator[dict[str, Variable]]:
     turned = (*(spatial[i] for i in order), *shape[3:])
     mm = [[*zooms, 1.0][:3][i] for i in order]
     turned = turned[:2] if len(shape) == 2 else turned
-    axes = {2: "WH", 3: "WHS", 4: "WHSC"}.get(len(turned))
+    axes = {2: "WH", 3: "WHC" if np.dtype(dtype).kind == "c" else "WHS", 4: "WHSC"}.get(len(turned))
     yield {"": Variable(turned, np.dtype(dtype), read, axes, mm[0])}
 
 

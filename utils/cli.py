@@ -201,7 +201,7 @@ def choose_files(
     files = files_of(folder, suffixes, also)
     if list_file is None:
         return files[:number]
-    require(list_file.is_file(), f"--list {list_file}: no such file")
+    require(list_file.is_file(), f"--list {list_file}: expected a text file; there is none")
     try:
         text = list_file.read_text(encoding="utf-8")
     except ValueError as error:
@@ -214,7 +214,7 @@ def choose_files(
     lacking = [name for name, found in of_name.items() if not found]
     if lacking:
         print(
-            f"{folder}: {len(lacking)} of the {len(names)} names in {list_file} are missing "
+            f"note: {folder}: {len(lacking)} of the {len(names)} names in {list_file} are missing "
             f"({_shortened(lacking)}); the first other files are used instead"
         )
     listed = [*dict.fromkeys(file for found in of_name.values() for file in found)]

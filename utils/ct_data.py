@@ -596,7 +596,8 @@ def _load_degrees(path: Path) -> np.ndarray:
         degrees = degrees.reshape(-1) if max(degrees.shape, default=0) == degrees.size else degrees
     else:
         try:
-            degrees = np.loadtxt(path, ndmin=1)
+            words = path.read_text().replace(",", " ").split()
+            degrees = np.array([float(word) for word in words])
         except (ValueError, UnicodeDecodeError, OSError) as error:
             raise InputError(
                 f"{path}: expected angles in degrees as text ({reason(error)})"

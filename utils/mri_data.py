@@ -44,6 +44,7 @@ class Scan(Item):
         is_fastmri: from a fastMRI file, whose images are cropped to 320 by default.
         rss: (h, w) the file's own root-sum-of-squares image, if it has one.
         n_slices: of the file.
+        moved: axes (0 H, 1 W) along which load_scan has moved the images by half a field of view.
         recipe: for a simulated scan, what it is made of. Its k-space has been through an FFT,
             whose last bits are not those of every processor.
         beside: the user's sensitivity maps, None for none.
@@ -54,8 +55,12 @@ class Scan(Item):
     is_fastmri: bool = False
     rss: np.ndarray | None = None
     n_slices: int = 1
+    moved: tuple[int, ...] = ()
     recipe: tuple[np.ndarray | str, ...] = ()
     beside: tuple[np.ndarray | None] = field(default=(None,), kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.kspace = np.ascontiguousarray(self.kspace, dtype=np.complex64)
 
     @property
     def own(self) -> tuple[np.ndarray | str, ...]:
@@ -161,7 +166,6 @@ def load_scan(
     slice_index: int | None,
     variable: str | None = None,
     axes: str | None = None,
-    as_stored: bool = False,
 ) -> Scan:
     """Read one slice of k-space from a file, or make the embedded sample.
 
@@ -177,7 +181,6 @@ def load_scan(
         variable: name of the array, where there are several; None takes `kspace`.
         axes: a letter for each axis of the array: C coils, H readout, W phase encoding, S slices;
             None takes CHW, SCHW, or what the file says.
-        as_stored: images stay where they lie, as the user's sensitivity maps do.
 
     Raises:
         InputError: the file is missing, damaged or not of such a form.
@@ -241,10 +244,12 @@ def load_scan(
     require(bool((k != 0).any()), f"{path}: k-space is all zeros; nothing was measured")
     if sampled is not None:
         k = only_sampled(path, k, sampled, slices)
-    k = centred(path, k)
-    k = without_rounding(k if as_stored else origin_in_the_middle(path, k))
+    k, moved = origin_in_the_middle(path, centred(path, k))
+    k = without_rounding(k)
     is_fastmri = found.kind == "hdf5" and name == "kspace" and whole == "SCHW"
-    return Scan(item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, path=path)
+    return Scan(
+        item, source, k, is_fastmri=is_fastmri, rss=rss, n_slices=n_slices, moved=moved, path=path
+    )
 
 
 def is_kspace(variable: arrays.Variable) -> bool:
@@ -383,7 +388,7 @@ def centred(path: Path, k: np.ndarray) -> np.ndarray:
     return k
 
 
-def origin_in_the_middle(path: Path, k: np.ndarray) -> np.ndarray:
+def origin_in_the_middle(path: Path, k: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     """Turn the phase of k-space where its images lie half a field of view off; tell it.
 
     numpy.fft.fft2 of images as they are makes such k-space: their origin is a corner. Then a strip
@@ -394,6 +399,9 @@ def origin_in_the_middle(path: Path, k: np.ndarray) -> np.ndarray:
     Args:
         path: for messages.
         k: (coils, H, W) complex64, zero frequency in the centre.
+
+    Returns:
+        k, and the axes (0 H, 1 W) along which its images were moved.
     """
     energy = np.zeros(k.shape[1:])
     for coil in k:
@@ -404,15 +412,15 @@ def origin_in_the_middle(path: Path, k: np.ndarray) -> np.ndarray:
         middle = line[n // 2 - strip : n // 2 + strip].sum()
         outer.append((line[:strip].sum() + line[-strip:].sum()) / max(middle, 1e-30))
     if max(outer) <= 4:
-        return k
-    axes = [axis for axis in (0, 1) if outer[axis] > 1]
+        return k, ()
+    axes = tuple(axis for axis in (0, 1) if outer[axis] > 1)
     where = " and ".join("HW"[axis] for axis in axes)
     print(f"note: {path}: its images lie half a field of view off along {where}; moved back")
     for axis in axes:
         n = energy.shape[axis]
         phase = 2j * np.pi * (np.arange(n) - n // 2) * (n // 2) / n
         k = k * np.exp(np.expand_dims(phase, 1 - axis)).astype(np.complex64)
-    return k
+    return k, axes
 
 
 def without_rounding(k: np.ndarray) -> np.ndarray:
@@ -425,12 +433,14 @@ def without_rounding(k: np.ndarray) -> np.ndarray:
     return k * (magnitude > ROUNDING * magnitude.max())
 
 
-def load_maps(path: Path) -> np.ndarray:
+def load_maps(path: Path, scan: Scan) -> np.ndarray:
     """Read a user's sensitivity maps.
 
     Args:
         path: one complex array (coils, H, W), or the one named `maps`, in any file of
             utils/arrays.py. Coils that come last are seen as in k-space.
+        scan: whose maps they are. Where its images were moved, so are the maps if they fit it
+            better then; this is told.
 
     Raises:
         InputError: the file is missing or damaged, or holds something else.
@@ -440,8 +450,6 @@ def load_maps(path: Path) -> np.ndarray:
         letters, maps = found.of[name].axes, found.read(name)
     if letters == "WHSC" and maps.shape[2] == 1:
         letters, maps = "WHC", maps[:, :, 0]
-    elif letters == "WHS":  # of a NIfTI file, whose third axis may be anything
-        letters = "WHC"
     require(
         maps.ndim == 3 and np.iscomplexobj(maps),
         f"{path}: expected complex maps (coils, H, W), got {maps.dtype} {maps.shape}",
@@ -450,6 +458,16 @@ def load_maps(path: Path) -> np.ndarray:
     maps = np.transpose(maps, [letters.index(a) for a in "CHW"])
     require(bool(np.isfinite(maps).all()), f"{path}: the maps hold NaN or Inf")
     require(bool((maps != 0).any()), f"{path}: the maps are all zeros")
+    if scan.moved and maps.shape == scan.kspace.shape:
+        moved = np.fft.ifftshift(maps, axes=[axis + 1 for axis in scan.moved])
+        sampled = acquired_points(scan.kspace)
+        lost = [
+            share_outside(normalise_maps(m.astype(np.complex64)), scan.kspace, sampled)
+            for m in (maps, moved)
+        ]
+        if lost[1] < lost[0]:
+            print(f"note: {path}: the maps are moved with the images")
+            return moved
     return maps
 
 
