@@ -88,7 +88,7 @@ def readers_of(path: Path) -> dict[str, Reader]:
         return {"ct": read_slice}
     kind = arrays.kind_of(path)
     if kind == "hdf5":
-        return {"mri": read_scan}
+        return {"mri": read_scan, "ct": read_slice}
     if kind is not None:
         tasks = (("mri", mri_data, read_scan), ("ct", ct_data, read_slice),
                  (PICTURES, image_data, read_picture))  # fmt: skip

@@ -24,7 +24,7 @@ from utils.methods import flag
 
 MIN_SIDE = image_data.MIN_SIDE
 DICOM = (".dcm", ".ima")
-SUFFIXES = (*DICOM, ".png", *arrays.SUFFIXES)
+SUFFIXES = (*DICOM, ".png", *arrays.HDF5, *arrays.SUFFIXES)
 SAMPLES = {"skull": "J2K_pixelrep_mismatch.dcm", "small": "CT_small.dcm"}  # inside pydicom
 AIR_HU = -1024.0  # the lowest value of 12-bit CT; what lies below it is padding
 RELATIVE_ROUNDING = 0.01  # what relative attenuation may lie beyond 0 and 1
