@@ -433,14 +433,14 @@ def without_rounding(k: np.ndarray) -> np.ndarray:
     return k * (magnitude > ROUNDING * magnitude.max())
 
 
-def load_maps(path: Path, scan: Scan) -> np.ndarray:
+def load_maps(path: Path, scan: Scan | None = None) -> np.ndarray:
     """Read a user's sensitivity maps.
 
     Args:
         path: one complex array (coils, H, W), or the one named `maps`, in any file of
             utils/arrays.py. Coils that come last are seen as in k-space.
         scan: whose maps they are. Where its images were moved, so are the maps if they fit it
-            better then; this is told.
+            better then; this is told. None leaves them as they are.
 
     Raises:
         InputError: the file is missing or damaged, or holds something else.
@@ -458,7 +458,7 @@ def load_maps(path: Path, scan: Scan) -> np.ndarray:
     maps = np.transpose(maps, [letters.index(a) for a in "CHW"])
     require(bool(np.isfinite(maps).all()), f"{path}: the maps hold NaN or Inf")
     require(bool((maps != 0).any()), f"{path}: the maps are all zeros")
-    if scan.moved and maps.shape == scan.kspace.shape:
+    if scan is not None and scan.moved and maps.shape == scan.kspace.shape:
         moved = np.fft.ifftshift(maps, axes=[axis + 1 for axis in scan.moved])
         sampled = acquired_points(scan.kspace)
         lost = [
