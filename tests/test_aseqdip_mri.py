@@ -160,11 +160,10 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
 @pytest.mark.parametrize("loss", ["squares", "norms"])
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
-    K, N, lam, lr = 4, 3, 0.3, 2e-3
-    rtol = 1e-3 if loss == "squares" else 3e-2  # a norm's gradient does not fall with the residual
     # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
-    # sign of a gradient. The autoencoding term is small, so it feels that first.
-    rough = max(1e-2, rtol)
+    # sign of a gradient: few of them, or processors differ by a percent. The autoencoding term is
+    # small, so it feels that first.
+    K, N, lam, lr, rtol, rough = 2, 3, 0.3, 2e-3, 1e-3, 5e-3
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
     flags += ["--loss", loss]
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0

@@ -184,7 +184,7 @@ def forward_of(task, folder):
 @pytest.mark.parametrize("task", SIBLINGS)
 def test_the_loop_is_algorithm_1(task, loss, arguments, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
-    K, N, lam, lr = 3, 3, 0.3, 2e-3
+    K, N, lam, lr = 2, 3, 0.3, 2e-3  # few updates, as processors round differently
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
     more = {"deblurring": ["--blur", "trajectory", "--resize", 64], "ct": ["--z0", "adjoint"]}
     more = [*more.get(task, []), "--loss", loss]
