@@ -114,6 +114,7 @@ run public ct --width 32 --data "$abdomen" --resize 128 --views 18 --preset publ
 end=(--result average --finish consistency)
 each_slice run tuned ct --width 32 "${end[@]}" --method vanilla_dip --set lr=0.001 --K 500
 each_slice run tuned ct --width 32 "${end[@]}" --method tv_dip --set lr=0.001 lambda_tv=0.01 --K 500
+each_scan run tuned mri "${end[@]}" --method tv_dip --set lr=0.001 lambda_tv=0.01 --K 500
 each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
 each_scan run tuned mri "${end[@]}" --method self_guided_dip --set lr=0.001 --K 500
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method vanilla_dip,rethinking_dip \
@@ -123,6 +124,7 @@ run tuned denoising "${pictures[@]}" --sigma 25 --result average --method self_g
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method es_dip,sgld_dip \
     --set es_dip.patience=100 sgld_dip.temperature=0.01 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
+run tuned deblurring "${five[@]}" --blur camera --result average --method self_guided_dip --set lr=0.001 --K 500
 run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 for mask in box random; do
     run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
