@@ -202,7 +202,7 @@ def build_problem(
             y,
             A,
             also=ct_data.is_dicom,
-        ),  # fmt: skip
+        ),
     )
 
 

@@ -191,7 +191,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
             scan.path,
             y,
             A,
-        ),  # fmt: skip
+        ),
     )
 
 

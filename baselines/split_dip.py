@@ -61,7 +61,7 @@ def split_dip(
     unseen measurements. Each step takes one j by chance. Several networks learn at once, on the
     same parts and from other initial weights; the image is the mean of theirs.
 
-    MRI: columns (or rows) outside the centre are unseen; CT: whole views; z_j is by total variation.
+    MRI: columns or rows outside the centre are unseen; CT: whole views. z_j is by total variation.
     Inpainting: pixels are unseen as they are missing. Where at least half are known, z_j has the
     mean in its holes, and the pattern of the missing ones is moved over the known; a random share
     is unseen where no move leaves half of them. Where fewer are known, a random share is unseen,

@@ -238,6 +238,8 @@ def test_ct(folder, monkeypatch, capsys):
     np.save("degrees.npy", np.arange(5.0))
     np.save("degrees_nan.npy", np.full(6, np.nan))
     (folder / "degrees.txt").write_text("0 ten twenty")
+    (folder / "empty.txt").write_text("# none\n")
+    (folder / "table.txt").write_text("0 0\n1 30\n2 60\n")
     of = ["--sinogram", "s.npy"]
     cases = [
         (["--data", "no.dcm"], "no such file"),
@@ -275,6 +277,8 @@ def test_ct(folder, monkeypatch, capsys):
         ([*of, "--angles", "5"], r"5 angles \(--angles 5\)"),
         ([*of, "--angles", "0"], "0 angles"),
         ([*of, "--angles", "61"], "transpose it"),
+        ([*of, "--angles", "empty.txt"], "expected a list of angles in degrees"),
+        ([*of, "--angles", "table.txt"], r"a list of angles in degrees, got float64 \(3, 2\)"),
         ([*of, "--angles", "no.txt"], "--angles no.txt.*expected.*file"),
         ([*of, "--angles", "degrees.npy"], "do not fit"),
         ([*of, "--angles", "degrees.txt"], "degrees.txt.*expected angles in degrees"),

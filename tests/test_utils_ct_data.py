@@ -178,6 +178,10 @@ def test_sinograms_come_with_a_number_of_views_or_a_file_of_angles(tmp_path):
         np.testing.assert_allclose(scan.angles, np.deg2rad(degrees))
     scan = load_sinogram(tmp_path / "s.npy", "4")
     np.testing.assert_allclose(scan.angles, np.pi / 4 * np.arange(4))
+    text = ", ".join(f"{degree!r}" for degree in degrees.tolist())
+    (tmp_path / "b.txt").write_text(f"# degrees\n{text}  # all\n\n")
+    scan = load_sinogram(tmp_path / "s.npy", str(tmp_path / "b.txt"))
+    np.testing.assert_allclose(scan.angles, np.deg2rad(degrees))
     np.testing.assert_array_equal(scan.y, y.astype(np.float32))
     np.save(tmp_path / "t.npy", y.T)
     with pytest.raises(InputError, match="transpose it"):

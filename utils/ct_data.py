@@ -596,8 +596,9 @@ def _load_degrees(path: Path) -> np.ndarray:
         degrees = degrees.reshape(-1) if max(degrees.shape, default=0) == degrees.size else degrees
     else:
         try:
-            words = path.read_text().replace(",", " ").split()
-            degrees = np.array([float(word) for word in words])
+            lines = [line.partition("#")[0] for line in path.read_text().splitlines()]
+            lines = [line.replace(",", " ") for line in lines if line.strip()]
+            degrees = np.loadtxt(lines, ndmin=1) if lines else np.empty(0)
         except (ValueError, UnicodeDecodeError, OSError) as error:
             raise InputError(
                 f"{path}: expected angles in degrees as text ({reason(error)})"

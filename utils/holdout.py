@@ -14,9 +14,10 @@ def hold_out(A: Operator, share: float, generator: torch.Generator) -> Tensor:
 
     Of MRI with a mask of columns, lines along H: whole columns outside the unbroken run around
     zero frequency. Of a mask of rows: whole rows. A line may be cut off at its ends, by an
-    elliptical shutter or a partial echo, but has no gaps. Of any other mask in MRI, points outside the largest fully sampled
-    square. So the calibration of the sensitivity maps stays as it is. Of a mask of pixels, known
-    pixels; of Subset, what is kept. Of all others, positions over the last two axes.
+    elliptical shutter or a partial echo, but has no gaps. Of any other mask in MRI: points outside
+    the largest fully sampled square. So the calibration of the sensitivity maps stays as it is. Of
+    a mask of pixels, known pixels; of Subset, what is kept. Of all others, positions over the last
+    two axes.
 
     Args:
         A: forward operator.
