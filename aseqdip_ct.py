@@ -12,7 +12,7 @@ with A = C R (views, Radon transform in pixel units), N Adam steps for each argm
     python aseqdip_ct.py --sinogram sinogram.npy --angles 30               a measured sinogram
 
 Under the paper's setting the image passes the FBP within some 200 of the 4000 updates and goes on
-rising. --quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores.
+rising. --quick runs Split DIP instead (docs/best.md), in one to three minutes on two CPU cores.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)

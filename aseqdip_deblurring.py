@@ -13,8 +13,8 @@ Adam steps for each argmin.
     python aseqdip_deblurring.py --data photo.png --measured --kernel psf.npy  a blurred picture
 
 Under the paper's setting the image passes the blurred one after some 300 (trajectory) to 1300
-(camera) of the 4000 updates. --quick runs Split DIP instead (docs/best.md), in two minutes on two
-CPU cores; --method aseqdip beside it runs this method.
+(camera) of the 4000 updates. --quick runs Split DIP instead (docs/best.md), in one to three
+minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)

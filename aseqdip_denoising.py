@@ -12,8 +12,8 @@ with A the identity, N Adam steps for each argmin.
     python aseqdip_denoising.py --data photo.png --measured               a picture that is noisy
 
 Under the paper's setting the image passes the noisy one within some 700 of the 4000 updates,
-peaks, and takes up noise again. --quick runs Split DIP instead (docs/best.md), in two minutes on
-two CPU cores; --method aseqdip beside it runs this method.
+peaks, and takes up noise again. --quick runs Split DIP instead (docs/best.md), in one to three
+minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)

@@ -13,7 +13,8 @@ with A = M, the mask of known pixels, N Adam steps for each argmin.
 
 Under the paper's setting the image passes the masked one within some 100 of the 4000 updates; a
 hole is filled smoothly and stays not far from the mean grey. --quick runs Vanilla DIP instead
-(docs/best.md), in two minutes on two CPU cores; --method aseqdip beside it runs this method.
+(docs/best.md), in one to three minutes on two CPU cores; --method aseqdip beside it runs this
+method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)

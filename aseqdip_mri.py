@@ -12,8 +12,8 @@ with A = M F S (sampling, Fourier transform, coil sensitivities), N Adam steps f
     python aseqdip_mri.py --data scan.npy --measured                     a scan that is undersampled
 
 Under the paper's setting the image first falls below the zero-filled one; on the sample it takes
-2100 of the 4000 updates to rise above it. --quick runs Split DIP instead (docs/best.md), in two
-minutes on two CPU cores; --method aseqdip beside it runs this method.
+2100 of the 4000 updates to rise above it. --quick runs Split DIP instead (docs/best.md), in one to
+three minutes on two CPU cores; --method aseqdip beside it runs this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)

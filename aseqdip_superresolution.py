@@ -12,8 +12,8 @@ steps for each argmin. The task is not one of the paper's five: it is UGoDIT's (
     python aseqdip_superresolution.py --kernel bicubic --data ffhq        a folder of pictures
     python aseqdip_superresolution.py --data small.png --measured         a picture that is small
 
---quick runs Split DIP instead (docs/best.md), in two minutes on two CPU cores; --method aseqdip
-beside it runs this method.
+--quick runs Split DIP instead (docs/best.md), in one to three minutes on two CPU cores; --method
+aseqdip beside it runs this method.
 """
 
 import utils.environment  # noqa: F401 (before torch, whose threads it sets)
