@@ -156,14 +156,11 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
         assert [r["loss"] for r in log_of(again)] == [r["loss"] for r in log_of(folder)]
 
 
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "shallow_unet")
 @pytest.mark.parametrize("loss", ["squares", "norms"])
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
-    # Adam's first steps have the size of lr in every weight, also where rounding alone decides the
-    # sign of a gradient: few of them, or processors differ by a percent. The autoencoding term is
-    # small, so it feels that first.
-    K, N, lam, lr, rtol, rough = 2, 3, 0.3, 2e-3, 1e-3, 5e-3
+    K, N, lam, lr, rtol = 3, 4, 0.3, 2e-3, 1e-5
     flags = ["--K", K, "--N", N, "--lambda-ae", lam, "--lr", lr, "--log-every", 1, "--width", 8]
     flags += ["--loss", loss]
     assert call(monkeypatch, "--data", scan, "--out", tmp_path, *TINY, *flags) == 0
@@ -181,7 +178,6 @@ def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     scale = z0.abs().max()
     y, z0 = y / scale, z0 / scale
     net = UNet(2, 2, 8, 3, generator=torch.Generator().manual_seed(0))
-    net = net.to(memory_format=torch.channels_last)  # rounding as in the script
     adam = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
 
     def f(z):
@@ -204,12 +200,12 @@ def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
         row = rows[k]
         assert int(row["step"]) == k * N
         assert np.isclose(float(row["data_term"]), data_term.item(), rtol=rtol)
-        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=rough)
+        assert np.isclose(float(row["autoencoding_term"]), autoencoding_term.item(), rtol=rtol)
         total = (data_term + lam * autoencoding_term).item()
         assert np.isclose(float(row["loss"]), total, rtol=rtol)
     expected = (z * (maps != 0).any(dim=0) * scale).numpy()
     x_hat = np.load(folder / "reconstruction.npy")
-    assert np.linalg.norm(x_hat - expected) < rough * np.linalg.norm(expected)
+    assert np.linalg.norm(x_hat - expected) < rtol * np.linalg.norm(expected)
 
 
 def test_updates_improve_the_image_over_the_untrained_network(scan, tmp_path, monkeypatch):
