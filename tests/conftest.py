@@ -100,8 +100,8 @@ class Blank:
 def shallow_unet(monkeypatch):
     """Let a U-Net be its first and its last convolution, so that replays of a run agree exactly.
 
-    All of it magnifies rounding within a few updates, in BatchNorm, at the kinks of ReLU and of
-    max pooling: to 1 % between two processors.
+    The whole network magnifies rounding within a few updates, by its BatchNorm, ReLU and max
+    pooling: two processors then differ by 1 %.
     """
     monkeypatch.setattr(UNet, "forward", lambda net, z: net.head(torch.tanh(net.stem[0](z))))
 
