@@ -111,12 +111,22 @@ def test_without_noise_the_smallest_mu_is_taken(task):
     assert torch.equal(consistent(x, y, A, next_to_none), u)
 
 
-def test_where_the_operator_cannot_explain_the_measurements_the_image_stays():
+def test_what_the_operator_cannot_explain_counts_as_noise():
+    A, x_true, error, noise = noisy_scan()
+    x, y = x_true + error, A(x_true) + noise
+    unexplained = torch.linalg.vector_norm(A(proximal(x, y, A, MU)) - y).item()
+    assert torch.allclose(consistent(x, y, A, 0.0), consistent(x, y, A, unexplained))
+    told = consistent(x, y, A, torch.linalg.vector_norm(noise).item())
+    wrong = [torch.linalg.vector_norm(u - x_true).item() for u in (told, consistent(x, y, A, 0.0))]
+    assert wrong[1] < 1.2 * wrong[0]
+
+
+def test_where_the_operator_explains_nothing_more_the_image_stays():
     A = operators()["inpainting"]
     x = random((1, *A.in_shape), 5)
-    y = A(x) + 1  # also where nothing is known
-    floor = (~A.mask).sum().item() ** 0.5 * 3**0.5
-    assert consistent(x, y, A, 0.5 * floor) is x
+    y = A(x) + ~A.mask  # off only where nothing is measured
+    u = consistent(x, y, A, 0.0)
+    assert torch.allclose(u, x)
 
 
 def test_an_image_that_explains_the_measurements_stays_as_it_is():

@@ -18,14 +18,14 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
         x_mu = argmin_u ||A(u) - y||^2 + mu ||u - x||^2
 
     mu is the noise's variance over that of the image's error, which is best where both are white
-    and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds
-    noise_norm^2. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, its value
-    without noise; ||A|| is taken as 1 if A has no norm(). Where not even that explains half of the
-    part, such as for maps that do not fit the scan, A itself does not explain y, and the image stays
-    as it is, too. The minimum is found by conjugate gradients, where A is not linear by L-BFGS.
+    and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds the
+    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, its value
+    without noise; ||A|| is taken as 1 if A has no norm(). What not even that explains is counted as
+    noise, too, if it is more than noise_norm^2: measurements may miss A by more than their noise,
+    such as where maps do not fit the scan.
 
-    Noise that is not told counts as error of the image, and is fitted in part. The discrepancy
-    principle, ||A(x_mu) - y|| = noise_norm, fits more of it.
+    Noise that is not told, and that an image can explain, counts as error of the image, and is
+    fitted in part. The discrepancy principle, ||A(x_mu) - y|| = noise_norm, fits more of it.
 
     Args:
         x: image, (1, *A.in_shape).
@@ -53,14 +53,14 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
             return proximal(x, y, A, mu)
         return minimise(lambda u: sqnorm(A(u), y) + mu * sqnorm(u, x), x, LBFGS_STEPS)
 
-    explained = noise_norm**2
     misfit = sqnorm(A(x), y).item()
-    if misfit <= explained:
+    if misfit <= noise_norm**2:
         return x
     nearest = nearer(least)
-    if sqnorm(A(nearest), y).item() - explained > (misfit - explained) / 2:
+    noise = max(noise_norm**2, sqnorm(A(nearest), y).item())
+    if misfit <= noise:
         return x
-    mu = explained / (misfit - explained) * gain(A, x)
+    mu = noise / (misfit - noise) * gain(A, x)
     return nearer(mu) if mu > least else nearest
 
 
