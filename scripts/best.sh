@@ -113,7 +113,11 @@ run public ct --width 32 --data "$abdomen" --resize 128 --views 18 --preset publ
 # Other networks, with the settings that studies/tune.py chose (docs/tuning.csv)
 end=(--result average --finish consistency)
 each_slice run tuned ct --width 32 "${end[@]}" --method vanilla_dip --set lr=0.001 --K 500
+each_slice run tuned ct --width 32 "${end[@]}" --method es_dip --set lr=0.001 patience=300 --K 500
+each_slice run tuned ct --width 32 "${end[@]}" --method sgld_dip --set lr=0.001 temperature=0.01 --K 500
 each_slice run tuned ct --width 32 "${end[@]}" --method tv_dip --set lr=0.001 lambda_tv=0.01 --K 500
+each_scan run tuned mri "${end[@]}" --method es_dip --set lr=0.001 patience=300 --K 500
+each_scan run tuned mri "${end[@]}" --method sgld_dip --set lr=0.001 temperature=0.01 --K 500
 each_scan run tuned mri "${end[@]}" --method tv_dip --set lr=0.001 lambda_tv=0.01 --K 500
 each_scan run tuned mri "${end[@]}" --method vanilla_dip --set lr=0.001 --K 400
 each_scan run tuned mri "${end[@]}" --method self_guided_dip --set lr=0.001 --K 500
