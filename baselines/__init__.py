@@ -65,8 +65,9 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             f"{flag(needs)}: for --method {', '.join(takers)} only",
         )
     for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():
+        value = getattr(args, name)  # which the script may give others, too
         require(
-            name not in args.changed,
+            name not in args.changed or any(others[n].get(name) == value for n in names),
             f"--{name.replace('_', '-')}: for aSeqDIP only; the other methods' settings are "
             "changed with --set",
         )

@@ -383,7 +383,8 @@ def classical(
     unseen = torch.zeros_like(y[0], dtype=torch.bool) if unseen is None else unseen
     if isinstance(A, Radon):
         views = ~unseen[0, :, 0]
-        kept = Radon(A.in_shape[-2:], A.angles[views.cpu()], A.out_shape[-1]).to(y.device)
+        angles, n_det = A.angles[views.cpu()], A.out_shape[-1]
+        kept = Radon(A.in_shape[-2:], angles, n_det, dtype=y.dtype).to(y.device)
         return tv(y[:, :, views].contiguous(), kept, sigma=sigma, max_iter=max_iter)
     if isinstance(A, MultiCoilMRI):
         A = without(A, unseen) if unseen.any() else A

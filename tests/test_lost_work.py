@@ -20,7 +20,7 @@ from baselines import NAMES, find
 from utils import metrics
 from utils.figures import percent
 from utils.folder import finite
-from utils.results import grey_limits
+from utils.results import grey_limits, oracle_is_better
 from utils.tables import shown
 
 TINY = ["--K", "2", "--width", "4", "--depth", "2", "--device", "cpu"]
@@ -200,6 +200,7 @@ def test_the_oracle_is_never_below_the_image_of_a_rule(pictures, monkeypatch):
     assert found["psnr_oracle"] >= found["psnr_stopped"]
     assert found["step_stopped"] < 40  # so it is not logged
     assert found["step_oracle"] in (found["step_stopped"], 40)
+    assert oracle_is_better(found) == (found["psnr_oracle"] > found["psnr_stopped"])
 
 
 def test_a_missing_file_of_weights_says_where_to_get_it(pictures, monkeypatch, capsys):

@@ -654,11 +654,21 @@ def test_settings_are_changed_and_checked(tmp_path, monkeypatch, kspace, capsys)
 @pytest.mark.usefixtures("no_figures")
 def test_flags_that_do_nothing_are_told(tmp_path, monkeypatch, kspace, capsys):
     flags = flags_of("mri", tmp_path, kspace, "--lr", "0.5", "--result", "last", "--method")
-    for method, why in (("tv", "has no updates"), ("split_dip", "takes its own average")):
+    for method, why in (
+        ("tv", "has no updates"), ("split_dip", "takes its own average"),
+        ("es_dip", "stops by its own rule"),
+    ):  # fmt: skip
         assert call(monkeypatch, aseqdip_mri, *flags, method, *settings_for(method)) == 0
         said = capsys.readouterr().out
         assert f"{method} {why}, so --result last is not used" in said
         assert ("--lr 0.5 is not used: tv takes no rate" in said) == (method == "tv")
+
+
+def test_udig_dip_takes_the_objective_of_aseqdip():
+    flags = ["--method", "udig_dip", "--lambda-ae", "0.5", "--loss", "norms", "--prior", __file__]
+    args = parse_args(aseqdip_ct.Args, aseqdip_ct.PRESETS, "", flags)
+    (method,) = baselines.chosen(args, aseqdip_ct.baselines(args))
+    assert (method.settings["lambda_ae"], method.settings["loss"]) == (0.5, "norms")
 
 
 @pytest.mark.parametrize("flags, steps", [

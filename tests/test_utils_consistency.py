@@ -9,6 +9,7 @@ from operators.blur import CameraBlur
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
+from operators.subset import Subset
 from utils.consistency import MU, consistent, proximal
 
 
@@ -135,6 +136,13 @@ def test_an_image_that_explains_the_measurements_stays_as_it_is():
     noise = random((1, *A.out_shape), 6)
     y = A(x + noise)
     assert consistent(x, y, A, torch.linalg.vector_norm(A(noise)).item() * 1.001) is x
+
+
+def test_a_part_of_the_measurements_is_linear_as_the_whole_is():
+    for A in (camera(), operators()["denoising"]):
+        x_true, x = (0.5 + 0.1 * random((1, *A.in_shape), seed) for seed in (3, 4))
+        part = Subset(A, torch.ones(A.out_shape, dtype=torch.bool))
+        assert torch.allclose(consistent(x, A(x_true), part, 0.0), consistent(x, A(x_true), A, 0.0))
 
 
 def test_known_pixels_come_back_and_missing_ones_stay():

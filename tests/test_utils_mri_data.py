@@ -393,6 +393,28 @@ def test_maps_are_moved_with_the_images_if_they_fit_then(tmp_path, shape, capsys
         assert said in capsys.readouterr().out
 
 
+def test_a_mask_of_columns_is_no_mask_of_slices(tmp_path, capsys):
+    k = np.ones((4, 32, 16), np.complex64)
+    sampled = np.arange(16) % 2 == 0
+    found = mri_data.only_sampled(tmp_path, k * sampled, sampled, slices=(16, 3))
+    assert capsys.readouterr().out == ""
+    np.testing.assert_array_equal(found, k * sampled)
+
+
+def test_two_legs_with_air_between_them_stay(tmp_path, capsys):
+    rows, columns = np.ogrid[:96, :96]
+    legs = sum(
+        share * ((rows - 48) ** 2 + (columns - at) ** 2 < 14**2)
+        for share, at in ((1, 16), (0.6, 80))
+    )
+    maps = sigpy.mri.birdcage_maps((4, 96, 96), dtype=np.complex64)
+    k = mri_data.fft2c((maps * legs).astype(np.complex64))
+    np.save(tmp_path / "legs.npy", k)
+    found = mri_data.load_scan(tmp_path / "legs.npy", None)
+    assert "half a field of view" not in capsys.readouterr().out
+    np.testing.assert_array_equal(found.kspace, k)
+
+
 def test_images_with_bright_borders_stay(tmp_path, capsys):
     images = np.ones((2, 64, 60), np.complex64)
     images[:, :, 15:45] = 0.4  # two arms, near the borders

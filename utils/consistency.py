@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from operators.base import Operator
+from operators.subset import Subset
 from utils.optim import minimise, sqnorm
 
 MU = 1e-3  # without noise, in units of ||A||^2
@@ -81,7 +82,7 @@ def gain(A: Operator, x: Tensor) -> float:
 
 def is_linear(A: Operator) -> bool:
     """Tell whether an operator is linear: those that are have an adjoint."""
-    return hasattr(A, "adjoint")
+    return hasattr(A.A if isinstance(A, Subset) else A, "adjoint")
 
 
 def proximal(x: Tensor, y: Tensor, A: Operator, mu: float, steps: int | None = None) -> Tensor:

@@ -56,7 +56,8 @@ def save_results(
     Returns:
         What metrics.json holds.
     """
-    images = images | {name: make(images["final"]) for name, make in problem.derived.items()}
+    result = "stopped" if "stopped" in images else "final"
+    images = images | {name: make(images[result]) for name, make in problem.derived.items()}
     figures = {name: problem.score(x) | {"misfit": problem.misfit(x)} for name, x in images.items()}
     arrays = {name: problem.array(x) for name, x in images.items()}
     pictures = {name: problem.picture(array) for name, array in arrays.items()}
@@ -73,7 +74,6 @@ def save_results(
     for name in pictures.keys() & {"truth", "input"}:  # for a report; shown alike
         folder.save_picture(f"{name}.png", pictures[name], limits)
     names = NAMES | problem.names
-    result = "stopped" if "stopped" in images else "final"
     names["final"] = NAMES["ema"] if "last" in images else method.output
     if "stopped" in images:
         names["stopped"] = f"stopped, step {facts['step_stopped']}"
@@ -191,8 +191,9 @@ def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
 
 def oracle_is_better(metrics: dict[str, Any]) -> bool:
     """Tell whether the best iterate in hindsight is above the result; else it tells nothing."""
-    oracle, final = metrics.get("psnr_oracle"), metrics.get("psnr_final")
-    return oracle is not None and final is not None and oracle > final
+    result = "stopped" if "step_stopped" in metrics else "final"
+    oracle, own = metrics.get("psnr_oracle"), metrics.get(f"psnr_{result}")
+    return oracle is not None and own is not None and oracle > own
 
 
 def _figures(metrics: dict[str, Any], name: str) -> str:

@@ -231,8 +231,13 @@ class Run:
             self.given["weights"] = priors.read_varnet(self.args.varnet_weights)
             self._facts |= {"varnet": str(self.args.varnet_weights), "varnet_seen": VARNET_SEEN}
             print(f"{self.args.varnet_weights}: {VARNET_SEEN}")
-        if "result" in self.args.changed and (self.method.own_average or not self.method.iterative):
-            why = "takes its own average" if self.method.iterative else "has no updates"
+        why = {
+            "stops by its own rule": self.method.own_stop,
+            "takes its own average": self.method.own_average,
+            "has no updates": not self.method.iterative,
+        }
+        if "result" in self.args.changed and any(why.values()):
+            why = next(reason for reason, given in why.items() if given)
             print(f"{self.method.name} {why}, so --result {self.args.result} is not used")
         y, A, self._rule = self._stopping(problem)
         settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
@@ -303,7 +308,7 @@ class Run:
             made, tau = f"after {loop.k * self.inner} updates", self.args.tau
             if rule.stop:
                 print(f"stopped at the noise (tau {tau:g}), {made}")
-            else:
+            elif rule.value > rule.limit:
                 times = (
                     f"{rule.value / problem.noise_norm:.2g} times the noise, above --tau {tau:g}"
                 )
