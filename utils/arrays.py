@@ -108,8 +108,8 @@ class Variables:
         fitting = [name for name, v in self.of.items() if fits(v)]
         require(
             len(fitting) == 1,
-            f"{self.path}: expected one array or one named `{key}`, got {names}; say "
-            "--variable NAME",
+            f"{self.path}: expected one array or one named `{key}`, got {names}; name it so, or, in "
+            "the file of --data or --sinogram, choose it by --variable NAME",
         )
         print(f"note: {self.path}: reading `{fitting[0]}`, one of {names}")
         return fitting[0]
