@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import require
-from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method, flag
+from utils.methods import ASEQDIP, SET_BY_THE_SCRIPT, Method, flag, takes
 
 NOT_METHODS = ("__init__", "classical", "primal_dual")  # files of this folder that hold none
 NEEDS = {"reference", "encoder", "prior", "varnet_weights"}  # what Method.needs can name
@@ -64,12 +64,11 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             not methods.keys().isdisjoint(takers),
             f"{flag(needs)}: for --method {', '.join(takers)} only",
         )
-    for name in args.only_aseqdip if methods.keys().isdisjoint(ASEQDIP) else ():
-        value = getattr(args, name)  # which the script may give others, too
+    for field in args.only_aseqdip:
         require(
-            name not in args.changed or any(others[n].get(name) == value for n in names),
-            f"--{name.replace('_', '-')}: for aSeqDIP only; the other methods' settings are "
-            "changed with --set",
+            field not in args.changed or any(takes(name, field) for name in names),
+            f"{flag(field)}: for aSeqDIP only{' and uDiG-DIP' * takes('udig_dip', field)}; the other "
+            "methods' settings are changed with --set",
         )
     if "lr" in args.changed and not any(n in ASEQDIP or "lr" in others[n] for n in names):
         print(

@@ -43,7 +43,7 @@ from utils.comparison import comparison_folder
 from utils.errors import BUSY, InputError, Interrupted, RunFailed, Status, require
 from utils.files import PARTIAL, lock, write_atomically
 from utils.flags import cli
-from utils.methods import ASEQDIP, Method
+from utils.methods import ASEQDIP, Method, takes
 from utils.progress import duration
 from utils.runs import Run
 
@@ -246,8 +246,8 @@ def command_of(
     """
     methods = [setting.methods[name] for name in names]
     unused = {flag(needs) for needs in NEEDS} - {flag(m.needs) for m in methods if m.needs}
-    if ASEQDIP.keys().isdisjoint(names):
-        unused |= {flag(name) for name in setting.script.Args.only_aseqdip}
+    fields = setting.script.Args.only_aseqdip
+    unused |= {flag(field) for field in fields if not any(takes(name, field) for name in names)}
     if names == ["aseqdip_lambda0"]:
         unused.add("--lambda-ae")
     flags = {name: values for name, values in setting.flags.items() if name not in unused}

@@ -57,8 +57,8 @@ class RunArgs:
     fresh: bool = False  # do the run again, throwing away what its folder holds
     log_every: int = 10  # input updates between two rows of log.csv
 
-    # No flags: the fields that a flag gave, or that differ from their defaults, and those that aSeqDIP
-    # alone uses.
+    # No flags: the fields that a flag gave, or that differ from their defaults, and those for aSeqDIP
+    # alone, but for what utils.methods.takes tells.
     changed: ClassVar[tuple[str, ...]] = ()
     only_aseqdip: ClassVar[tuple[str, ...]] = ("loss", "lambda_ae")
 # fmt: on

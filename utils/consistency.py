@@ -7,7 +7,7 @@ from operators.base import Operator
 from operators.subset import Subset
 from utils.optim import minimise, sqnorm
 
-MU = 1e-3  # without noise, in units of ||A||^2
+MU = 1e-3  # at least, in units of ||A||^2
 CG_STEPS = 50
 LBFGS_STEPS = 100
 
@@ -20,10 +20,10 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
 
     mu is the noise's variance over that of the image's error, which is best where both are white
     and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds the
-    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, its value
-    without noise; ||A|| is taken as 1 if A has no norm(). What not even that explains is counted as
-    noise, too, if it is more than noise_norm^2: measurements may miss A by more than their noise,
-    such as where maps do not fit the scan.
+    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2; ||A|| is taken
+    as 1 if A has no norm(). What not even that mu explains is counted as noise, if it is more than
+    noise_norm^2: measurements may miss A by more than their noise, such as where maps do not fit
+    the scan. Where there is next to nothing of either, mu has its least value.
 
     Noise that is not told, and that an image can explain, counts as error of the image, and is
     fitted in part. The discrepancy principle, ||A(x_mu) - y|| = noise_norm, fits more of it.

@@ -200,13 +200,8 @@ def load_slice(
     )
     if side is not None:
         require(side >= MIN_SIDE, f"--resize {side}: expected at least {MIN_SIDE} pixels")
-        if scan.pixel_mm is not None:  # of a slice that is not square it is that of the longer side
+        if scan.pixel_mm is not None:
             scan.pixel_mm *= max(values.shape) / side
-            if values.shape[0] != values.shape[1]:
-                print(
-                    f"note: {scan.source}: {values.shape[0]}x{values.shape[1]} pixels become square; "
-                    f"for --photons they are taken as {scan.pixel_mm:g} mm wide and high"
-                )
         scan.values = resize(values, (side, side), order=1, anti_aliasing=True)
     scan.path = path
     return scan

@@ -177,6 +177,11 @@ ASEQDIP = {
 }  # fmt: skip
 
 
+def takes(name: str, field: str) -> bool:
+    """Tell whether a method takes a field of Args.only_aseqdip; uDiG-DIP has aSeqDIP's objective."""
+    return name in ASEQDIP or (name == "udig_dip" and field in ("loss", "lambda_ae", "lr"))
+
+
 def flag(field: str) -> str:
     """Name the flag of a field of Args."""
     return "--" + field.replace("_", "-")

@@ -394,8 +394,9 @@ def origin_in_the_middle(path: Path, k: np.ndarray) -> tuple[np.ndarray, tuple[i
     numpy.fft.fft2 of images as they are makes such k-space: their origin is a corner. Then a strip
     at the border, an eighth of the image, holds the body, and one in the middle air. The images
     are moved where along one axis the former has four times the energy of the latter; along the
-    other it must have more, too. Along one of them the border must cut the body: both outermost
-    lines hold 0.3 of the energy of the strongest one. So two legs, with air between them, stay.
+    other it must have more, too. Along one of these axes the border must cut the body: both
+    outermost lines hold at least 0.3 of the energy of the strongest one. So two legs that the
+    border does not cut stay.
 
     Args:
         path: for messages.

@@ -31,10 +31,10 @@ class Problem:
         picture: makes of what is saved what is shown, (H, W) or (H, W, 3).
         names: titles of `truth`, `input` and the derived images in the comparison.
         limits: values shown as black and white; None takes 0 and the truth's maximum, or without a
-            truth the 99.9th percentile of the last image.
+            truth the 99.9th percentile of the result.
         extra, error_scale, focus: as for figures.comparison.
         arrays: further arrays to save, by file name.
-        derived: further images to make of x_hat, by name.
+        derived: further images to make of the result, by name.
         noise_norm: expected ||A x_true - y||, as far as it is known without the truth; 0 for none.
         reference: for methods that use prior data: chooses the image of --reference, and says
             what metrics.json is to hold of it.

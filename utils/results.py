@@ -63,7 +63,7 @@ def save_results(
     pictures = {name: problem.picture(array) for name, array in arrays.items()}
     if problem.x_true is not None:
         pictures = {"truth": problem.picture(problem.array(problem.x_true)), **pictures}
-    limits = grey_limits(pictures) if problem.limits is None else problem.limits
+    limits = problem.limits or grey_limits(pictures | {"final": pictures[result]})
     for name, array in problem.arrays.items():
         folder.save_array(name, array)
     for name, array in arrays.items():
@@ -181,7 +181,7 @@ def misfit_doubts(made: float, result: float, noise: float, assumes: str) -> lis
 
 
 def grey_limits(pictures: dict[str, np.ndarray]) -> tuple[float, float]:
-    """Return 0 and the truth's maximum, or without a truth a high value of the last image."""
+    """Return 0 and the truth's maximum, or without a truth a high value of the result."""
     if "truth" in pictures:
         white = pictures["truth"].max()
     else:

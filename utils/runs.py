@@ -231,13 +231,13 @@ class Run:
             self.given["weights"] = priors.read_varnet(self.args.varnet_weights)
             self._facts |= {"varnet": str(self.args.varnet_weights), "varnet_seen": VARNET_SEEN}
             print(f"{self.args.varnet_weights}: {VARNET_SEEN}")
-        why = {
+        reasons = {
             "stops by its own rule": self.method.own_stop,
             "takes its own average": self.method.own_average,
             "has no updates": not self.method.iterative,
         }
-        if "result" in self.args.changed and any(why.values()):
-            why = next(reason for reason, given in why.items() if given)
+        why = next((reason for reason, given in reasons.items() if given), None)
+        if why and "result" in self.args.changed:
             print(f"{self.method.name} {why}, so --result {self.args.result} is not used")
         y, A, self._rule = self._stopping(problem)
         settings = [f"{n} {v}" for n, v in self.method.settings.items() if v is not None]
