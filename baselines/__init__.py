@@ -65,10 +65,10 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
             f"{flag(needs)}: for --method {', '.join(takers)} only",
         )
     for field in args.only_aseqdip:
+        takers = " and ".join(name for name in ("aseqdip", *others) if takes(name, field))
         require(
             field not in args.changed or any(takes(name, field) for name in names),
-            f"{flag(field)}: for aSeqDIP only{' and uDiG-DIP' * takes('udig_dip', field)}; the other "
-            "methods' settings are changed with --set",
+            f"{flag(field)}: for {takers} only; the other methods' settings are changed with --set",
         )
     if "lr" in args.changed and not any(n in ASEQDIP or "lr" in others[n] for n in names):
         print(
