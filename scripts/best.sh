@@ -132,6 +132,8 @@ run tuned deblurring "${five[@]}" --blur camera --result average --method self_g
 run tuned deblurring "${five[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 for mask in box random; do
     run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
+    run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --K 500 \
+        --method sgld_dip,tv_dip --set lr=0.01 temperature=0.01 lambda_tv=0.01
 done
 each_slice run "norms, from TV" ct --width 32 "${end[@]}" --method self_guided_dip \
     --set loss=norms alpha=0.02 start=tv --K 800
