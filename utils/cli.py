@@ -34,7 +34,7 @@ class RunArgs:
     method: str = "aseqdip"  # one, several with commas between, or all of {methods}
     set: tuple[str, ...] = ()  # settings of the other methods, as lambda_tv=0.1 or tv_dip.lr=0.001
     prior: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()  # diffusion network that the methods with a learned prior take, may be given several times
-    preset: Literal["paper", "public", "best", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, best for the best image (docs/best.md), quick for best with less, in two minutes on a CPU
+    preset: Literal["paper", "public", "best", "quick"] = "paper"  # other defaults: public for the settings of the authors' public script, best for the best image (docs/best.md), quick for best with less, in three minutes on a CPU
     quick: bool = False  # short for --preset quick
     # Folder of data
     images: int | None = None  # how many files of a folder, by name; without it all of them
