@@ -198,7 +198,7 @@ def build_problem(
             args.reference,
             ct_data.SUFFIXES,
             lambda file: ct_data.load_relative(file, units),
-            scan.path,
+            scan.file,
             y,
             A,
             also=ct_data.is_dicom,

@@ -13,9 +13,9 @@ any phase. What is kept is the average of the weights over the last updates.
     python prior_train.py images                                  embedded photographs
     python prior_train.py ct --levels ve --out ct_ve.pt           for score_mri and mcg
 
-The last file of the folder, by name, is held out: OUT.png compares the prior with non-local means
-on it. Of a volume .h5 the middle slice is read. To continue after a stop, repeat the command.
-docs/priors.md says what a short training reaches.
+The last file of the folder, by name, is held out: OUT.png, such as prior.pt.png, compares the
+prior with non-local means on it. Of a volume .h5 the middle slice is read. To continue after a
+stop, repeat the command. docs/priors.md says what a short training reaches.
 """
 
 import math
@@ -48,7 +48,6 @@ from utils.figures import DPI
 from utils.files import (
     DAMAGED,
     content_hash,
-    file_hash,
     files_of,
     load_torch,
     lock,
@@ -106,36 +105,36 @@ PHOTOGRAPHS = (
 # Images -------------------------------------------------------------------------------------
 
 
-def read_scan(path: Path | None) -> Tensor:
-    """Return the coil-combined image of a scan, (2, H, W), of maximum modulus 1."""
+def read_scan(path: Path | None) -> tuple[mri_data.Scan, Tensor]:
+    """Return a scan and its coil-combined image, (2, H, W), of maximum modulus 1."""
     scan = mri_data.training_scans()[0] if path is None else mri_data.load_scan(path, None)
     kspace, acquired = mri_data.crop_scan(scan, None, measured=False)
     A = mri_data.make_operator(scan, kspace, acquired, CACHE)
     x = A.pinv(torch.from_numpy(kspace)[None])[0, 0]
-    return torch.view_as_real(x / x.abs().max()).movedim(-1, 0)
+    return scan, torch.view_as_real(x / x.abs().max()).movedim(-1, 0)
 
 
-def read_slice(path: Path | str) -> Tensor:
-    """Return a CT slice, (1, H, W), from 0 to 1; a name is that of an embedded one."""
+def read_slice(path: Path | str) -> tuple[ct_data.Slice, Tensor]:
+    """Return a CT slice, and it as (1, H, W), from 0 to 1; a name is that of an embedded one."""
     path, sample = (path, "") if isinstance(path, Path) else (None, path)
     scan = ct_data.load_slice(path, sample, None)
     units = ct_data.make_units(scan, None)
-    return torch.from_numpy((scan.values - units.low) / (units.high - units.low))[None].float()
+    return scan, torch.from_numpy(units.normalised(scan.values))[None].float()
 
 
-def read_picture(path: Path | str) -> Tensor:
-    """Return a picture, (3, H, W), from -1 to 1; a name is that of a photograph."""
+def read_picture(path: Path | str) -> tuple[image_data.Picture, Tensor]:
+    """Return a picture, and it as (3, H, W), from -1 to 1; a name is that of a photograph."""
     path, sample = (path, "") if isinstance(path, Path) else (None, path)
-    pixels = torch.from_numpy(image_data.load_picture(path, sample, None).pixels)
-    return 2 * pixels.expand(3, -1, -1) - 1
+    item = image_data.load_picture(path, sample, None)
+    return item, 2 * torch.from_numpy(item.pixels).expand(3, -1, -1) - 1
 
 
 def read(args: Args) -> tuple[list[Tensor], Tensor, list[dict[str, Any]]]:
     """Read what is learned from.
 
     Returns:
-        The images (C, H, W) float32; the one that is held out; `source`, `sha256` and
-        `file_sha256` of each that is learned from.
+        The images (C, H, W) float32; the one that is held out; the facts (utils.item) of each
+        that is learned from.
 
     Raises:
         InputError: there are too few, or one is too small.
@@ -151,18 +150,11 @@ def read(args: Args) -> tuple[list[Tensor], Tensor, list[dict[str, Any]]]:
         dicom = ct_data.is_dicom if args.task == "ct" else lambda path: False
         found = [f for f in files_of(args.data, suffixes, dicom) if not f.name.startswith(".")]
         require(len(found) >= 2, f"--data {args.data}: expected two files or more, got 1")
-    images = [reader(file) for file in found]
-    facts = [
-        {
-            "source": str(file or "pydicom's MR_small.dcm"),
-            "sha256": content_hash(image.numpy()),
-            "file_sha256": file_hash(file) if isinstance(file, Path) else None,
-        }
-        for file, image in zip(found, images)
-    ]
+    items, images = zip(*(reader(file) for file in found))
+    facts = [item.facts for item in items]
     if len(images) == 1:  # the embedded scan: its lowest third is held out
         rows = 2 * images[0].shape[1] // 3
-        images = [images[0][:, :rows], images[0][:, rows:]]
+        images = (images[0][:, :rows], images[0][:, rows:])
         facts *= 2
     smallest = min(min(image.shape[1:]) for image in images)
     require(
@@ -170,7 +162,7 @@ def read(args: Args) -> tuple[list[Tensor], Tensor, list[dict[str, Any]]]:
         f"the smallest image has a side of {smallest} pixels; at least {MIN_SIZE} are needed",
     )
     print(f"{len(images) - 1} images to learn from, held out: {facts[-1]['source']}")
-    return images[:-1], images[-1], facts[:-1]
+    return [*images[:-1]], images[-1], facts[:-1]
 
 
 def crops(images: list[Tensor], args: Args, rng: torch.Generator) -> Tensor:
@@ -321,9 +313,8 @@ class Training:
                     save()
                     saved = now
                 if stopped_by and not done:
-                    raise Interrupted(
-                        f"stopped after update {self.step}; repeat the command to continue"
-                    )
+                    again = "repeat the command" + (" without --fresh" if self.args.fresh else "")
+                    raise Interrupted(f"stopped after update {self.step}; {again} to continue")
 
 
 # What it learned ----------------------------------------------------------------------------
@@ -429,6 +420,11 @@ def settings_of(args: Args, facts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def beside(out: Path, ending: str) -> Path:
+    """Name a file beside OUT: the whole name counts, as ct.vp and ct.ve may lie in one folder."""
+    return out.with_name(out.name + ending)
+
+
 def check(args: Args) -> None:
     """Raise InputError for a value that no training can have."""
     require(0 < args.minutes < math.inf, f"--minutes {args.minutes:g}: expected a number above 0")
@@ -476,7 +472,7 @@ def resume(training: Training, path: Path, settings: dict[str, Any]) -> None:
 def train(args: Args) -> None:
     """Train a prior and write it, with its picture."""
     check(args)
-    if args.out.exists() and not args.fresh:
+    if args.out.exists() and not (args.fresh or beside(args.out, ".checkpoint").exists()):
         print(f"{args.out} exists already; --fresh trains it again")
         return
     held = InputError(f"{args.out}: another process is at work in its folder")
@@ -498,7 +494,7 @@ def fill(args: Args) -> None:
     training = Training(args, images, device)
     n_params = sum(p.numel() for p in training.net.parameters())
     print(f"{n_params:,} parameters; the images' root mean square is {training.data_std:.3f}")
-    checkpoint, settings = args.out.with_suffix(".checkpoint"), settings_of(args, facts)
+    checkpoint, settings = beside(args.out, ".checkpoint"), settings_of(args, facts)
     if checkpoint.exists() and not args.fresh:
         resume(training, checkpoint, settings)
 
@@ -519,7 +515,7 @@ def fill(args: Args) -> None:
     for row in rows:
         print(f"  {row['sigma']:.3f}  {row['noisy']:6.2f}  {row['nlm']:15.2f}  {row['prior']:5.2f}")
     figure = picture(rows, shown, draw(prior, args, device), args.task)
-    image = args.out.with_suffix(".png")
+    image = beside(args.out, ".png")
     write_atomically(image, lambda file: figure.savefig(file, format="png"))
     record = {
         "kind": KIND,

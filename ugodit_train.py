@@ -24,7 +24,7 @@ import utils.environment  # noqa: F401 (before torch, whose threads it sets)
 
 import os
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,10 +40,10 @@ from models.group import Group, unwrapped
 from operators.stacked import Stacked
 from utils import encoders, image_data, mri_data
 from utils.callback import Callback
-from utils.cli import check_method, parse_args, set_up_device
+from utils.cli import altered, check_method, parse_args, set_up_device
 from utils.errors import exit_status, require
 from utils.figures import curves
-from utils.files import content_hash, file_hash, files_of, write_atomically
+from utils.files import file_hash, files_of, write_atomically
 from utils.folder import RunFolder, git_state, versions
 from utils.item import Item
 from utils.loop import Loop
@@ -158,7 +158,7 @@ def make_net(args: Args, problems: list[Problem]) -> Group:
     for number, problem in enumerate(problems):
         # Not --seed itself: a decoder at test starts from that.
         seed = stream(args.seed, f"network {number}").initial_seed()
-        own = replace(args, seed=seed)
+        own = altered(args, seed=seed)
         nets.append(SCRIPTS[args.task].make_net(own, "ugodit", problem.y, problem.A))
     return Group(nets, [problem.A.in_shape for problem in problems])
 
@@ -179,8 +179,9 @@ def choose_items(args: Args) -> list[Item]:
     if args.data is not None:
         return [load(args, file) for file in found[: args.M]]
     if mri:
+        load(args, None)  # refuses what describes a file
         return found[: args.M]
-    return [load(replace(args, sample=name), None) for name in found[: args.M]]
+    return [load(altered(args, sample=name), None) for name in found[: args.M]]
 
 
 def build_problem(args: Args, item: Item, number: int, device: torch.device) -> Problem:
@@ -190,18 +191,8 @@ def build_problem(args: Args, item: Item, number: int, device: torch.device) -> 
     same --data-seed; all pictures are blurred alike, as the test's is.
     """
     if args.task == "mri":
-        args = replace(args, data_seed=args.data_seed + 1 + number)
+        args = altered(args, data_seed=args.data_seed + 1 + number)
     return SCRIPTS[args.task].build_problem(args, item, device)
-
-
-def facts_of(item: Item) -> dict[str, str | None]:
-    """Return what the encoder's file tells of a measurement."""
-    return {
-        "item": item.item,
-        "source": item.source,
-        "sha256": content_hash(item.content[0]),
-        "file_sha256": None if item.path is None else file_hash(item.path),
-    }
 
 
 def train(args: Args) -> None:
@@ -212,10 +203,10 @@ def train(args: Args) -> None:
         folder.is_dir() and os.access(folder, os.W_OK) and not args.out.is_dir(),
         f"--out {args.out}: expected a file to write, in a folder that is there and not read-only",
     )
-    encoder, args = args.out, replace(args, out=args.results)  # `out` as build_problem means it
+    encoder, args = args.out, altered(args, out=args.results)  # `out` as build_problem means it
     device = set_up_device(args)
     items = choose_items(args)
-    facts = [facts_of(item) for item in items]
+    facts = [item.facts for item in items]
     files = [getattr(args, name, None) for name in ("kernel", "bkse_weights")]
     hashes = (file_hash(file) for file in files if isinstance(file, Path))
     run = RunFolder(

@@ -238,8 +238,8 @@ def draw(options: Args) -> None:
     )
     levels = tuple(sorted(set(options.levels)))
     require(
-        all(0 <= sigma < math.inf for sigma in levels),
-        f"--levels {' '.join(map(str, options.levels))}: expected numbers of at least 0",
+        len(levels) > 0 and all(0 <= sigma < math.inf for sigma in levels),
+        f"--levels {' '.join(map(str, options.levels))}: expected one or more numbers of at least 0",
     )
     device = set_up_device(RunArgs(device=options.device, deterministic=options.deterministic))
     args = aseqdip_mri.Args(

@@ -586,8 +586,8 @@ def draw(options: Args) -> None:
         f"--images {options.images}: expected at least 1",
     )
     require(
-        all(0 <= value < math.inf for value in options.lambdas),
-        f"--lambdas {' '.join(map(str, options.lambdas))}: expected numbers of at least 0",
+        len(options.lambdas) > 0 and all(0 <= v < math.inf for v in options.lambdas),
+        f"--lambdas {' '.join(map(str, options.lambdas))}: expected one or more numbers of at least 0",
     )
     require(options.batch >= 1, f"--batch {options.batch}: expected at least 1")
     lowest = 2 ** (aseqdip_mri.Args.depth + 1)

@@ -35,7 +35,7 @@ from scripts.executors import caught_signals
 from scripts.gpu_bench import bench
 from scripts.gpu_campaign import campaign, pack, unpack
 from scripts.gpu_jobs import DRY, GPU, Processes, Work
-from scripts.gpu_report import failures
+from scripts.gpu_report import TIME_UP, failures
 from scripts.gpu_smoke import smoke
 from scripts.jobs import alone
 from utils.errors import InputError, Interrupted, RunFailed, exit_status, require
@@ -142,7 +142,7 @@ def run_part(work: Work, args: Args, part: str) -> None:
         else:
             last_start = deadline - LAST_START * whole
             campaign(work, deadline, last_start, args.precision, args.at_a_time)
-        note["state"] = "done" if time.monotonic() < deadline else "cut, the time was up"
+        note["state"] = "done" if time.monotonic() < deadline else f"cut, {TIME_UP}"
     except Interrupted:
         note["state"] = "interrupted"
         raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.gpu_jobs import Ended, Work
+from scripts.gpu_report import TIME_UP
 from utils.errors import RunFailed
 
 AT_A_TIME = (1, 2, 4)  # runs, whose updates are counted
@@ -37,7 +38,7 @@ def bench_task(work: Work, task: str, against: Path | None, until: float) -> dic
     Raises:
         RunFailed: it did not end, or not in time.
     """
-    why = "the time was up"
+    why = TIME_UP
     no_graph = work.record["smoke"].get(f"{task} fp32", {}).get("no graph")
     outcomes: list[Ended] = []
     for public in ([] if against is None else [against]) + [None]:
@@ -119,7 +120,7 @@ def updates_per_second(work: Work, n: int, out: Path, until: float) -> float:
             if time.monotonic() > begun + work.scale.window and all(s > 0 for s, _ in moved):
                 return sum(steps / seconds for steps, seconds in moved)
         time.sleep(0.1)
-    raise RunFailed("the time was up")
+    raise RunFailed(TIME_UP)
 
 
 def last_row(path: Path) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.executors import spawn, why_failed
-from scripts.gpu_report import summary, targets
+from scripts.gpu_report import TIME_UP, summary, targets
 from scripts.tasks import SCRIPTS, size_field
 from utils.errors import Interrupted
 from utils.files import reason, write_atomically
@@ -112,7 +112,7 @@ class Ended:
     def why(self) -> str | None:
         """Say in one line why it failed, None if it did not."""
         if self.status is None:
-            return "cut, the time was up"
+            return f"cut, {TIME_UP}"
         return why_failed(self.status, self.log) if self.status else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from baselines import chosen
 from scripts.gpu_jobs import Ended, Scale, Work
+from scripts.gpu_report import TIME_UP
 from scripts.tasks import SCRIPTS
 from utils.methods import Method
 
@@ -44,7 +45,7 @@ def smoke(work: Work, deadline: float) -> None:
 
         work.processes.run(commands, at_a_time, deadline, report)
     for name in commands:
-        record.setdefault(name, {"ok": None, "why": "not begun, the time was up"})
+        record.setdefault(name, {"ok": None, "why": f"not begun, {TIME_UP}"})
 
 
 def checks(scale: Scale) -> dict[str, tuple[str, ...]]:

@@ -283,15 +283,16 @@ def of_scans(task: str, runs: list[Record]) -> str:
     columns = sorted(
         {(run.item, run.setting) for run in runs}, key=lambda at: (at[0], natural(at[1]))
     )
-    lines, seen = [], []
+    lines, seen = [], {}
     for row, mine in rows_of(task, runs).items():
         cells = []
         for column in columns:
             here = [run for run in mine if (run.item, run.setting) == column]
             cells.append(cell(here, row[2]))
-        if cells in seen:  # zero-filled is the direct image, and a last step may change nothing
+        # Zero-filled is the direct image, and a last step may change nothing.
+        seen[row] = cells
+        if cells in [seen.get(r) for r in (("", "", "input"), (*row[:2], "final")) if r != row]:
             continue
-        seen.append(cells)
         lines.append((label(task, row), *cells, "" if row[2] == "input" else spread(mine)))
     heads = [f"{item}, {setting_label(setting)}" for item, setting in columns]
     return markdown_table(("", *heads, "seconds"), lines)

@@ -40,7 +40,7 @@ def tasks_and_files(items: tuple[str, ...]) -> list[tuple[str, Path]]:
     """Read the TASK=FILE that a study is given.
 
     Raises:
-        InputError: there is none, or one has no such task or no such file.
+        InputError: there is none, one has no such task or no such file, or two have one name.
     """
     require(len(items) > 0, "name what is studied as TASK=FILE, such as denoising=photo.png")
     pairs = []
@@ -49,6 +49,10 @@ def tasks_and_files(items: tuple[str, ...]) -> list[tuple[str, Path]]:
         require(
             task in SCRIPTS and Path(name).is_file(),
             f"{item}: expected TASK=FILE, TASK one of {', '.join(SCRIPTS)}",
+        )
+        require(
+            (task, Path(name).stem) not in [(t, file.stem) for t, file in pairs],
+            f"{item}: another file of this task has the same name; rename one",
         )
         pairs.append((task, Path(name)))
     return pairs

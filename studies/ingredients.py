@@ -23,17 +23,19 @@ from unittest import mock
 
 import torch
 
-from baselines import find, split_dip
+from baselines import chosen, split_dip
 from scripts.tasks import SCRIPTS
 from utils.callback import Callback
-from utils.cli import inputs, parse_args, set_up_device
+from utils.cli import altered, inputs, parse_args, set_up_device
 from utils.errors import exit_status, require
+from utils.files import content_hash
+from utils.methods import Method
 from utils.optim import sqnorm
 from utils.problem import Problem
 from utils.tables import markdown_table, mean_over_images
 
 SUFFIXES = (".png", ".dcm", ".npy", ".h5")
-KEY = ("task", "problem", "left_out")
+KEY = ("task", "problem", "left_out", "run")
 
 
 def direct(
@@ -106,10 +108,16 @@ def study(task: str, flags: list[str]) -> None:
     script = SCRIPTS[task]
     args = parse_args(script.Args, script.PRESETS, __doc__, ["--preset", "best", *flags])
     device, log = set_up_device(args), args.out / "ingredients.csv"
+    (method,) = chosen(altered(args, method="split_dip"), script.baselines(args))
     found: dict[tuple[str, ...], dict[str, str]] = {}
     if log.exists():
         with open(log, newline="") as file:
-            found = {tuple(row[k] for k in KEY): row for row in csv.DictReader(file)}
+            reader = csv.DictReader(file)
+            require(
+                reader.fieldnames == [*KEY, "psnr", "ssim"],
+                f"{log}: of an earlier version; move it away, or give another --out",
+            )
+            found = {tuple(row[k] for k in KEY): row for row in reader}
     lines = []
     problems: list[tuple[str, Problem]] = []
     for path in inputs(args, SUFFIXES):
@@ -119,9 +127,9 @@ def study(task: str, flags: list[str]) -> None:
     for name in variants(task):
         figures = []
         for title, problem in problems:
-            key = (task, title, name)
+            key = (task, title, name, described(args, method, problem))
             if key not in found:
-                found[key] = dict(zip(KEY, key)) | measured(script, args, problem, name)
+                found[key] = dict(zip(KEY, key)) | measured(script, args, method, problem, name)
                 append(log, found[key])
             figures.append((title, found[key]))
             print(f"{title}, without {name}: {float(found[key]['psnr']):.2f} dB", flush=True)
@@ -133,12 +141,19 @@ def study(task: str, flags: list[str]) -> None:
     print(markdown_table((f"{task}: left out", "PSNR", "SSIM"), lines), end="")
 
 
-def measured(script: Any, args: Any, problem: Problem, name: str) -> dict[str, Any]:
+def described(args: Any, method: Method, problem: Problem) -> str:
+    """Tell a run from others: its network, its settings and its measurements."""
+    network = [f"{n} {getattr(args, n)}" for n in ("width", "depth", "init_std", "precision")]
+    settings = [f"{n} {v}" for n, v in method.settings.items()]
+    return ", ".join([*network, *settings, f"y {content_hash(problem.y.cpu().numpy())[:8]}"])
+
+
+def measured(
+    script: Any, args: Any, method: Method, problem: Problem, name: str
+) -> dict[str, float]:
     """Run a variant on one problem; return its figures."""
-    own = script.baselines(args)["split_dip"]
     with left_out(name) as settings:
-        own = {"seed": args.seed, "steps": args.K * args.N} | own
-        method = find("split_dip").with_settings(**own).with_settings(**settings)
+        method = method.with_settings(**settings)
         net = script.make_net(args, method.net, problem.y, problem.A)
         given = {k: problem.known[k] for k in method.takes if k in problem.known}
         figures = problem.score(method(problem.y, problem.A, net, Callback(), **given))

@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from scripts.tasks import tasks_and_files
+from utils.arrays import stem
 from utils.errors import exit_status, require
 from utils.flags import cli
 from utils.folder import ROOT
@@ -44,7 +45,7 @@ def psnr(task: str, file: Path, precision: str, seed: int, out: Path) -> float:
         *([] if task == "mri" else ["--resize", "128"]),
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    (path,) = out.glob(f"{task}/aseqdip/{file.stem}/{run}/metrics.json")
+    path = out / task / "aseqdip" / stem(file) / run / "metrics.json"
     return json.loads(path.read_text())["psnr_final"]
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from scripts.bench import parts_of
 from scripts.tasks import SCRIPTS, build, tasks_and_files
 from utils.errors import exit_status
+from utils.files import file_hash
 from utils.flags import cli
 from utils.graphs import Graphed
 from utils.optim import Output
@@ -139,7 +140,7 @@ def study(options: Args) -> None:
             **({} if task == "mri" else {"resize": options.resize}),
         )  # fmt: skip
         for label in dict.fromkeys(("paper", *labels)):
-            key = f"{task}_{item}_w{options.width}_r{options.resize}_{label}"
+            key = f"{task}_{item}_{file_hash(file)[:8]}_w{options.width}_r{options.resize}_{label}"
             path = folder / f"{key.replace(', ', '_').replace(' ', '')}.csv"
             if not path.exists():
                 problem = problem or build(script, args)[1]

@@ -27,6 +27,7 @@ from operators.base import Operator
 from scripts.tasks import SCRIPTS, build, tasks_and_files
 from utils.callback import Callback
 from utils.errors import exit_status
+from utils.files import file_hash
 from utils.flags import cli
 from utils.holdout import hold_out, without
 from utils.randomness import stream
@@ -39,7 +40,7 @@ METHODS = ("aseqdip", "vanilla_dip")
 EVERY = 20  # updates between two looks at the truth
 COLUMNS = (
     "task", "item", "method", "oracle", "oracle_step", "fixed", "es_wmv", "es_wmv_step", "holdout",
-    "holdout_step", "holdout_fixed",
+    "holdout_step", "holdout_fixed", "sha256",
 )  # fmt: skip
 
 
@@ -105,6 +106,7 @@ def measure(task: str, file: Path, name: str, options: Args) -> dict[str, Any]:
     return {
         "task": task,
         "item": file.stem,
+        "sha256": file_hash(file),
         "method": name,
         "oracle": whole.oracle,
         "oracle_step": whole.oracle_step * inner,
@@ -154,11 +156,11 @@ def study(options: Args) -> None:
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     if path.exists():
         with open(path, newline="") as file:
-            rows = {(r["task"], r["item"], r["method"]): r for r in csv.DictReader(file)}
+            rows = {(r["task"], r.get("sha256"), r["method"]): r for r in csv.DictReader(file)}
     asked = []
     for task, data in tasks_and_files(options.items):
         for name in METHODS:
-            key = (task, data.stem, name)
+            key = (task, file_hash(data), name)
             asked.append(key)
             if key in rows:
                 continue

@@ -19,8 +19,8 @@ is not measured again. The winners of the classical methods are the defaults in 
 
 The classical methods take about a quarter of an hour on one core; a network takes minutes for each
 point and problem. docs/tuning.csv is the log so far, with each problem named: the classical methods
-for pictures, and networks. These had --precision bf16, but ES-DIP, SGLD-DIP, and TV-DIP in MRI and
-inpainting fp32; for pictures --crop 128, --sigmas 25, CBSD68 0024, 0030 and in denoising 0036. The
+for pictures, and networks. These had --precision bf16, but ES-DIP, SGLD-DIP, TV-DIP in MRI and
+inpainting, and Self-Guided DIP in inpainting fp32; for pictures --crop 128, --sigmas 25, CBSD68 0024, 0030 and in denoising 0036. The
 classical methods' weights for MRI and CT come from an earlier run, on MR_small, skull and small.
 
 --scan chooses nothing. It prints what each weight of CG-SENSE gives at 4x on the embedded MRI
@@ -180,6 +180,10 @@ def scores(
     args = script.Args(width=options.width, out=options.cache, precision=options.precision)
     if name in ASEQDIP:
         args = replace(args, **settings)
+        require(
+            options.steps % args.N == 0,
+            f"--steps {options.steps}: expected a multiple of N = {args.N} for {name}",
+        )
         args = replace(args, K=options.steps // args.N)
     else:
         steps = {"steps": options.steps} if method.iterative else {}

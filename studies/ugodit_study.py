@@ -41,6 +41,7 @@ from utils.errors import exit_status, require
 from utils.figures import psnr_figure
 from utils.files import file_hash, tree_hash, write_atomically
 from utils.flags import cli
+from utils.item import refuse_seen
 from utils.problem import Problem
 from utils.tables import markdown_table, mean_curve, mean_over_images
 
@@ -264,13 +265,14 @@ def study(options: Args) -> None:
         item, kept = "sample", "sample"
         if file is not None:
             require(file.is_file(), f"--test {file}: no such file")
-            encoders.refuse_seen(encoder, "", str(file), file)
             kept = f"{file_hash(file)[:8]}_{file.stem}"  # two files may have one name
             item = kept if file.stem in found else file.stem
         args = script.Args(
             data=file, K=options.updates // 2, N=2, out=options.out, encoder=train_args.out,
             method="ugodit", **common,
         )  # fmt: skip
+        if file is not None:
+            refuse_seen(script.load(args, file), encoder["items"], "encoder")
         problem = None
         for name in names:
             label = name.replace(", ", "_").replace(" ", "_")

@@ -63,9 +63,9 @@ def gaussian_prior(
     return Prior(net, sigma, scale, channels=channels, size=size, **levels | more)
 
 
-def write_prior(path, channels=1, kind="vp"):
-    """Write a file that fake_priors reads as a prior."""
-    path.write_text(json.dumps({"channels": channels, "kind": kind}))
+def write_prior(path, channels=1, kind="vp", seen=()):
+    """Write a file that fake_priors reads as a prior; seen: facts of what it learned from."""
+    path.write_text(json.dumps({"channels": channels, "kind": kind, "items": [*seen]}))
     return path
 
 
@@ -74,8 +74,9 @@ def fake_priors(monkeypatch):
 
     def load(path):
         facts = json.loads(path.read_text())
+        own = {name: facts[name] for name in ("channels", "kind")}
         mean = 0.5 if facts["channels"] == 3 else 0.0
-        return gaussian_prior(mean, 0.1, size=64, multiple=16, facts=FACTS | facts, **facts)
+        return gaussian_prior(mean, 0.1, size=64, multiple=16, facts=FACTS | facts, **own)
 
     for module in (runs, priors):
         monkeypatch.setattr(module, "load_prior", load)

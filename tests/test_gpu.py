@@ -115,6 +115,13 @@ def test_a_failure_stops_nothing_that_comes_after_it(toys, tmp_path, capsys, mon
     assert record["parts"]["campaign"]["state"] == "done"
 
 
+def test_what_the_time_cut_off_did_not_fail():
+    bench = {"mri": {"failed": "cut, the time was up"}, "ct": {"failed": "the time was up"}}
+    bench |= {"denoising": {"failed": "killed"}, "inpainting": {"ms": 1.0}}
+    record = {"smoke": {}, "bench": bench, "campaign": {}, "parts": {}}
+    assert gpu_report.failures(record) == ["bench denoising"]
+
+
 def test_when_the_time_is_up_runs_are_cut_and_go_on_with_the_next_call(toys, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_STEPS", "100000")
     status, record, page = measured(tmp_path, parts=("campaign",), minutes=3 / 60)

@@ -17,6 +17,7 @@ import running
 import skimage.data
 import torch
 from gaussian import write_prior
+from pydicom.data import get_testdata_file
 from running import call, digest, log_of, metrics, run_folder
 from scipy.ndimage import uniform_filter
 from skimage.transform import resize
@@ -723,6 +724,13 @@ def test_a_reference_is_asked_for_and_never_the_scan_itself(tmp_path, monkeypatc
     assert call(monkeypatch, aseqdip_ct, *flags, *arguments) == 0
     found = metrics(run_folder(tmp_path / "out", "ct", "item", "ref_guided_dip"))
     assert found["reference"].endswith("other.npy")
+
+
+def test_an_embedded_slice_is_no_reference_for_itself(tmp_path, monkeypatch, capsys):
+    reference = get_testdata_file("CT_small.dcm", download=False)
+    flags = ["--sample", "small", "--resize", "32", "--out", tmp_path / "out", *TINY]
+    flags += ["--method", "ref_guided_dip", "--reference", reference]
+    running.refused(monkeypatch, capsys, tmp_path, aseqdip_ct, flags, "no reference for itself")
 
 
 @pytest.mark.usefixtures("no_figures")

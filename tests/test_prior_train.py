@@ -16,6 +16,7 @@ from skimage.transform import resize
 import prior_train
 from models.diffusion import load_prior
 from prior_train import Args, Training, crops
+from utils import ct_data, mri_data
 
 CPU = torch.device("cpu")
 
@@ -124,23 +125,23 @@ def test_interrupted_then_finished_then_left_alone(tmp_path, monkeypatch, capsys
     with monkeypatch.context() as patch:
         patch.setattr(Training, "update", interrupting)
         assert call(patch, prior_train, *flags) == 130
-    assert not out.exists() and (tmp_path / "p.checkpoint").exists()
+    assert not out.exists() and (tmp_path / "p.pt.checkpoint").exists()
     other = [*flags[:-4], "--batch", 2]
     assert call(monkeypatch, prior_train, *other) == 2
     assert "other batch" in capsys.readouterr().err
 
-    checkpoint = tmp_path / "p.checkpoint"
+    checkpoint = tmp_path / "p.pt.checkpoint"
     kept = checkpoint.read_bytes()
     checkpoint.write_bytes(kept[: len(kept) // 2])
     assert call(monkeypatch, prior_train, *flags) == 2
-    assert "p.checkpoint: damaged" in capsys.readouterr().err
+    assert "p.pt.checkpoint: damaged" in capsys.readouterr().err
     checkpoint.write_bytes(kept)
 
     assert call(monkeypatch, prior_train, *flags[:-4], "--precision", "bf16") == 0
     said = capsys.readouterr().out
     assert "resumed after update 2" in said and "held out: " in said and "2.png" in said
-    assert not (tmp_path / "p.checkpoint").exists()
-    with Image.open(tmp_path / "p.png") as image:
+    assert not (tmp_path / "p.pt.checkpoint").exists()
+    with Image.open(tmp_path / "p.pt.png") as image:
         assert image.size[0] > 500
     prior = load_prior(out)
     assert [prior.tiled] + [m.tiled for m in measured] == [True, True]  # measured as it is used
@@ -158,6 +159,15 @@ def test_interrupted_then_finished_then_left_alone(tmp_path, monkeypatch, capsys
     assert call(monkeypatch, prior_train, *flags) == 0
     assert "--fresh" in capsys.readouterr().out and out.read_bytes() == before
 
+    with monkeypatch.context() as patch:  # trained again, and interrupted
+        patch.setattr(Training, "update", interrupting)
+        assert call(patch, prior_train, *flags, "--fresh") == 130
+    assert "without --fresh to continue" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert call(monkeypatch, prior_train, *flags) == 0
+    assert "resumed after update 2" in capsys.readouterr().out
+    assert out.read_bytes() != before and not checkpoint.exists()
+
 
 def test_embedded_images_are_none_that_the_scripts_report(monkeypatch):
     assert not {"astronaut", "coffee", "chelsea"} & {*prior_train.PHOTOGRAPHS}
@@ -165,14 +175,19 @@ def test_embedded_images_are_none_that_the_scripts_report(monkeypatch):
     assert len(images) == 10 and all(x.shape[0] == 3 for x in (*images, held_out))
     assert all(x.min() >= -1 and x.max() <= 1 for x in images)
     images, held_out, facts = prior_train.read(small("ct"))
-    assert [f["source"] for f in facts] == ["skull"] and held_out.shape == (1, 128, 128)
+    assert [f["source"] for f in facts] == ["pydicom's J2K_pixelrep_mismatch.dcm"]
+    assert facts == [ct_data.load_slice(None, "skull", None).facts] and held_out.shape == (
+        1,
+        128,
+        128,
+    )
     assert images[0].min() == 0 and images[0].max() == 1
 
 
 def test_the_embedded_scan_is_the_training_scan_and_its_end_is_held_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images, held_out, facts = prior_train.read(small("mri"))
-    assert [f["source"] for f in facts] == ["pydicom's MR_small.dcm"]
+    assert facts == [mri_data.training_scans()[0].facts]
     assert images[0].shape == (2, 85, 128) and held_out.shape == (2, 43, 128)
     whole = torch.cat((images[0], held_out), 1)
     modulus = whole.square().sum(0).sqrt()

@@ -73,6 +73,12 @@ def test_scans_are_columns_and_seeds_one_cell(tmp_path):
     assert "a, 4x" in text and "b, 8x" in text and "aSeqDIP, paper" in text
     assert "30.50 ± 0.71, 2 seeds / 0.900" in text
     assert "zero-filled" not in text
+    # Methods may have the same figures; a last step that changes nothing is no row.
+    for name in ("cg_sense", "tv"):
+        more = {"psnr_unfinished": 27.0, "ssim_unfinished": 0.9}
+        write_run(tmp_path, "best", "mri", name, "a", 27.0, {"accel": 4}, **more)
+    text = results.tables(results.read(tmp_path))["mri"]
+    assert "| CG-SENSE" in text and "| TV" in text and "step (TV)" not in text
 
 
 def test_noise_makes_another_column(tmp_path):
@@ -164,6 +170,19 @@ def test_two_runs_that_nothing_tells_apart_are_refused(tmp_path, monkeypatch, ca
         write_run(tmp_path, "best", "denoising", "split_dip", "a", psnr, {"sigma": 25.0, "K": K})
     assert call(monkeypatch, results, tmp_path) == 2
     assert "two runs of one method on one problem with one seed" in capsys.readouterr().err
+
+
+def test_a_sampler_s_seed_is_a_seed(tmp_path):
+    for seed, psnr in ((0, 30.0), (1, 31.0)):
+        own = {"seed": seed, "n_steps": 20}
+        settings = {"views": 18, "hyperparameters": own}
+        folder = write_run(
+            tmp_path, "best", "ct", "dds", "a", psnr, settings, seed, hyperparameters=own
+        )
+        config = json.loads((folder / "config.json").read_text())
+        del config["settings"]["seed"]  # which only a run that fits weights has there
+        (folder / "config.json").write_text(json.dumps(config))
+    assert [record.seed for record in results.read(tmp_path)] == [0, 1]
 
 
 def test_a_command_is_kept_without_folders():

@@ -18,10 +18,11 @@ from running import as_process, call, squeezed
 
 from baselines import chosen
 from scripts import make_brain_scan
-from scripts.tasks import SCRIPTS
+from scripts.tasks import SCRIPTS, tasks_and_files
 from studies import kill_and_resume, stopping_study, tune
 from utils import mri_data
 from utils.cli import check_method, parse_args
+from utils.errors import InputError
 from utils.flags import cli
 
 PIXELS = skimage.data.astronaut()[60:124, 190:254]
@@ -57,6 +58,17 @@ def test_what_cannot_be_is_refused_in_one_line(script, arguments, tmp_path, monk
     assert call(monkeypatch, script, *arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and len(said.splitlines()) == 1
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    names = [tmp_path / folder / "x.png" for folder in "ab"]
+    for name in names:
+        name.parent.mkdir()
+        name.touch()
+    with pytest.raises(InputError, match="the same name; rename one"):
+        tasks_and_files(tuple(f"denoising={name}" for name in names))
+    both = (f"denoising={names[0]}", f"inpainting={names[1]}")
+    assert [file for _, file in tasks_and_files(both)] == names
 
 
 def test_a_module_runs_from_the_repository_s_root():

@@ -396,6 +396,9 @@ def test_an_encoder_that_does_not_fit_is_refused(folder, monkeypatch, capsys):
 
 def test_what_training_cannot_do_is_said(folder, monkeypatch, capsys):
     use = ["superresolution", "--data", "train", *TINY]
+    (folder / "scans").mkdir()
+    for name in "abcd":
+        (folder / "scans" / f"{name}.npy").touch()
     (folder / "mixed").mkdir()
     Image.open("test.png").save("mixed/a.png")
     Image.open("test.png").convert("L").save("mixed/b.png")
@@ -411,6 +414,11 @@ def test_what_training_cannot_do_is_said(folder, monkeypatch, capsys):
         ([*use, "--M", "2", "--K", "0"], "--K 0"),
         ([*use, "--M", "2", "--data", "nowhere"], "nowhere: no such file"),
         ([*use, "--M", "2", "--results", "test.png"], "another --out"),
+        (
+            ["mri", "--data", "scans", "--measured", "--accel", "8"],
+            "--measured takes .*omit --accel",
+        ),
+        (["mri", "--M", "2", "--slice", "3"], "--slice chooses .*--data"),
     ]
     for arguments, facts in cases:
         running.refused(monkeypatch, capsys, folder, ugodit_train, arguments, facts)

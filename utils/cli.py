@@ -1,5 +1,6 @@
 """The door of every script: flags, device, and errors as one line."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -126,6 +127,13 @@ def parse_args(
         if getattr(args, f.name) != getattr(default, f.name) or flag(f.name) in flags
     )
     return args
+
+
+def altered(args: ArgsT, **values: Any) -> ArgsT:
+    """Return a copy of args with other values; it still knows which flags the user gave."""
+    other = copy.copy(args)
+    vars(other).update(values)
+    return other
 
 
 def refuse_empty(words: Sequence[str]) -> None:

@@ -168,6 +168,7 @@ def load_slice(
             "pip install --force-reinstall pydicom",
         )
         scan = _load_dicom(Path(file), sample, f"pydicom's {name}")
+        scan.library_file = Path(file)
     else:
         require(path.exists(), f"{path}: no such file; give --data a DICOM, .npy or .png file")
         check_file(path)

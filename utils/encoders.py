@@ -8,7 +8,7 @@ from torch import nn
 
 from models.group import encoder_of, unwrapped
 from utils.errors import InputError, require
-from utils.files import DAMAGED, file_hash, load_torch, reason, write_atomically
+from utils.files import DAMAGED, load_torch, reason, write_atomically
 
 KIND = "UGoDIT encoder 1"
 KEYS = {"kind", "task", "network", "items", "settings", "state"}
@@ -45,8 +45,7 @@ def save(
         path: the file; an existing one is replaced.
         net: network with an encoder, trained.
         task: what was measured.
-        items: of each image that it was trained on `item`, `source`, `sha256` (of its content) and
-            `file_sha256`.
+        items: the facts (utils.item) of each image that it was trained on.
         settings: of the training.
         made_by: versions and commit, for the reader.
     """
@@ -87,26 +86,6 @@ def read(path: Path, task: str) -> dict[str, Any]:
     there = encoder["task"]
     require(there == task, f"{path}: an encoder for {there}; train one for {task}")
     return encoder
-
-
-def refuse_seen(encoder: dict[str, Any], content: str, source: str, path: Path | None) -> None:
-    """Raise InputError if the encoder was trained on the image that is to be reconstructed.
-
-    Args:
-        encoder: from read.
-        content: SHA-256 of the image's content.
-        source: where it comes from.
-        path: its file, None for an embedded sample.
-    """
-    file = None if path is None else file_hash(path)
-    for item in encoder["items"]:
-        require(
-            item["sha256"] != content
-            and item["source"] != source
-            and (file is None or item["file_sha256"] != file),
-            f"{source}: the encoder was trained on it ({item['source']}), so it would be no test; "
-            "take another image, or an encoder of others",
-        )
 
 
 def fit(net: nn.Module, path: Path, task: str) -> None:

@@ -1,11 +1,15 @@
 """What is reconstructed, as a script reads it: a scan, a slice, a picture."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from utils.errors import require
+from utils.files import content_hash, file_hash
 from utils.randomness import stream
 
 
@@ -17,6 +21,7 @@ class Item:
         item: short name for folders and tables.
         source: where it comes from, for the reader.
         path: its file, None for an embedded sample.
+        library_file: of an embedded sample, the file of a library that holds it.
         beside: what else the user brings that decides the result: arrays, SHA-256 of files, None
             for what is absent.
         named: fields of args that only name what is in the content.
@@ -25,6 +30,7 @@ class Item:
     item: str
     source: str
     path: Path | None = field(default=None, kw_only=True)
+    library_file: Path | None = field(default=None, kw_only=True)
     beside: tuple[np.ndarray | str | None, ...] = field(default=(), kw_only=True)
     named: frozenset[str] = field(default=frozenset(), kw_only=True)
 
@@ -51,3 +57,36 @@ class Item:
     def content(self) -> tuple[np.ndarray | str | None, ...]:
         """All data that decide the result."""
         return (*self.own, *self.beside)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds it, also where it is a sample; None where none does."""
+        return self.library_file if self.path is None else self.path
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        """What a file of trained weights tells of an image that they have seen."""
+        return {
+            "item": self.item,
+            "source": self.source,
+            "sha256": content_hash(self.content[0]),
+            "file_sha256": None if self.file is None else file_hash(self.file),
+        }
+
+
+def refuse_seen(item: Item, seen: Iterable[dict[str, Any]], what: str) -> None:
+    """Raise InputError if weights were trained on the image that is to be reconstructed.
+
+    Args:
+        item: that image.
+        seen: the facts of each image that they were trained on.
+        what: holds the weights, such as "encoder".
+    """
+    own = item.facts
+    for other in seen:
+        same = [other.get(key) == own[key] for key in ("sha256", "source", "file_sha256")]
+        require(
+            not (same[0] or same[1] or (same[2] and own["file_sha256"] is not None)),
+            f"{item.source}: the {what} was trained on it ({other['source']}), so it would be no "
+            f"test; take another image, or {what}s of others",
+        )

@@ -240,4 +240,5 @@ def print_report(metrics: dict[str, Any], folder: Path) -> None:
         f"  {work if metrics['steps'] else ''}{duration(metrics['seconds'])} on {metrics['device']}"
     )
     print(f"  pictures, reconstruction and metrics: {folder}")
-    print(f"  images side by side: {folder / 'comparison.png'}")
+    if (folder / "comparison.png").exists():
+        print(f"  images side by side: {folder / 'comparison.png'}")

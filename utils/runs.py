@@ -1,6 +1,5 @@
 """One method on one item, from the settings that name its folder to the figures that end it."""
 
-import dataclasses
 import gc
 import inspect
 import math
@@ -18,6 +17,7 @@ from models.diffusion import Prior, load_prior
 from operators.base import Operator
 from utils import encoders, priors
 from utils.callback import Callback
+from utils.cli import altered
 from utils.consistency import consistent
 from utils.errors import (
     Busy,
@@ -30,7 +30,7 @@ from utils.errors import (
 from utils.files import tree_hash
 from utils.folder import RunFolder
 from utils.holdout import hold_out, without
-from utils.item import Item
+from utils.item import Item, refuse_seen
 from utils.loop import Loop
 from utils.methods import Method
 from utils.precision import place
@@ -75,8 +75,7 @@ class Run:
 
     def __init__(self, args: Any, task: str, method: Method, item: Item) -> None:
         lambda0 = method.name == "aseqdip_lambda0"
-        self.args = dataclasses.replace(args, lambda_ae=0.0) if lambda0 else args
-        self.args.changed = args.changed
+        self.args = altered(args, lambda_ae=0.0) if lambda0 else args
         self.lone = args.method != "all" and "," not in args.method
         self.task, self.method, self.item = task, method, item
         self.inner = 1 if method.function else args.N  # weight updates in a step of the callback
@@ -222,8 +221,7 @@ class Run:
             self._facts |= facts
         if self.method.needs == "encoder":
             encoder = encoders.read(self.args.encoder, self.task)
-            content = self.folder.settings["data_sha256"][0]
-            encoders.refuse_seen(encoder, content, self.item.source, self.item.path)
+            refuse_seen(self.item, encoder["items"], "encoder")
             self._facts |= encoders.facts(encoder, self.args.encoder)
         if self.method.needs == "prior":
             self.given["prior"] = self._read_prior(problem)
@@ -249,6 +247,7 @@ class Run:
     def _read_prior(self, problem: Problem) -> Prior:
         """Read the file of --prior that fits, and say what it is."""
         prior = load_prior(self._prior)
+        refuse_seen(self.item, prior.facts.get("items", ()), "prior")
         print(f"{self.method.name}: prior {self._prior}: ", end="")
         print(priors.described(prior, problem.A.in_shape[-2:]))
         self._facts |= {"prior": str(self._prior), "prior_facts": prior.facts}

@@ -50,6 +50,11 @@ class Run:
         return self.config.get("settings", {})
 
     @property
+    def seed(self) -> int:
+        """Of the weights, or of what a sampler draws; 0 of what draws nothing."""
+        return self.settings.get("seed", self.metrics.get("hyperparameters", {}).get("seed", 0))
+
+    @property
     def image(self) -> str:
         """The image that is the run's result: the last iterate, or that of the rule of --stop."""
         return "stopped" if "step_stopped" in self.metrics else "final"
@@ -247,8 +252,7 @@ class Material:
             if not (folder / "metrics.json").exists():
                 self.problems.append(f"{name}: no metrics.json, so the run is not finished")
             elif (run := self.run(folder)) is not None:
-                seed = run.settings.get("seed", 0)
-                cells[task].append(Cell(name, setting_of(run), method, item, seed, run=run))
+                cells[task].append(Cell(name, setting_of(run), method, item, run.seed, run=run))
         tables = []
         for task, mine in cells.items():
             if mine:

@@ -68,7 +68,7 @@ def of_run(variant: str, run: Run) -> Record:
     }
     return Record(
         variant, metrics["task"], metrics["item"], setting_of(run), metrics["method"],
-        settings.get("seed", 0),
+        run.seed,
         {key: v for key, v in found.items() if v is not None and math.isfinite(v)},
         metrics["seconds"], metrics.get("steps"), {key: str(v) for key, v in facts.items()},
     )  # fmt: skip
