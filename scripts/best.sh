@@ -89,7 +89,7 @@ each_scan one_network mri
 
 # Super-resolution, deblurring, the paper's text, the public settings
 five=(--data "$cbsd" --crop 128 --images 5)
-best superresolution "${five[@]}" --method bicubic,tv,aseqdip,split_dip
+best superresolution "${pictures[@]}" --method bicubic,tv,aseqdip,split_dip
 best deblurring "${five[@]}" --blur camera --method tv,aseqdip,split_dip
 for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
     read -r sigma weight <<< "$noise"
@@ -99,7 +99,7 @@ done
 for sigma in 0 2.55 6.375; do run paper deblurring "${five[@]}" --blur camera --sigma $sigma; done
 for sigma in 15 25 30; do run paper denoising "${pictures[@]}" --sigma $sigma; done
 run "stopped at the noise" denoising "${pictures[@]}" --sigma 25 --stop noise --result average
-run paper superresolution "${five[@]}"
+run paper superresolution "${pictures[@]}"
 run paper inpainting "${pictures[@]}" --hiar 0.25
 for mask in box random; do
     run paper inpainting "${pictures[@]}" --mask $mask
