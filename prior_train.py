@@ -459,7 +459,7 @@ def resume(training: Training, path: Path, settings: dict[str, Any]) -> None:
         require(
             not other,
             f"{path}: of a training with other {', '.join(other)}; take its flags, another --out, "
-            "or --fresh",
+            "or --fresh, or delete it",
         )
         training.restore(saved["state"])
     except InputError:

@@ -344,11 +344,14 @@ def _own(saved: dict[str, Any], facts: dict[str, Any]) -> Prior:
     sigma, scale, size = saved["sigma"], saved["scale"], saved["size"]
     if size < 1 or size % net.multiple:
         raise ValueError(f"crops of {size} pixels, expected a multiple of {net.multiple}")
+    items = saved["items"]
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise ValueError("expected the facts of each image that it learned from in `items`")
     facts |= {
         "network": f"small ADM of prior_train.py, {saved['task']}",
         "n_params": _n_params(net),
         "predicts": "noise",
-        "items": saved["items"],
+        "items": items,
     }
     return Prior(
         Preconditioned(net, sigma, scale, saved["data_std"]), sigma, scale, net.in_channels,

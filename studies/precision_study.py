@@ -9,6 +9,7 @@ standard error, and beside it what another seed changes in fp32.
 """
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,7 +46,9 @@ def psnr(task: str, file: Path, precision: str, seed: int, out: Path) -> float:
         *([] if task == "mri" else ["--resize", "128"]),
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    path = out / task / "aseqdip" / stem(file) / run / "metrics.json"
+    own = re.compile(re.escape(stem(file)) + r"(_slice\d+)?")  # the slice of a volume
+    (path,) = (f for f in out.glob(f"{task}/aseqdip/*/{run}/metrics.json")
+               if own.fullmatch(f.parts[-3]))  # fmt: skip
     return json.loads(path.read_text())["psnr_final"]
 
 

@@ -26,7 +26,7 @@ from baselines import chosen
 from operators.base import Operator
 from scripts.tasks import SCRIPTS, build, tasks_and_files
 from utils.callback import Callback
-from utils.errors import exit_status
+from utils.errors import exit_status, require
 from utils.files import file_hash
 from utils.flags import cli
 from utils.holdout import hold_out, without
@@ -156,7 +156,12 @@ def study(options: Args) -> None:
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     if path.exists():
         with open(path, newline="") as file:
-            rows = {(r["task"], r.get("sha256"), r["method"]): r for r in csv.DictReader(file)}
+            reader = csv.DictReader(file)
+            require(
+                reader.fieldnames == [*COLUMNS],
+                f"{path}: of an earlier version; move it away, or give another --out",
+            )
+            rows = {(r["task"], r["sha256"], r["method"]): r for r in reader}
     asked = []
     for task, data in tasks_and_files(options.items):
         for name in METHODS:

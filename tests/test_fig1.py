@@ -128,7 +128,7 @@ def test_the_claims_are_counted():
 
 @pytest.mark.parametrize(
     "flags",
-    [("--levels", -1), ("--images", 0), ("--data", "missing.npy"), ("--steps", 0),
+    [("--levels",), ("--levels", -1), ("--images", 0), ("--data", "missing.npy"), ("--steps", 0),
      ("--accel", 0.5), ("--device", "tpu")],
 )  # fmt: skip
 def test_bad_flags_are_one_line(flags, tmp_path, monkeypatch, capsys):

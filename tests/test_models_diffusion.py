@@ -245,6 +245,13 @@ def small_record(seed=0):
     return record, net
 
 
+def test_a_file_of_ours_that_does_not_say_what_it_has_seen_is_refused(path):
+    record, _ = small_record()
+    torch.save(record | {"items": ["a"]}, path)
+    with pytest.raises(InputError, match="the facts of each image"):
+        load_prior(path)
+
+
 def test_a_file_of_ours_brings_back_what_its_weights_do_not_tell(path):
     record, net = small_record()
     torch.save(record, path)

@@ -176,11 +176,8 @@ def test_embedded_images_are_none_that_the_scripts_report(monkeypatch):
     assert all(x.min() >= -1 and x.max() <= 1 for x in images)
     images, held_out, facts = prior_train.read(small("ct"))
     assert [f["source"] for f in facts] == ["pydicom's J2K_pixelrep_mismatch.dcm"]
-    assert facts == [ct_data.load_slice(None, "skull", None).facts] and held_out.shape == (
-        1,
-        128,
-        128,
-    )
+    assert facts == [ct_data.load_slice(None, "skull", None).facts]
+    assert held_out.shape == (1, 128, 128)
     assert images[0].min() == 0 and images[0].max() == 1
 
 

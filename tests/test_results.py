@@ -22,6 +22,7 @@ from scripts.reporting.data import Run, setting_label, setting_of
 from scripts.reporting.records import without_folders
 from scripts.tasks import SCRIPTS
 from studies import ingredients
+from utils.errors import InputError
 
 
 def write_run(out, variant, task, name, item, psnr, settings, seed=0, **more):
@@ -262,6 +263,25 @@ def test_without_held_out_measurements_nothing_is_unseen():
         part = split_dip.part(y, A, 0.2, None, 0.5, torch.Generator())
     assert part.left_out is None and part.unseen.shape == A.out_shape and not part.unseen.any()
     assert torch.equal(part.measured, y) and torch.equal(part.target, y)
+
+
+def test_what_is_left_out_is_measured_anew_with_other_settings(tmp_path, monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(
+        ingredients, "measured", lambda *a: measured.append(a[2:]) or {"psnr": 20.0, "ssim": 0.5}
+    )
+    flags = ["--sample", "face", "--resize", "48", "--out", str(tmp_path), "--width", "4"]
+    n = len(ingredients.variants("denoising"))
+    for more, expected in (([], n), ([], n), (["--K", "3"], 2 * n), (["--data-seed", "2"], 3 * n),
+                           (["--set", "lr=0.01"], 4 * n)):  # fmt: skip
+        ingredients.study("denoising", [*flags, *more])
+        assert len(measured) == expected, more
+    assert measured[-1][0].settings["lr"] == 0.01
+    capsys.readouterr()
+    log = tmp_path / "ingredients.csv"
+    log.write_text("task,problem,left_out,psnr,ssim\n")
+    with pytest.raises(InputError, match="of an earlier version; move it away"):
+        ingredients.study("denoising", flags)
 
 
 def test_a_blurs_noise_is_in_its_setting(tmp_path):

@@ -1,6 +1,5 @@
 """The door of every script: flags, device, and errors as one line."""
 
-import copy
 import dataclasses
 import functools
 import math
@@ -131,8 +130,8 @@ def parse_args(
 
 def altered(args: ArgsT, **values: Any) -> ArgsT:
     """Return a copy of args with other values; it still knows which flags the user gave."""
-    other = copy.copy(args)
-    vars(other).update(values)
+    other = dataclasses.replace(args, **values)
+    other.changed = args.changed
     return other
 
 

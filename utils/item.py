@@ -1,6 +1,6 @@
 """What is reconstructed, as a script reads it: a scan, a slice, a picture."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,19 +74,25 @@ class Item:
         }
 
 
-def refuse_seen(item: Item, seen: Iterable[dict[str, Any]], what: str) -> None:
+def refuse_seen(item: Item, seen: Sequence[dict[str, Any]], what: str) -> None:
     """Raise InputError if weights were trained on the image that is to be reconstructed.
+
+    Images are the same if their content is, or their file, even where it holds several; samples
+    without a file, if their source is.
 
     Args:
         item: that image.
         seen: the facts of each image that they were trained on.
         what: holds the weights, such as "encoder".
     """
+    if not seen:
+        return
     own = item.facts
     for other in seen:
-        same = [other.get(key) == own[key] for key in ("sha256", "source", "file_sha256")]
+        name = "source" if own["file_sha256"] is None else "file_sha256"
+        where = "it" if own["sha256"] == other.get("sha256") else "its file"
         require(
-            not (same[0] or same[1] or (same[2] and own["file_sha256"] is not None)),
-            f"{item.source}: the {what} was trained on it ({other['source']}), so it would be no "
-            f"test; take another image, or {what}s of others",
+            own["sha256"] != other.get("sha256") and own[name] != other.get(name),
+            f"{item.source}: the {what} was trained on {where} ({other.get('source')}), so it would "
+            f"be no test; take another image, or another {what}",
         )
