@@ -131,6 +131,8 @@ run tuned denoising "${pictures[@]}" --sigma 25 --result average --method es_dip
 run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
 run tuned deblurring "${five[@]}" --blur camera --result average --method self_guided_dip --set lr=0.001 --K 500
 run tuned deblurring "${pictures[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
+run tuned deblurring "${pictures[@]}" --blur camera --sigma 2.55 "${end[@]}" --method sgld_dip \
+    --set lr=0.01 temperature=0.01 --K 500
 for mask in box random; do
     run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --method vanilla_dip --set lr=0.01 --K 500
     run tuned inpainting "${pictures[@]}" --mask $mask "${end[@]}" --K 500 \
