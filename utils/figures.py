@@ -219,9 +219,13 @@ def comparison(
 
 
 def _show_extra(axis: Any, extra: tuple[str, np.ndarray], aspect: float) -> None:
-    axis.imshow(extra[1], cmap="gray", interpolation="nearest", aspect="auto")
-    axis.set_box_aspect(aspect)
-    axis.set_title(extra[0], fontsize=7)
+    name, image = extra
+    if name == "sinogram":  # its axes are no lengths of the image
+        axis.imshow(image, cmap="gray", interpolation="nearest", aspect="auto")
+        axis.set_box_aspect(aspect)
+    else:
+        axis.imshow(image, cmap="gray", interpolation="nearest")
+    axis.set_title(name, fontsize=7)
 
 
 OTHERS = [  # dark enough on white, and told apart without colours, too

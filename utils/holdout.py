@@ -88,7 +88,10 @@ def choose_positions(candidates: Tensor, share: float, generator: torch.Generato
         raise ValueError(f"the share to hold out must lie in (0, 0.5], got {share}")
     places = candidates.cpu().flatten().nonzero().flatten()
     if len(places) == 0:
-        raise ValueError("nothing can be held out: no measurement, or none outside the centre")
+        raise ValueError(
+            "nothing can be held out: no measurement, or none outside the centre, which is all of a "
+            "fully sampled scan"
+        )
     order = torch.randperm(len(places), generator=generator)
     chosen = torch.zeros(candidates.numel(), dtype=torch.bool)
     chosen[places[order[: max(1, round(share * len(places)))]]] = True

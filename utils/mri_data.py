@@ -844,8 +844,8 @@ def check_flags(args: Any) -> None:
     for name in OF_SIMULATION:
         require(
             not args.measured or name not in args.changed,
-            f"{flag(name)}: --measured takes the scan's own samples; omit {flag(name)}, or of a fully "
-            "sampled scan --measured",
+            f"{flag(name)}: --measured takes the scan's own samples; omit {flag(name)}, or "
+            "--measured if the scan is fully sampled",
         )
 
 

@@ -151,7 +151,7 @@ def doubts(
         if name in result and result[name] < other[name]:
             found.append(
                 f"the result is worse than {what} by {other[name] - result[name]:.3g}{unit} "
-                f"of {name.upper()}"
+                f"of {name.upper()}; that has {other[name]:.4g}"
             )
     return found
 
