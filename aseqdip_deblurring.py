@@ -183,7 +183,8 @@ def build_problem(args: Args, picture: image_data.Picture, device: torch.device)
     kernel = (A.kernels if isinstance(A, CameraBlur) else A.kernel).cpu().numpy()
     extra = None  # BKSE's is a code, not a picture
     if not isinstance(A, BKSEBlur):
-        extra = ("blur kernels", side_by_side(kernel.reshape(-1, *kernel.shape[-2:])))
+        kernels = kernel.reshape(-1, *kernel.shape[-2:])
+        extra = ("blur kernels", side_by_side(kernels, pixels.shape[-2:]))
     return Problem(
         y,
         A,

@@ -8,7 +8,15 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from baselines import styles
-from utils.figures import as_svg, comparison, content_box, curves, psnr_figure, zoom_box
+from utils.figures import (
+    as_svg,
+    comparison,
+    content_box,
+    curves,
+    psnr_figure,
+    side_by_side,
+    zoom_box,
+)
 from utils.tables import Curve
 
 
@@ -238,3 +246,15 @@ def test_an_svg_has_its_text_as_text_and_the_same_bytes_each_time():
     ids = set(re.findall(r' id="([^"]*)"', svg))
     assert ids and all(name.startswith("a-1-") for name in ids)
     assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', svg)) <= ids
+
+
+@pytest.mark.parametrize("shape, expected", [((60, 120), (15, 30)), ((40, 20), (60, 30)),
+                                             ((10, 100), (10, 100))])  # fmt: skip
+def test_pictures_in_a_row_keep_their_shape_beside_an_image(shape, expected):
+    kernels = np.random.default_rng(0).uniform(0.1, 5.0, (3, 10, 10))
+    found = side_by_side(kernels, shape)
+    assert found.shape == expected
+    top, left = (expected[0] - 10) // 2, (expected[1] - 30) // 2
+    inside = found[top : top + 10, left : left + 30]
+    np.testing.assert_allclose(inside, np.hstack([k / k.max() for k in kernels]))
+    assert np.count_nonzero(found) == kernels.size  # black around them

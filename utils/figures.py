@@ -58,10 +58,19 @@ def readable(text: str) -> str:
     return encoded(text).decode()
 
 
-def side_by_side(pictures: np.ndarray) -> np.ndarray:
-    """Join (n, h, w) pictures, each brought to a maximum of 1, in one row of (h, n w)."""
+def side_by_side(pictures: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Join (n, h, w) pictures, each brought to a maximum of 1, in a row on black.
+
+    Args:
+        pictures: to be joined.
+        shape: of the image beside which they are shown; the result has its ratio of sides, so that
+            they are not stretched there.
+    """
     peaks = pictures.max(axis=(1, 2), keepdims=True)
-    return np.concatenate(list(pictures / peaks), axis=1)
+    row = np.concatenate(list(pictures / peaks), axis=1)
+    (height, width), ratio = row.shape, shape[0] / shape[1]
+    missing = max(round(width * ratio) - height, 0), max(round(height / ratio) - width, 0)
+    return np.pad(row, [(n // 2, n - n // 2) for n in missing])
 
 
 def content_box(image: np.ndarray, limits: tuple[float, float]) -> tuple[slice, slice]:
@@ -219,13 +228,9 @@ def comparison(
 
 
 def _show_extra(axis: Any, extra: tuple[str, np.ndarray], aspect: float) -> None:
-    name, image = extra
-    if name == "sinogram":  # its axes are no lengths of the image
-        axis.imshow(image, cmap="gray", interpolation="nearest", aspect="auto")
-        axis.set_box_aspect(aspect)
-    else:
-        axis.imshow(image, cmap="gray", interpolation="nearest")
-    axis.set_title(name, fontsize=7)
+    axis.imshow(extra[1], cmap="gray", interpolation="nearest", aspect="auto")
+    axis.set_box_aspect(aspect)
+    axis.set_title(extra[0], fontsize=7)
 
 
 OTHERS = [  # dark enough on white, and told apart without colours, too
