@@ -5,12 +5,12 @@ import pytest
 import sigpy.mri
 import torch
 
-from operators.blur import CameraBlur
+from operators.blur import CameraBlur, LinearBlur
 from operators.mri import MultiCoilMRI
 from operators.pixels import Identity, PixelMask
 from operators.radon import Radon
 from operators.subset import Subset
-from utils.consistency import MU, consistent, proximal
+from utils.consistency import EXACT_MU, MU, consistent, proximal
 
 
 def random(shape, seed, dtype=torch.float64):
@@ -164,12 +164,28 @@ def test_where_the_operator_is_not_linear_the_slope_of_the_objective_vanishes():
     x_true, x = (0.5 + 0.1 * random((1, 1, 8, 8), seed) for seed in (3, 4))
     y = A(x_true)
     u = consistent(x, y, A, 0.0).requires_grad_()
-    value = (A(u) - y).square().sum() + MU * (u - x).square().sum()
+    value = (A(u) - y).square().sum() + EXACT_MU * (u - x).square().sum()
     (slope,) = torch.autograd.grad(value, u)
     start = x.clone().requires_grad_()
     (before,) = torch.autograd.grad((A(start) - y).square().sum(), start)
     assert slope.norm() < 1e-3 * before.norm()
     assert (u - x_true).norm() < 0.5 * (x - x_true).norm()
+
+
+def test_without_noise_what_a_blur_damps_comes_back():
+    kernel = torch.tensor([[1, 3, 1], [3, 9, 3], [1, 3, 1]], dtype=torch.float64) / 25
+    A = LinearBlur(kernel, (1, 8, 8))
+    x_true, x = (random((1, 1, 8, 8), seed) for seed in (3, 4))
+    y = A(x_true)
+    M = matrix(A, torch.float64)
+    normal = M.T @ M + EXACT_MU * torch.eye(M.shape[1], dtype=torch.float64)
+    expected = x.flatten() + torch.linalg.solve(normal, M.T @ (y - A(x)).flatten())
+
+    u = consistent(x, y, A, 0.0)
+
+    assert torch.allclose(u.flatten(), expected, atol=1e-3)
+    held = proximal(x, y, A, MU)  # as with noise that is taken as too low
+    assert (u - x_true).norm() < 0.1 * (held - x_true).norm()
 
 
 def test_where_the_operator_is_not_linear_noise_is_weighed_too():

@@ -4,12 +4,15 @@ import torch
 from torch import Tensor
 
 from operators.base import Operator
+from operators.blur import BLURS
 from operators.subset import Subset
 from utils.optim import minimise, sqnorm
 
 MU = 1e-3  # at least, in units of ||A||^2
+EXACT_MU = 1e-6  # ... of a blur without noise, which loses nothing for good
 CG_STEPS = 50
 LBFGS_STEPS = 100
+EXACT_STEPS = 1000  # in the place of both, of a blur without noise
 
 
 @torch.no_grad()
@@ -20,10 +23,11 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
 
     mu is the noise's variance over that of the image's error, which is best where both are white
     and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds the
-    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2; ||A|| is taken
-    as 1 if A has no norm(). What not even that mu explains is counted as noise, if it is more than
-    noise_norm^2: measurements may miss A by more than their noise, such as where maps do not fit
-    the scan. Where there is next to nothing of either, mu has its least value.
+    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, of a blur
+    without noise a millionth; ||A|| is taken as 1 if A has no norm(). What not even that mu
+    explains is counted as noise, if it is more than noise_norm^2: measurements may miss A by more
+    than their noise, such as where maps do not fit the scan. Where there is next to nothing of
+    either, mu has its least value.
 
     Noise that is not told, and that an image can explain, counts as error of the image, and is
     fitted in part. The discrepancy principle, ||A(x_mu) - y|| = noise_norm, fits more of it.
@@ -47,12 +51,14 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     A.check_measurement(y)
     if not noise_norm >= 0:
         raise ValueError(f"consistency: expected noise_norm of at least 0, got {noise_norm}")
-    least = MU * (A.norm() ** 2 if hasattr(A, "norm") else 1.0)
+    exact = noise_norm == 0 and isinstance(_whole(A), BLURS)
+    least = (EXACT_MU if exact else MU) * (A.norm() ** 2 if hasattr(A, "norm") else 1.0)
 
     def nearer(mu: float) -> Tensor:
         if is_linear(A):
-            return proximal(x, y, A, mu)
-        return minimise(lambda u: sqnorm(A(u), y) + mu * sqnorm(u, x), x, LBFGS_STEPS)
+            return proximal(x, y, A, mu, at_most=EXACT_STEPS if exact else CG_STEPS)
+        steps = EXACT_STEPS if exact else LBFGS_STEPS
+        return minimise(lambda u: sqnorm(A(u), y) + mu * sqnorm(u, x), x, steps)
 
     misfit = sqnorm(A(x), y).item()
     if misfit <= noise_norm**2:
@@ -82,10 +88,21 @@ def gain(A: Operator, x: Tensor) -> float:
 
 def is_linear(A: Operator) -> bool:
     """Tell whether an operator is linear: those that are have an adjoint."""
-    return hasattr(A.A if isinstance(A, Subset) else A, "adjoint")
+    return hasattr(_whole(A), "adjoint")
 
 
-def proximal(x: Tensor, y: Tensor, A: Operator, mu: float, steps: int | None = None) -> Tensor:
+def _whole(A: Operator) -> Operator:
+    return A.A if isinstance(A, Subset) else A
+
+
+def proximal(
+    x: Tensor,
+    y: Tensor,
+    A: Operator,
+    mu: float,
+    steps: int | None = None,
+    at_most: int = CG_STEPS,
+) -> Tensor:
     """Solve a least-squares problem by conjugate gradients from x.
 
         argmin_u ||A u - y||^2 + mu ||u - x||^2
@@ -98,7 +115,8 @@ def proximal(x: Tensor, y: Tensor, A: Operator, mu: float, steps: int | None = N
         A: linear operator.
         mu: weight, at least 0.
         steps: how many are taken, without waiting for the device; None takes them until the
-            residual is a millionth of the first, at most CG_STEPS.
+            residual is a millionth of the first, at most `at_most`.
+        at_most: steps, without `steps`.
 
     Returns:
         (1, *A.in_shape).
@@ -107,7 +125,7 @@ def proximal(x: Tensor, y: Tensor, A: Operator, mu: float, steps: int | None = N
     r = A.adjoint(y - A(x))
     p, rr = r, _dot(r, r)
     enough = 1e-12 * rr
-    for _ in range(CG_STEPS if steps is None else steps):
+    for _ in range(at_most if steps is None else steps):
         if steps is None and rr <= enough:
             break
         q = A.adjoint(A(p)) + mu * p
