@@ -1,11 +1,8 @@
-"""What the classical methods share: which problems they take, and how large an operator is."""
-
-import math
+"""What the classical methods share: which problems they take."""
 
 from torch import Tensor
 
 from operators.base import Operator
-from operators.mri import MultiCoilMRI
 from operators.subset import Subset
 
 
@@ -29,16 +26,3 @@ def check_problem(method: str, y: Tensor, A: Operator, *kinds: type[Operator]) -
     A.check_measurement(y)
     if len(y) != 1:
         raise ValueError(f"{method}: expected the measurements of one image, got {len(y)}")
-
-
-def operator_norm(A: Operator) -> float:
-    """Return ||A||_2, or for MRI a bound that it reaches where k-space is fully sampled.
-
-    Args:
-        A: any operator. A Subset is taken as the whole. Without a norm() of its own it is taken as
-            1, which PixelMask and Identity have, and a blur nearly.
-    """
-    A = A.A if isinstance(A, Subset) else A
-    if isinstance(A, MultiCoilMRI):
-        return math.sqrt(A.sens_maps.abs().square().sum(dim=0).max())
-    return A.norm() if hasattr(A, "norm") else 1.0

@@ -35,7 +35,7 @@ def fbp(
         A: forward operator; its own filter_name is for A.pinv.
         net, z0, callback: not used.
         filter_name: window; it and cutoff_per_view were chosen by studies/tune.py, on
-            other slices than any that is scored, of 128 and 256 pixels, at 18 and 30 views.
+            other slices than any that is scored, at 18 and 30 views.
         cutoff: highest frequency that passes, as a share of the Nyquist frequency, in (0, 1].
             None takes cutoff_for_views: n views resolve an object up to a frequency in proportion
             to n over its diameter.

@@ -4,7 +4,7 @@ import sigpy.mri
 import torch
 from torch import Tensor, nn
 
-from baselines.classical import check_problem, operator_norm
+from baselines.classical import check_problem
 from operators.mri import MultiCoilMRI
 from utils.callback import Callback
 from utils.methods import Count, Method, NotNegative
@@ -53,7 +53,7 @@ def l1_wavelet(
         lamda=lambda_l1,
         weights=A.mask.to(y.real.dtype).cpu().numpy(),
         # Without it sigpy finds its step with numpy's global random numbers.
-        alpha=1 / operator_norm(A) ** 2,
+        alpha=1 / A.norm() ** 2,
         max_iter=max_iter,
         show_pbar=False,
     )

@@ -82,6 +82,7 @@ def mcg(
     sigma = levels(prior, ts)
     noise = stream(seed, "sampling", y.device)
     weights = A.adjoint(A(torch.ones_like(A.pinv(y))))  # A^T A 1
+    weights = torch.where(weights > 0, weights, 1)  # no ray passes there, so nothing is divided
     first, last = RELAXATION
 
     def near_views(u: Tensor, step: int) -> Tensor:

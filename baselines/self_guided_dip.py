@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.classical import check_problem, operator_norm
+from baselines.classical import check_problem
 from baselines.tv import tv
 from operators.base import Operator
 from operators.downsample import Downsample
@@ -32,6 +32,7 @@ def self_guided_dip(
     noise_share: NotNegative = 0.5,
     loss: Literal["squares", "norms"] = "squares",
     start: Literal["uniform", "tv"] = "uniform",
+    sigma: float | None = None,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -62,6 +63,7 @@ def self_guided_dip(
         loss: what eq. (2) takes of its two differences.
         start: `uniform` draws z from U[0, 1), real and imaginary part; `tv` is the image of
             total variation.
+        sigma: standard deviation of the noise in units of y, for that image; None for none.
         seed: of z and its noise.
         callback: is told each step and its image, the mean of the draws before that step. The
             authors' average over the steps (EMA, 0.99) is the callback's to take.
@@ -86,7 +88,7 @@ def self_guided_dip(
         name = "self_guided_dip: start=tv"
         check_problem(name, y, A, MultiCoilMRI, Radon, PixelMask, Downsample)
         print("an image of total variation ...", flush=True)
-        z0 = tv(y, A)
+        z0 = tv(y, A, sigma=sigma)
     elif z0 is None:
         z0 = uniform_image(y, A, seed)
     network = SelfGuidedNetwork(
@@ -105,6 +107,7 @@ METHOD = Method(
     "Self-Guided DIP",
     self_guided_dip,
     net="unet",
+    takes=("sigma",),
     style={"color": "tab:red", "lw": 1.5},
 )
 
@@ -142,7 +145,7 @@ class SelfGuidedNetwork:
         self.z = z0.detach().clone().requires_grad_()
         self.noise = stream(seed, "input noise", y.device)
         distance = DISTANCES[loss]
-        weight = alpha * (operator_norm(A) if loss == "norms" else 1.0)
+        weight = alpha * (A.norm() if loss == "norms" else 1.0)
 
         def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             x = sum(net(perturbed(z, noise_share, self.noise)) for _ in range(n_draws)) / n_draws

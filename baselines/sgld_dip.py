@@ -86,7 +86,7 @@ def sgld_dip(
             f"{thin} steps; take more steps or a lower thin or burn_in"
         )
     callback = Callback() if callback is None else callback
-    z = fixed_noise(net, A, z_scale, seed).to(y.device) if z0 is None else z0
+    z = fixed_noise(net, A, z_scale, seed).to(y.real) if z0 is None else z0
     noise = stream(seed, "input noise", y.device)
     kernel_noise = stream(seed, "kernel noise", y.device)
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from baselines.classical import check_problem, operator_norm
+from baselines.classical import check_problem
 from operators.base import Operator
 from operators.blur import BLURS, BKSEBlur, CameraBlur, LinearBlur
 from operators.downsample import Downsample
@@ -83,7 +83,7 @@ def tv(
     check_problem("tv", y, A, *LAMBDA_TV, Identity)
     if lambda_tv is None and isinstance(A, Identity) and not sigma:
         raise ValueError(f"tv: expected lambda_tv or sigma for denoising, got sigma {sigma}")
-    norm = operator_norm(A)
+    norm = A.norm()
     if lambda_tv is None:
         lambda_tv = of_kind(A, LAMBDA_TV)
         if isinstance(A, tuple(LAMBDA_PER_SIGMA)):

@@ -56,7 +56,7 @@ def tv_dip(
         by its authors was found: whatever is not in the formula is that of vanilla_dip.
     """
     callback = Callback() if callback is None else callback
-    z = fixed_noise(net, A, z_scale, seed).to(y.device) if z0 is None else z0
+    z = fixed_noise(net, A, z_scale, seed).to(y.real) if z0 is None else z0
     noise = stream(seed, "input noise", y.device)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

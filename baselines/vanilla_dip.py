@@ -60,7 +60,7 @@ def vanilla_dip(
     callback = Callback() if callback is None else callback
     nets = members_of(net, members, stream(seed, "members"))
     inputs = [
-        fixed_noise(net, A, z_scale, seed, m).to(y.device) if z0 is None else z0
+        fixed_noise(net, A, z_scale, seed, m).to(y.real) if z0 is None else z0
         for m in range(members)
     ]
     noise = stream(seed, "input noise", y.device)

@@ -9,7 +9,8 @@ class Operator(nn.Module):
     """A measurement operator A with its adjoint and a direct reconstruction.
 
     Subclasses hold masks, maps or kernels as buffers, do not change after construction, and
-    define forward(x) -> A x (noiseless), adjoint(y) -> A^H y and pinv(y) -> x.
+    define forward(x) -> A x (noiseless), adjoint(y) -> A^H y and pinv(y) -> x; and norm() where
+    ||A||_2 is far from 1.
 
     Args:
         in_shape: shape of one image x, without the batch axis.
@@ -25,6 +26,10 @@ class Operator(nn.Module):
         super().__init__()
         self.in_shape = tuple(in_shape)
         self.out_shape = tuple(out_shape)
+
+    def norm(self) -> float:
+        """Return ||A||_2, or what is near it."""
+        return 1.0
 
     def check_image(self, x: Tensor) -> None:
         """Raise ValueError unless x is (B, *in_shape)."""

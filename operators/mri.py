@@ -53,6 +53,10 @@ class MultiCoilMRI(Operator):
         self.register_buffer("mask", mask)
         self.register_buffer("support", (sens_maps != 0).any(dim=0))  # (H, W)
 
+    def norm(self) -> float:
+        """Return a bound of ||A||_2, which it reaches where k-space is fully sampled."""
+        return self.sens_maps.abs().square().sum(dim=0).max().sqrt().item()
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute A x.
 

@@ -78,8 +78,8 @@ class Subset(Operator):
         return self.A.pinv(torch.where(keep.any(dim=-1, keepdim=True), closed, 0))
 
     def norm(self) -> float:
-        """Return ||A||_2, which ||K A||_2 does not exceed; 1 if A has no norm()."""
-        return self.A.norm() if hasattr(self.A, "norm") else 1.0
+        """Return ||A||_2, which ||K A||_2 does not exceed."""
+        return self.A.norm()
 
 
 def check_selection(A: Operator, selection: Tensor) -> None:

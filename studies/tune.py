@@ -1,7 +1,7 @@
 """Choose hyperparameters of the methods in GRIDS, on the development half of data/split.txt.
 
-For each method and each point of a grid: the mean PSNR over some problems, built as the task
-scripts build them. Where the result is the image of the last update, the number of updates is
+For each method and each point of a grid: the mean PSNR over some problems, in inpainting that in
+the hole. The problems are built as the task scripts build them. Where the result is the image of the last update, the number of updates is
 chosen with the rest, among UPDATES. Each point is written to a log, and a point that stands there
 is not measured again. The winners of the classical methods are the defaults in baselines/.
 
@@ -175,7 +175,7 @@ def scores(
     """Return the mean figures of a method over some problems of a task.
 
     Returns:
-        {updates: {"psnr": ..., "ssim": ...}}; one entry, {0: ...} of a method without updates.
+        {updates: figures}; one entry, {0: ...} of a method without updates.
     """
     script, method, found = SCRIPTS[task], find(name), []
     args = script.Args(width=options.width, out=options.cache, precision=options.precision)
@@ -203,8 +203,8 @@ def scores(
             watch.found.clear()
         found.append(watch.found | {last: p.score(x)})
     return {
-        updates: {key: float(np.mean([f[updates][key] for f in found])) for key in ("psnr", "ssim")}
-        for updates in found[0]
+        updates: {key: float(np.mean([f[updates][key] for f in found])) for key in figures}
+        for updates, figures in found[0].items()
     }
 
 
@@ -220,7 +220,9 @@ def tune(
         grid: values of each hyperparameter.
     """
     print(f"\n{task}, {name}, mean PSNR over {len(problems)} problems")
-    size, last = f"crop {options.crop}", 0
+    size, last, figure = f"crop {options.crop}", 0, "psnr"
+    if task == "inpainting":
+        size, figure = f"{size}, in the hole", "psnr_hole"
     if find(name).net is not None:
         last = options.steps
         size = f"width {options.width}, {options.precision}, {last} updates, {size}"
@@ -235,8 +237,8 @@ def tune(
 
         if key(last) not in measured:
             for updates, found in scores(task, problems, options, name, **settings).items():
-                measured[key(updates)] = found["psnr"]
-                _append(options.log, key(updates), found["psnr"])
+                measured[key(updates)] = found[figure]
+                _append(options.log, key(updates), found[figure])
         for updates in (*UPDATES, last):
             if key(updates) in measured:
                 psnr[(*point, updates)] = measured[key(updates)]
@@ -363,6 +365,12 @@ PROBLEMS: dict[str, Callable[[Args], list[Problem]]] = {
 
 def study(options: Args) -> None:
     """Tune the methods of the tasks that were asked for."""
+    known = {name for task in options.tasks for name in GRIDS[task]}
+    unknown = [name for name in options.methods if name not in known]
+    require(
+        not unknown,
+        f"--methods {' '.join(unknown)}: expected some of {', '.join(sorted(known))}",
+    )
     asked = [task for task in PICTURES if task in options.tasks]
     require(
         bool(options.pictures) or not asked,

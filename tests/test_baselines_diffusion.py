@@ -305,6 +305,16 @@ def test_mcg_finds_in_the_prior_what_the_views_lack():
     assert error(mcg(y, A, prior=prior, n_steps=60)) < 0.12
 
 
+def test_mcg_leaves_alone_what_no_ray_passes():
+    angles = torch.tensor([40, 45, 50], dtype=F64).deg2rad()
+    A = Radon((16, 16), angles, 15, dtype=F64)  # corners lie outside the detector
+    unseen = A.adjoint(A(torch.ones(1, 1, 16, 16, dtype=F64))) == 0
+    assert unseen.any()
+    y = A(torch.rand(1, 1, 16, 16, dtype=F64, generator=rng()))
+    prior = gaussian_prior(torch.zeros(1, 16, 16, dtype=F64), 1e-4, "ve")
+    assert mcg(y, A, prior=prior, n_steps=4).isfinite().all()
+
+
 def samplers():
     photo = torch.rand(1, 3, 8, 8, generator=rng())
     mask = PixelMask(torch.rand(8, 8, generator=rng(1)) < 0.5, 3)

@@ -497,6 +497,11 @@ def test_it_starts_from_total_variation():
     recorder = Recorder()
     self_guided_dip(y, A, Scale(1.0), steps=1, lr_z=0.0, start="tv", callback=recorder)
     assert torch.equal(recorder.state["z"], tv(y, A))
+    noise = 0.1 * A.norm()
+    recorder = Recorder()
+    self_guided_dip(y, A, Scale(1.0), steps=1, lr_z=0.0, start="tv", sigma=noise, callback=recorder)
+    assert torch.equal(recorder.state["z"], tv(y, A, sigma=noise))
+    assert not torch.allclose(recorder.state["z"], tv(y, A))
     with pytest.raises(ValueError, match="start=tv: .* got Subset, .*not go with --stop holdout"):
         held = Subset(A, torch.ones(A.out_shape, dtype=torch.bool))
         self_guided_dip(y, held, Scale(1.0), steps=1, start="tv")

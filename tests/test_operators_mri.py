@@ -69,8 +69,10 @@ def test_norm_is_at_most_one_with_normalised_maps():
         norm = x.norm()
         x = x / norm
     assert norm <= 1 + 1e-12
+    assert A.norm() == pytest.approx(1)
     full = MultiCoilMRI(maps, torch.ones(40, 36, dtype=torch.bool))
     torch.testing.assert_close(full.pinv(full(x)), x)  # exact at full sampling
+    assert MultiCoilMRI(0.01 * maps, full.mask).norm() == pytest.approx(0.01)
 
 
 def test_unsampled_points_are_zero_and_ignored():

@@ -51,6 +51,7 @@ def test_make_brain_scan_fills_k_space_and_keeps_its_samples(brain_path, tmp_pat
         (kill_and_resume, ("--kills", "0", "aseqdip_mri.py")),
         (stopping_study, ("denoise=face.png",)),
         (tune, ("--tasks", "denoising")),
+        (tune, ("--tasks", "ct", "--methods", "vanila_dip")),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(script, arguments, tmp_path, monkeypatch, capsys):

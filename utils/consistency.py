@@ -24,10 +24,9 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     mu is the noise's variance over that of the image's error, which is best where both are white
     and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds the
     noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, of a blur
-    without noise a millionth; ||A|| is taken as 1 if A has no norm(). What not even that mu
-    explains is counted as noise, if it is more than noise_norm^2: measurements may miss A by more
-    than their noise, such as where maps do not fit the scan. Where there is next to nothing of
-    either, mu has its least value.
+    without noise a millionth. What not even that mu explains is counted as noise, if it is more
+    than noise_norm^2: measurements may miss A by more than their noise, such as where maps do not
+    fit the scan. Where there is next to nothing of either, mu has its least value.
 
     Noise that is not told, and that an image can explain, counts as error of the image, and is
     fitted in part. The discrepancy principle, ||A(x_mu) - y|| = noise_norm, fits more of it.
@@ -52,7 +51,7 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     if not noise_norm >= 0:
         raise ValueError(f"consistency: expected noise_norm of at least 0, got {noise_norm}")
     exact = noise_norm == 0 and isinstance(_whole(A), BLURS)
-    least = (EXACT_MU if exact else MU) * (A.norm() ** 2 if hasattr(A, "norm") else 1.0)
+    least = (EXACT_MU if exact else MU) * A.norm() ** 2
 
     def nearer(mu: float) -> Tensor:
         if is_linear(A):

@@ -264,10 +264,11 @@ class Loop(Callback):
         bad = (~table.isfinite().all(dim=1)).nonzero()
         k_bad = self.k - len(pending) + 1 + int(bad[0]) if len(bad) else self.k
         if len(bad) or not bool(torch.isfinite(self.z).all()):
+            advice = "; lower the learning rate" if "net" in self.state else ""
             raise RunFailed(
                 f"the loss or the image became NaN or Inf at step {k_bad * self.inner} "
-                f"(outer step {k_bad}); lower the learning rate. The last good checkpoint, if "
-                f"one was written, stays in {self.folder.path}"
+                f"(outer step {k_bad}){advice}. The last good checkpoint, if one was written, stays "
+                f"in {self.folder.path}"
             )
         self._latest = dict(zip(names, table[-1].tolist()))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.diffusion import Prior
 from operators.base import Operator
 from operators.radon import Radon
-from utils.consistency import proximal
+from utils.consistency import MU, proximal
 
 PEAK_STEPS = 20  # of conjugate gradients for the image whose maximum is the unit
 
@@ -106,8 +106,7 @@ def peak(y: Tensor, A: Operator) -> Tensor | float:
     if not (y.is_complex() or isinstance(whole, Radon)):
         return 1.0
     nothing = torch.zeros_like(A.adjoint(y))
-    mu = 1e-3 * (A.norm() ** 2 if hasattr(A, "norm") else 1.0)
-    return proximal(nothing, y, A, mu, PEAK_STEPS).abs().max()
+    return proximal(nothing, y, A, MU * A.norm() ** 2, PEAK_STEPS).abs().max()
 
 
 def grid(prior: Prior, n_steps: int, start: int | None = None) -> list[int]:
