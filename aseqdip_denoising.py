@@ -114,7 +114,7 @@ def aseqdip(args: Args, y: Tensor, A: Operator, run: Callback) -> Tensor:
 def make_net(args: Args, kind: str, y: Tensor, A: Operator) -> nn.Module:
     """Build aSeqDIP's network, `unet`, or one that other methods bring."""
     weights_rng = torch.Generator().manual_seed(args.seed)
-    net = picture_net(kind, y.shape[1], args.width, args.depth, args.init_std, weights_rng)
+    net = picture_net(kind, A.in_shape[0], args.width, args.depth, args.init_std, weights_rng)
     return place(net, y.device, args.precision)
 
 

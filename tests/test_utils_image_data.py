@@ -379,6 +379,16 @@ def test_masks_are_black_and_white_in_any_notation(tmp_path):
         np.testing.assert_array_equal(load_mask(path, (40, 50)), mask, err_msg=path.name)
 
 
+def test_a_measurement_whose_black_is_not_0_is_told(tmp_path, capsys):
+    pixels = np.linspace(-0.02, 1, 1600).reshape(40, 40)  # noise: one pixel of 50 is below black
+    np.save(tmp_path / "photo.npy", pixels)
+    load_picture(tmp_path / "photo.npy", "", None, measured=True)
+    assert not capsys.readouterr().out
+    np.save(tmp_path / "photo.npy", 2 * pixels - 1)
+    load_picture(tmp_path / "photo.npy", "", None, measured=True)
+    assert "photo.npy: 51% of the pixels are below 0" in capsys.readouterr().out
+
+
 def test_a_measurement_may_reach_beyond_black_and_white(tmp_path):
     pixels = np.random.default_rng(0).normal(0.5, 0.3, (40, 40)).clip(-0.9, 1.9)
     np.save(tmp_path / "noisy.npy", pixels)

@@ -563,6 +563,18 @@ def test_a_full_scan_that_is_called_measured_is_told(kspace, capsys):
     assert "this scan is fully sampled" in capsys.readouterr().out
 
 
+def test_what_was_sampled_is_told_in_columns_rows_or_points(kspace, capsys):
+    scan = mri_data.Scan("x", "x", kspace)
+    columns = np.broadcast_to(np.arange(60) % 3 == 0, (64, 60))
+    rows = np.broadcast_to(np.arange(64)[:, None] % 4 == 0, (64, 60))
+    points = np.add.outer(np.arange(64), np.arange(60)) % 4 == 0
+    for mask, told in (
+        (columns, "20 of 60 columns"), (rows, "16 of 64 rows"), (points, "25% of the points"),
+    ):  # fmt: skip
+        mri_data.measure(scan, kspace, mask, True, 4, None, "random", generator())
+        assert f"samples in {told}" in capsys.readouterr().out
+
+
 def test_maps_that_lose_a_part_of_the_object_are_told_with_its_share(capsys):
     """Birdcage maps cut off on one side: the share is that of the blurred image's energy."""
     shape = (6, 64, 60)

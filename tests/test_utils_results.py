@@ -134,7 +134,8 @@ def test_what_looks_the_same_is_shown_once():
     hole = image.copy()
     hole[3:5, 3:5] += 1.0  # 5 grey levels of 255 in the root of the mean square
     pictures = {"truth": image, "final": image + 0.03, "hole": hole, "again": hole - 0.01}
-    assert list(told_apart(pictures, (0, 10))) == ["truth", "hole"]
+    assert list(told_apart(pictures, (0, 10), "truth")) == ["truth", "hole"]
+    assert list(told_apart(pictures, (0, 10), "final")) == ["truth", "final", "hole"]
 
 
 def test_a_run_of_before_the_misfit_was_told_prints_no_empty_lines(tmp_path, capsys):

@@ -83,7 +83,7 @@ def save_results(
     folder.save_figure(
         "comparison.png",
         comparison(
-            {names[name]: picture for name, picture in told_apart(pictures, limits).items()},
+            {names[n]: picture for n, picture in told_apart(pictures, limits, result).items()},
             {names[name]: caption(f) for name, f in figures.items()},
             truth=None if problem.x_true is None else names["truth"],
             extra=problem.extra,
@@ -115,14 +115,17 @@ def save_results(
 
 
 def told_apart(
-    pictures: dict[str, np.ndarray], limits: tuple[float, float]
+    pictures: dict[str, np.ndarray], limits: tuple[float, float], kept: str
 ) -> dict[str, np.ndarray]:
-    """Leave out what looks like one before it: it differs by less than a grey level of 255 (RMS)."""
+    """Leave out what looks like one before it: it differs by less than a grey level of 255 (RMS).
+
+    The picture named `kept` stays.
+    """
     shown: dict[str, np.ndarray] = {}
     level = (limits[1] - limits[0]) / 255
     for name, picture in pictures.items():
         same = (np.mean((picture - p) ** 2) < level**2 for p in shown.values())
-        if not any(same):
+        if name == kept or not any(same):
             shown[name] = picture
     return shown
 
