@@ -88,16 +88,14 @@ each_slice one_network ct --width 32
 each_scan one_network mri
 
 # Super-resolution, deblurring, the paper's text, the public settings
-five=(--data "$cbsd" --crop 128 --images 5)
 best superresolution "${pictures[@]}" --method bicubic,tv,aseqdip,split_dip
-best deblurring "${five[@]}" --blur camera --method tv,aseqdip,split_dip
-for noise in "2.55 0.1 10" "6.375 0.2 5"; do  # TV's weight is tuned at each
-    read -r sigma weight images <<< "$noise"
-    best deblurring --data "$cbsd" --crop 128 --images "$images" --blur camera --sigma "$sigma" \
-        --method tv,aseqdip,split_dip --set "tv.lambda_per_sigma=$weight"
+best deblurring "${pictures[@]}" --blur camera --method tv,aseqdip,split_dip
+for noise in "2.55 0.1" "6.375 0.2"; do  # TV's weight is tuned at each
+    read -r sigma weight <<< "$noise"
+    best deblurring "${pictures[@]}" --blur camera --sigma "$sigma" --method tv,aseqdip,split_dip \
+        --set "tv.lambda_per_sigma=$weight"
 done
-for sigma in 0 6.375; do run paper deblurring "${five[@]}" --blur camera --sigma $sigma; done
-run paper deblurring "${pictures[@]}" --blur camera --sigma 2.55
+for sigma in 0 2.55 6.375; do run paper deblurring "${pictures[@]}" --blur camera --sigma $sigma; done
 for sigma in 15 25 30; do run paper denoising "${pictures[@]}" --sigma $sigma; done
 run "stopped at the noise" denoising "${pictures[@]}" --sigma 25 --stop noise --result average
 run paper superresolution "${pictures[@]}"
@@ -107,7 +105,7 @@ for mask in box random; do
     run public inpainting "${pictures[@]}" --mask $mask --preset public
 done
 run public denoising "${pictures[@]}" --sigma 25 --preset public
-run public deblurring "${five[@]}" --blur camera --preset public
+run public deblurring --data "$cbsd" --crop 128 --images 5 --blur camera --preset public
 run public mri --data "$brain" --accel 3 --center-fraction 0.17 --preset public
 run public ct --width 32 --data "$abdomen" --resize 128 --views 18 --preset public
 
@@ -128,8 +126,8 @@ run tuned denoising "${pictures[@]}" --sigma 25 --result average --method tv_dip
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method self_guided_dip --set lr=0.001 --K 300
 run tuned denoising "${pictures[@]}" --sigma 25 --result average --method es_dip,sgld_dip \
     --set es_dip.patience=100 sgld_dip.temperature=0.01 --K 500
-run tuned deblurring "${five[@]}" --blur camera --result average --method vanilla_dip --set lr=0.003 --K 500
-run tuned deblurring "${five[@]}" --blur camera --result average --method self_guided_dip --set lr=0.001 --K 500
+run tuned deblurring "${pictures[@]}" --blur camera "${end[@]}" --method vanilla_dip --set lr=0.003 --K 500
+run tuned deblurring "${pictures[@]}" --blur camera "${end[@]}" --method self_guided_dip --set lr=0.001 --K 500
 run tuned deblurring "${pictures[@]}" --blur camera --sigma 2.55 "${end[@]}" --method vanilla_dip --set lr=0.01 --K 400
 run tuned deblurring "${pictures[@]}" --blur camera --sigma 2.55 "${end[@]}" --method sgld_dip \
     --set lr=0.01 temperature=0.01 --K 500
