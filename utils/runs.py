@@ -320,6 +320,7 @@ class Run:
             loop.compare_with_oracle(x_hat, loop.chosen_step)
         if self._finishes():
             result = "stopped" if "stopped" in images else "final"
+            print("the last step, nearer to the measurements ...", flush=True)
             images["unfinished"] = images[result]
             images[result] = consistent(images[result], problem.y, problem.A, problem.noise_norm)
         if self.parts:
