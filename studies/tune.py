@@ -1,9 +1,10 @@
 """Choose hyperparameters of the methods in GRIDS, on the development half of data/split.txt.
 
 For each method and each point of a grid: the mean PSNR over some problems, in inpainting that in
-the hole. The problems are built as the task scripts build them. Where the result is the image of the last update, the number of updates is
-chosen with the rest, among UPDATES. Each point is written to a log, and a point that stands there
-is not measured again. The winners of the classical methods are the defaults in baselines/.
+the hole. The problems are built as the task scripts build them. Where the result is the image of
+the last update, the number of updates is chosen with the rest, among UPDATES. Each point is written
+to a log, and a point that stands there is not measured again. The winners of the classical methods
+are the defaults in baselines/.
 
     MRI          pydicom's MR_small.dcm with air around it, simulated as the embedded sample is: 15
                  coils, 1 % noise, 4x, three draws of mask and noise; and the scans of --scans, 4x
@@ -21,7 +22,8 @@ The classical methods take about a quarter of an hour on one core; a network tak
 point and problem. docs/tuning.csv is the log so far, with each problem named: the classical methods
 for pictures, and networks. These had --precision bf16, but ES-DIP, SGLD-DIP, TV-DIP in MRI and
 inpainting, and Self-Guided DIP in inpainting fp32; for pictures --crop 128, --sigmas 25, CBSD68
-0024, 0030 and in denoising 0036. The classical methods' weights for MRI and CT come from an earlier
+0024, 0030 and in denoising 0036. Its lines of inpainting have the PSNR of the whole picture, as
+this script took it then, but for those named "in the hole". The classical methods' weights for MRI and CT come from an earlier
 run, on MR_small, skull and small.
 
 --scan chooses nothing. It prints what each weight of CG-SENSE gives at 4x on the embedded MRI

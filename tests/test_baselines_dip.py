@@ -14,6 +14,7 @@ from skimage.transform import resize
 from torch import Tensor, nn
 
 import baselines
+from baselines import find
 from baselines.ref_guided_dip import ref_guided_dip
 from baselines.self_guided_dip import self_guided_dip
 from baselines.sgld_dip import sgld_dip
@@ -498,6 +499,7 @@ def test_it_starts_from_total_variation():
     self_guided_dip(y, A, Scale(1.0), steps=1, lr_z=0.0, start="tv", callback=recorder)
     assert torch.equal(recorder.state["z"], tv(y, A))
     noise = 0.1 * A.norm()
+    assert find("self_guided_dip").takes == ("sigma",)  # so the scripts tell it
     recorder = Recorder()
     self_guided_dip(y, A, Scale(1.0), steps=1, lr_z=0.0, start="tv", sigma=noise, callback=recorder)
     assert torch.equal(recorder.state["z"], tv(y, A, sigma=noise))

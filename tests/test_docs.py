@@ -50,6 +50,9 @@ def test_the_notebook_is_the_page_on_python_and_runs(tmp_path, monkeypatch):
     found = image_metrics(names["x_split"], torch.from_numpy(names["clean"]))["psnr"]
     assert names["watch"].curve[-1] > 22 and found > 22  # the noisy array has 20.6 dB
     assert names["image"].shape == (128, 128) and np.iscomplexobj(names["image"])
+    direct, slice_ = names["problem"].A.pinv(names["problem"].y), names["phantom"]
+    assert names["attenuation"].shape == slice_.shape  # five inputs are too few: the FBP is right
+    assert np.corrcoef(names["problem"].array(direct).ravel(), slice_.ravel())[0, 1] > 0.8
 
 
 PAGES = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])

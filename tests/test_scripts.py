@@ -122,6 +122,17 @@ def test_tuning_takes_the_best_mean_and_tells_of_a_border(
     assert re.search(f"chosen: {chosen}", capsys.readouterr().out)
 
 
+def test_inpainting_is_tuned_by_the_hole(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tune, "scores",
+        lambda task, problems, options, method, level: {0: {"psnr": -level, "psnr_hole": level}},
+    )  # fmt: skip
+    options = tune.Args(log=tmp_path / "log.csv")
+    tune.tune("inpainting", [], options, "tv", {"level": (1, 2, 3)})
+    assert "chosen: level 3 (the border" in capsys.readouterr().out
+    assert "in the hole" in options.log.read_text()
+
+
 def test_what_is_tuned_is_the_mean_over_the_pictures_and_their_noises(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "face.png")
     options = tune.Args(pictures=(tmp_path / "face.png",), crop=40)

@@ -141,7 +141,9 @@ def test_a_part_of_the_measurements_is_linear_as_the_whole_is():
     for A in (camera(), operators()["denoising"]):
         x_true, x = (0.5 + 0.1 * random((1, *A.in_shape), seed) for seed in (3, 4))
         part = Subset(A, torch.ones(A.out_shape, dtype=torch.bool))
-        assert torch.allclose(consistent(x, A(x_true), part, 0.0), consistent(x, A(x_true), A, 0.0))
+        for exact in (False, True):
+            u, v = (consistent(x, A(x_true), B, 0.0, exact) for B in (part, A))
+            assert torch.allclose(u, v)
 
 
 def test_known_pixels_come_back_and_missing_ones_stay():
@@ -164,7 +166,7 @@ def test_where_the_operator_is_not_linear_the_slope_of_the_objective_vanishes():
     x_true, x = (0.5 + 0.1 * random((1, 1, 8, 8), seed) for seed in (3, 4))
     y = A(x_true)
     u = consistent(x, y, A, 0.0).requires_grad_()
-    value = (A(u) - y).square().sum() + EXACT_MU * (u - x).square().sum()
+    value = (A(u) - y).square().sum() + MU * (u - x).square().sum()
     (slope,) = torch.autograd.grad(value, u)
     start = x.clone().requires_grad_()
     (before,) = torch.autograd.grad((A(start) - y).square().sum(), start)
@@ -172,20 +174,32 @@ def test_where_the_operator_is_not_linear_the_slope_of_the_objective_vanishes():
     assert (u - x_true).norm() < 0.5 * (x - x_true).norm()
 
 
-def test_without_noise_what_a_blur_damps_comes_back():
+def test_of_exact_measurements_what_a_blur_damps_comes_back():
     kernel = torch.tensor([[1, 3, 1], [3, 9, 3], [1, 3, 1]], dtype=torch.float64) / 25
     A = LinearBlur(kernel, (1, 8, 8))
     x_true, x = (random((1, 1, 8, 8), seed) for seed in (3, 4))
     y = A(x_true)
     M = matrix(A, torch.float64)
-    normal = M.T @ M + EXACT_MU * torch.eye(M.shape[1], dtype=torch.float64)
-    expected = x.flatten() + torch.linalg.solve(normal, M.T @ (y - A(x)).flatten())
 
-    u = consistent(x, y, A, 0.0)
+    def solved(mu):
+        normal = M.T @ M + mu * torch.eye(M.shape[1], dtype=torch.float64)
+        return x.flatten() + torch.linalg.solve(normal, M.T @ (y - A(x)).flatten())
 
-    assert torch.allclose(u.flatten(), expected, atol=1e-3)
-    held = proximal(x, y, A, MU)  # as with noise that is taken as too low
+    u = consistent(x, y, A, 0.0, exact=True)
+    assert torch.allclose(u.flatten(), solved(EXACT_MU), atol=1e-3)
+    held = consistent(x, y, A, 0.0)  # measured: its noise may have been taken as too low
+    assert torch.allclose(held.flatten(), solved(MU), atol=0.01)
     assert (u - x_true).norm() < 0.1 * (held - x_true).norm()
+
+
+def test_of_exact_measurements_a_wide_blur_takes_many_steps():
+    kernel = torch.outer(*2 * [torch.hann_window(7, dtype=torch.float64)])
+    A = LinearBlur(kernel / kernel.sum(), (1, 40, 40))
+    x_true, x = (random((1, 1, 40, 40), seed) for seed in (3, 4))
+    y = A(x_true)
+    u = consistent(x, y, A, 0.0, exact=True)
+    few = proximal(x, y, A, EXACT_MU, at_most=100)
+    assert (u - x_true).norm() < 0.8 * (few - x_true).norm()
 
 
 def test_where_the_operator_is_not_linear_noise_is_weighed_too():

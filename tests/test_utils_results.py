@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from running import call, metrics, run_folder
 
 import aseqdip_deblurring
@@ -46,6 +47,36 @@ def test_the_last_step_is_taken_where_the_blur_is_not_linear(monkeypatch, tmp_pa
     assert call(monkeypatch, aseqdip_deblurring, *arguments, *flags) == 0
     found = metrics(run_folder(tmp_path, "deblurring", "face"))
     assert found["psnr_final"] > found["psnr_unfinished"] + 3
+
+
+def test_only_what_was_simulated_without_noise_counts_as_exact(monkeypatch, tmp_path):
+    kernel = np.zeros((3, 3))
+    kernel[1] = 0.2, 0.6, 0.2
+    np.save(tmp_path / "kernel.npy", kernel)
+    flags = ["--kernel", tmp_path / "kernel.npy", "--device", "cpu", "--finish", "consistency"]
+    arguments = [*TINY, *flags, "--out", tmp_path / "simulated"]
+    assert call(monkeypatch, aseqdip_deblurring, *arguments) == 0
+    simulated = run_folder(tmp_path / "simulated", "deblurring", "face")
+    rounded = np.rint(255 * np.load(simulated / "measurement.npy").clip(0, 1)).astype(np.uint8)
+    Image.fromarray(rounded).save(tmp_path / "face.png")
+    flags += ["--data", tmp_path / "face.png", "--measured", "--sigma", 0]
+    arguments = [*TINY[4:], *flags, "--out", tmp_path / "measured"]
+    assert call(monkeypatch, aseqdip_deblurring, *arguments) == 0
+    measured = run_folder(tmp_path / "measured", "deblurring", "face")
+    assert metrics(simulated)["misfit_final"] < 0.1 * metrics(measured)["misfit_final"]
+
+
+@pytest.mark.parametrize(("method", "code"), [("self_guided_dip", 0), ("split_dip", 2)])
+def test_noise_that_cannot_be_estimated_stops_who_needs_it(
+    method, code, monkeypatch, tmp_path, capsys
+):
+    green = np.zeros((32, 32, 3), np.uint8)  # two channels have no detail at all
+    green[..., 1] = np.random.default_rng(0).integers(50, 200, (32, 32))
+    Image.fromarray(green).save(tmp_path / "green.png")
+    flags = ["--data", tmp_path / "green.png", "--measured", "--method", method, *TINY[4:8]]
+    arguments = [*flags, "--depth", 2, "--device", "cpu", "--out", tmp_path]
+    assert call(monkeypatch, aseqdip_denoising, *arguments) == code
+    assert ("sigma could not be estimated" in capsys.readouterr().err) == (code == 2)
 
 
 def test_a_run_that_went_wrong_says_so():

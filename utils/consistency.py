@@ -4,29 +4,29 @@ import torch
 from torch import Tensor
 
 from operators.base import Operator
-from operators.blur import BLURS
+from operators.blur import CameraBlur, LinearBlur
 from operators.subset import Subset
 from utils.optim import minimise, sqnorm
 
 MU = 1e-3  # at least, in units of ||A||^2
-EXACT_MU = 1e-6  # ... of a blur without noise, which loses nothing for good
+EXACT_MU = 1e-6  # ... of exact measurements of a blur, which loses nothing for good
 CG_STEPS = 50
 LBFGS_STEPS = 100
-EXACT_STEPS = 1000  # in the place of both, of a blur without noise
+EXACT_STEPS = 1000  # in the place of both, there
 
 
 @torch.no_grad()
-def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
+def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float, exact: bool = False) -> Tensor:
     """Bring an image nearer to the measurements, by how far each of both is to be trusted.
 
         x_mu = argmin_u ||A(u) - y||^2 + mu ||u - x||^2
 
     mu is the noise's variance over that of the image's error, which is best where both are white
     and independent (Wiener). The latter follows from the part of ||A(x) - y||^2 that exceeds the
-    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, of a blur
-    without noise a millionth. What not even that mu explains is counted as noise, if it is more
-    than noise_norm^2: measurements may miss A by more than their noise, such as where maps do not
-    fit the scan. Where there is next to nothing of either, mu has its least value.
+    noise. An image without such a part stays as it is. mu is at least 0.001 ||A||^2, of exact
+    measurements of a blur a millionth. What not even that mu explains is counted as noise, if it is
+    more than noise_norm^2: measurements may miss A by more than their noise, such as where maps do
+    not fit the scan. Where there is next to nothing of either, mu has its least value.
 
     Noise that is not told, and that an image can explain, counts as error of the image, and is
     fitted in part. The discrepancy principle, ||A(x_mu) - y|| = noise_norm, fits more of it.
@@ -35,7 +35,8 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
         x: image, (1, *A.in_shape).
         y: measurements, (1, *A.out_shape).
         A: forward operator.
-        noise_norm: expected ||A(x_true) - y||, 0 without noise.
+        noise_norm: expected ||A(x_true) - y||, 0 where none is known.
+        exact: y was computed by A, without noise. What was measured never is.
 
     Returns:
         x_mu, (1, *A.in_shape).
@@ -50,13 +51,13 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float) -> Tensor:
     A.check_measurement(y)
     if not noise_norm >= 0:
         raise ValueError(f"consistency: expected noise_norm of at least 0, got {noise_norm}")
-    exact = noise_norm == 0 and isinstance(_whole(A), BLURS)
-    least = (EXACT_MU if exact else MU) * A.norm() ** 2
+    far = exact and isinstance(_whole(A), (LinearBlur, CameraBlur))
+    least = (EXACT_MU if far else MU) * A.norm() ** 2
 
     def nearer(mu: float) -> Tensor:
         if is_linear(A):
-            return proximal(x, y, A, mu, at_most=EXACT_STEPS if exact else CG_STEPS)
-        steps = EXACT_STEPS if exact else LBFGS_STEPS
+            return proximal(x, y, A, mu, at_most=EXACT_STEPS if far else CG_STEPS)
+        steps = EXACT_STEPS if far else LBFGS_STEPS
         return minimise(lambda u: sqnorm(A(u), y) + mu * sqnorm(u, x), x, steps)
 
     misfit = sqnorm(A(x), y).item()

@@ -34,7 +34,7 @@ TWELVE_BITS = 4095  # the largest number of most scientific cameras
 DARK = TWELVE_BITS / 65535  # a picture that is nowhere brighter is told
 SMOOTH = 2.0  # a note is printed where half the resolution has so much more noise,
 LEVEL = 1 / 255  # and at least so much
-BELOW = 0.05  # of a measured picture: if more of its pixels are below black, it is told
+BELOW, LOWEST = 0.05, -0.2  # a picture of which a larger share is below black, and so far, is told
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
 COMPRESSIONS, LZW = (1, 8, 32773, 32946), 5  # of TIFF: none, Deflate, PackBits
 SIGNED = 2  # TIFF's sample format
@@ -105,7 +105,7 @@ def load_picture(
         item, source = path.stem, str(path)
         pixels = read_pixels(path, (-5.0, 6.0) if measured else (0.0, 1.0), variable, unit)
         below = np.mean(pixels < 0)
-        if below > BELOW:
+        if below > BELOW and pixels.min() < LOWEST:
             print(
                 f"note: {source}: {below:.0%} of the pixels are below 0, which is black; if black "
                 "is another number in it, shift and scale it so that black is 0 and white 1"
