@@ -12,6 +12,7 @@ are the defaults in baselines/.
     denoising    the centres of the pictures given, with noise of 15, 25 and 30 of 255
     inpainting   the same, with a box (10 %) and random pixels (97 %) missing
     deblurring   the same, with the camera blur and noise of 2.55 and 6.375 of 255
+    superresolution  the same, each pixel the mean of 4x4
 
     python -m studies.tune --tasks mri ct --scans brain_t1_8coil.npy heart_6simulated_coils.npy
     python -m studies.tune --tasks denoising inpainting 0024.png 0030.png 0036.png 0042.png
@@ -53,6 +54,7 @@ import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
 import aseqdip_mri
+import aseqdip_superresolution
 from baselines import find
 from scripts.tasks import SCRIPTS, build
 from utils import image_data, mri_data
@@ -81,7 +83,7 @@ OF_SCANS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sgld_dip": {"lr": (1e-3,), "temperature": (1.0, 0.01)},
     "split_dip": {"share": (0.1, 0.2, 0.3), "lr": (2e-4, 5e-4, 1e-3)},
 }  # fmt: skip
-# Of the networks in denoising and inpainting alike.
+# Of the networks in denoising, inpainting and super-resolution alike.
 OF_PICTURES: dict[str, dict[str, tuple[Any, ...]]] = {
     "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2, 3e-2)},
     "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3, 3e-3)},
@@ -136,8 +138,13 @@ GRIDS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
         "split_dip": {"alpha": (0.5, 1.0), "lr": (5e-4, 1e-3, 2e-3)},
         "tv": {"lambda_per_sigma": (0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)},
     },
+    "superresolution": {
+        **OF_PICTURES,
+        "split_dip": {"share": (0.2, 0.3, 0.5), "lr": (5e-4, 1e-3, 2e-3)},
+        "tv": {"lambda_tv": (0.01, 0.003, 0.001, 0.0003, 0.0001)},
+    },
 }  # fmt: skip
-PICTURES = ("denoising", "inpainting", "deblurring")
+PICTURES = ("denoising", "inpainting", "deblurring", "superresolution")
 KEY = ("task", "method", "network", "settings", "problems")  # of a line of the log
 SCAN_LAMBDAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
@@ -349,6 +356,16 @@ def deblurring_problems(options: Args) -> list[Problem]:
     return problems
 
 
+def superresolution_problems(options: Args) -> list[Problem]:
+    """Shrink the pictures' centres."""
+    problems = []
+    for path in options.pictures:
+        args = aseqdip_superresolution.Args(data=path, device="cpu")
+        picture = centre(aseqdip_superresolution.load(args, path), options.crop)
+        problems.append(aseqdip_superresolution.build_problem(args, picture, CPU))
+    return problems
+
+
 def centre(picture: image_data.Picture, side: int) -> image_data.Picture:
     """Keep the centre of a picture: resampled it would have another grain."""
     sides = tuple(min(side, length) for length in picture.pixels.shape[1:])
@@ -362,6 +379,7 @@ PROBLEMS: dict[str, Callable[[Args], list[Problem]]] = {
     "denoising": denoising_problems,
     "inpainting": inpainting_problems,
     "deblurring": deblurring_problems,
+    "superresolution": superresolution_problems,
 }
 
 
