@@ -137,6 +137,7 @@ for mask in box random; do
         --method sgld_dip,tv_dip --set lr=0.01 temperature=0.01 lambda_tv=0.01
 done
 run tuned superresolution "${pictures[@]}" "${end[@]}" --method vanilla_dip --set lr=0.003 --K 100
+run tuned superresolution "${pictures[@]}" "${end[@]}" --method sgld_dip --set lr=0.01 temperature=0.01 --K 500
 each_slice run "norms, from TV" ct --width 32 "${end[@]}" --method self_guided_dip \
     --set loss=norms alpha=0.02 start=tv --K 800
 
