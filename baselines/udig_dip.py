@@ -9,6 +9,7 @@ from baselines.dds import dds
 from models.diffusion import Prior
 from operators.base import Operator
 from operators.radon import Radon
+from operators.subset import whole
 from utils.callback import Callback
 from utils.consistency import is_linear
 from utils.methods import Count, Method, NotNegative, Positive
@@ -94,7 +95,7 @@ def udig_dip(
     z = (A.pinv(y) if z0 is None else z0).detach().clone()
     distance = DISTANCES[loss]
     # As in aSeqDIP for CT: the gradient of a norm is as large as ||A||.
-    is_ct = isinstance(getattr(A, "A", A), Radon)
+    is_ct = isinstance(whole(A), Radon)
     weight = lambda_ae * (A.norm() if loss == "norms" and is_ct else 1.0)
 
     def objective(z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

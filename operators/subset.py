@@ -82,6 +82,11 @@ class Subset(Operator):
         return self.A.norm()
 
 
+def whole(A: Operator) -> Operator:
+    """Return the operator that a Subset is a part of; any other operator as it is."""
+    return A.A if isinstance(A, Subset) else A
+
+
 def check_selection(A: Operator, selection: Tensor) -> None:
     """Raise ValueError unless a selection of A's measurements is bool of shape A.out_shape."""
     if selection.dtype != torch.bool or tuple(selection.shape) != A.out_shape:

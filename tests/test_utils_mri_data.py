@@ -573,6 +573,9 @@ def test_what_was_sampled_is_told_in_columns_rows_or_points(kspace, capsys):
     ):  # fmt: skip
         mri_data.measure(scan, kspace, mask, True, 4, None, "random", generator())
         assert f"samples in {told}" in capsys.readouterr().out
+    acquired = np.broadcast_to(np.arange(64)[:, None] >= 12, (64, 60))  # a partial echo
+    mri_data.measure(scan, kspace, acquired, False, 4, None, "random", generator())
+    assert "samples in 15 of 60 columns" in capsys.readouterr().out
 
 
 def test_maps_that_lose_a_part_of_the_object_are_told_with_its_share(capsys):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from operators.base import Operator
 from operators.blur import CameraBlur, LinearBlur
-from operators.subset import Subset
+from operators.subset import whole
 from utils.optim import minimise, sqnorm
 
 MU = 1e-3  # at least, in units of ||A||^2
@@ -51,7 +51,7 @@ def consistent(x: Tensor, y: Tensor, A: Operator, noise_norm: float, exact: bool
     A.check_measurement(y)
     if not noise_norm >= 0:
         raise ValueError(f"consistency: expected noise_norm of at least 0, got {noise_norm}")
-    far = exact and isinstance(_whole(A), (LinearBlur, CameraBlur))
+    far = exact and isinstance(whole(A), (LinearBlur, CameraBlur))
     least = (EXACT_MU if far else MU) * A.norm() ** 2
 
     def nearer(mu: float) -> Tensor:
@@ -88,11 +88,7 @@ def gain(A: Operator, x: Tensor) -> float:
 
 def is_linear(A: Operator) -> bool:
     """Tell whether an operator is linear: those that are have an adjoint."""
-    return hasattr(_whole(A), "adjoint")
-
-
-def _whole(A: Operator) -> Operator:
-    return A.A if isinstance(A, Subset) else A
+    return hasattr(whole(A), "adjoint")
 
 
 def proximal(

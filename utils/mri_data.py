@@ -884,11 +884,11 @@ def measure(
     reached = np.count_nonzero(acquired) / np.count_nonzero(mask)
     print(f"{scan.source}: {len(y)} coils, {mask.shape[0]}x{mask.shape[1]}")
     requested = "measured" if measured else f"requested {acceleration:g}x"
-    axes = phase_encoding(mask | ~acquired)
-    lines = mask.any(axis=1 if axes == (0,) else 0)
-    where = f"{np.count_nonzero(lines)} of {len(lines)} {'rows' if axes == (0,) else 'columns'}"
-    if len(axes) == 2:
-        where = f"{1 / reached:.0%} of the points"
+    where = f"{1 / reached:.0%} of the points"
+    for axis, name in ((1, "rows"), (0, "columns")):
+        lines = mask.any(axis=axis, keepdims=True)
+        if np.array_equal(mask, lines & acquired):
+            where = f"{np.count_nonzero(lines)} of {lines.size} {name}"
     print(f"acceleration {requested}, true {reached:.3f}x; samples in {where}")
     return y, mask, reached
 

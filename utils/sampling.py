@@ -11,6 +11,7 @@ from torch import Tensor
 from models.diffusion import Prior
 from operators.base import Operator
 from operators.radon import Radon
+from operators.subset import whole
 from utils.consistency import MU, proximal
 
 PEAK_STEPS = 20  # of conjugate gradients for the image whose maximum is the unit
@@ -55,8 +56,8 @@ class Frame:
         self.low, self.span = prior.low, prior.high - prior.low
         self.peak = peak(y, A)
         self._rows, self._columns = (
-            mirrored(side, whole).to(y.device)
-            for side, whole in zip(self.sides, (height, width), strict=True)
+            mirrored(side, length).to(y.device)
+            for side, length in zip(self.sides, (height, width), strict=True)
         )
 
     def encode(self, x: Tensor) -> Tensor:
@@ -93,17 +94,16 @@ def padded(sides: tuple[int, int], multiple: int) -> tuple[int, int]:
     return height, width
 
 
-def mirrored(side: int, whole: int) -> Tensor:
-    """Return (whole,) indices that go up to side - 1, back to 0, and so on."""
-    index = torch.arange(whole) % max(2 * side - 2, 1)
+def mirrored(side: int, length: int) -> Tensor:
+    """Return (length,) indices that go up to side - 1, back to 0, and so on."""
+    index = torch.arange(length) % max(2 * side - 2, 1)
     return torch.where(index < side, index, 2 * side - 2 - index)
 
 
 @torch.no_grad()
 def peak(y: Tensor, A: Operator) -> Tensor | float:
     """Return the maximum that an image of MRI or CT has, as far as its measurements tell; else 1."""
-    whole = getattr(A, "A", A)  # of a Subset, the operator that it is one of
-    if not (y.is_complex() or isinstance(whole, Radon)):
+    if not (y.is_complex() or isinstance(whole(A), Radon)):
         return 1.0
     nothing = torch.zeros_like(A.adjoint(y))
     return proximal(nothing, y, A, MU * A.norm() ** 2, PEAK_STEPS).abs().max()
