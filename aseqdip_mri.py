@@ -64,7 +64,7 @@ class Args(RunArgs):
     varnet_weights: Path | None = None  # state of fastMRI's VarNet, trained on fully sampled scans, for varnet
     # Sampling (not with --measured)
     accel: float = 4.0  # acceleration: acquired columns per sampled column (section 4.1: 4 and 8)
-    mask: Literal["random", "equispaced"] = "random"  # choice of the columns outside the centre
+    mask: str = "random"  # columns outside the centre: random or equispaced; or a file of zeros and ones, of columns (W,) or points (H, W)
     center_fraction: float | None = None  # share of calibration columns; without it 0.32/accel: 0.08 at 4x, 0.04 at 8x
     # Method
     z0: Literal["adjoint", "tv"] = "adjoint"  # first input: the paper's A^H y, or the image of total variation
@@ -137,8 +137,12 @@ def load(args: Args, path: Path | None) -> mri_data.Scan:
         "--maps: the maps of one slice do not fit a folder of scans; give --data one file",
     )
     mri_data.check_flags(args)
+    sampled = mri_data.load_mask(args)
     scan = mri_data.load_scan(path, args.slice, args.variable, args.axes)
     scan.beside = (None if args.maps is None else mri_data.load_maps(args.maps, scan),)
+    if sampled is not None:
+        scan.sampled, scan.named = sampled, frozenset({"mask"})
+        scan.beside = (*scan.beside, sampled)
     return scan
 
 

@@ -157,6 +157,25 @@ def test_the_truth_never_reaches_the_method(scan, tmp_path, monkeypatch, kspace)
 
 
 @pytest.mark.usefixtures("no_figures", "shallow_unet")
+def test_the_mask_of_a_run_repeats_it_from_a_file_of_any_name(scan, tmp_path, monkeypatch, capsys):
+    """A mask from a file gives the bytes of the run that drew it, points as well as columns."""
+    assert call(monkeypatch, "--data", scan, "--out", tmp_path / "a", *TINY) == 0
+    drawn = run_folder(tmp_path / "a")
+    mask = np.load(drawn / "mask.npy")
+    files = {"points.npy": mask, "columns.npy": mask[0], "renamed.npy": mask[0]}
+    for name, array in files.items():
+        np.save(tmp_path / name, array)
+    capsys.readouterr()
+    told = "true 4.000x; samples in 15 of 60 columns"
+    for name, expected in zip(files, (told, told, "finished already"), strict=True):
+        given = ["--data", scan, "--out", tmp_path / "b", "--mask", tmp_path / name]
+        assert call(monkeypatch, *given, *MEASURED) == 0
+        assert expected in capsys.readouterr().out
+    folders = [path.parent for path in (tmp_path / "b").rglob("metrics.json")]
+    assert len(folders) == 2 and all(digest(folder) == digest(drawn) for folder in folders)
+
+
+@pytest.mark.usefixtures("no_figures", "shallow_unet")
 @pytest.mark.parametrize("loss", ["squares", "norms"])
 def test_the_loop_is_algorithm_1(loss, scan, tmp_path, monkeypatch):
     """Replay eq. (3) to (5) in bare PyTorch, from the files of a run: same numbers."""
@@ -559,13 +578,41 @@ def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeyp
     assert "updates that are left take about" in said and "--quick" not in said
 
 
+@pytest.mark.parametrize(
+    "mask, flags, facts",
+    [
+        ("spiral", [], "--mask spiral: expected random, equispaced or a file"),
+        (".", [], "got a folder"),
+        (np.ones(64), [], r"60 columns or of 64x60 points, got \(64,\)$"),
+        (np.ones(60), ["--crop", "32"], r"32x32 points, got \(60,\); --crop 0"),
+        (np.ones((2, 64, 60)), [], r"zeros and ones.*got float64 \(2, 64, 60\)"),
+        (np.linspace(0, 1, 60), [], r"0 \(black.*60 values"),
+        (np.full(60, 1j), [], "zeros and ones.*complex128"),
+        (np.zeros(60, bool), [], "samples no point"),
+        (np.arange(60) % 4 == 0, [], "fully sampled centre.*--maps"),
+        (np.ones(60), ["--accel", "4"], "--accel: the file of --mask"),
+        (np.ones(60), ["--center-fraction", "0.2"], "--center-fraction: the file of --mask"),
+        (np.ones(60), ["--measured"], "--mask: --measured takes"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_told(mask, flags, facts, scan, tmp_path, monkeypatch, capsys):
+    if not isinstance(mask, str):
+        np.save(tmp_path / "mask.npy", mask)
+        mask = tmp_path / "mask.npy"
+    given = ["--data", scan, "--out", tmp_path / "out", "--mask", mask, *MEASURED, *flags]
+    assert call(monkeypatch, *given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(facts, line)
+    assert not list((tmp_path / "out").rglob("config.json"))
+
+
 def test_a_file_name_is_never_a_formula(tmp_path, monkeypatch, kspace):
     np.save(tmp_path / "a$b_$^.npy", kspace)
     assert call(monkeypatch, "--data", tmp_path / "a$b_$^.npy", "--out", tmp_path, *TINY) == 0
 
 
 def test_unknown_flags_and_types_exit_with_status_2(monkeypatch, capsys):
-    for arguments in (["--acel", "4"], ["--K", "many"], ["--mask", "spiral"]):
+    for arguments in (["--acel", "4"], ["--K", "many"], ["--loss", "cubes"]):
         with pytest.raises(SystemExit) as end:
             call(monkeypatch, *arguments)
         assert end.value.code == 2 and arguments[0] in capsys.readouterr().err

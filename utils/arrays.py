@@ -33,6 +33,7 @@ MAX_NESTING = 4  # groups of HDF5 that are looked into
 READ_WHOLE = ("npz", "mat", "mat73", "nii")  # kinds of which a part cannot be read alone
 PACKED = ("npz", "mat", "nii")  # kinds whose declared size can be far from the file's:
 LARGE, TIMES = 2**28, 100  # a large array that is so many times the file is no measurement
+ROUNDING = 1e-4  # what float values of a mask may lie beside 0 and 1
 BART_AXES = "HWDCM........S.."  # read, phase 1, phase 2, coils, maps; 13 is the slice
 Index = tuple[int | slice, ...]
 WHOLE: Index = (slice(None),)
@@ -236,6 +237,28 @@ def load_array(
 def numeric(dtype: np.dtype[Any]) -> bool:
     """Tell whether a dtype is boolean, whole, real or complex."""
     return dtype.kind in "buifc"
+
+
+def two_values(path: Path, mask: np.ndarray) -> np.ndarray:
+    """Return a mask as bool, True where it is white.
+
+    Args:
+        path: for messages.
+        mask: of two values: 0 (black), and 1, 255 or 65535 (white); float ones to ROUNDING.
+
+    Raises:
+        InputError: it holds other values.
+    """
+    values = np.unique(mask)
+    white = values[-1]
+    known = np.isclose(mask, white, rtol=ROUNDING, atol=0)
+    require(
+        bool((known | (np.abs(mask) <= ROUNDING * white)).all())
+        and any(np.isclose(white, w) for w in (0, 1 / 65535, 1 / 255, 1, 255, 65535)),
+        f"{path}: a mask holds 0 (black, missing) and 1 (white, known) only, got {len(values)} "
+        f"values from {values[0]:.3g} to {white:.3g}; a JPEG cannot hold one, use a PNG",
+    )
+    return known & (mask != 0)
 
 
 # One opener for each kind of file -----------------------------------------------------------

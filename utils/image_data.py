@@ -287,7 +287,7 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
     Args:
         path: a picture or an array of two values: 0 (black) where the pixel is missing, 1 (white:
-            1, 255 or 65535) where it is known; float ones to ROUNDING. Axes of one are left out.
+            1, 255 or 65535) where it is known. Axes of one are left out.
         shape: (H, W) of the picture that it belongs to.
 
     Returns:
@@ -308,16 +308,7 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
         f"{path}: expected a mask of the picture's height x width {shape[0]}x{shape[1]}, got "
         f"{mask.shape[0]}x{mask.shape[1]}",
     )
-    values = np.unique(mask)
-    white = values[-1]
-    known = np.isclose(mask, white, rtol=ROUNDING, atol=0)
-    require(
-        bool((known | (np.abs(mask) <= ROUNDING * white)).all())
-        and any(np.isclose(white, w) for w in (0, 1 / 65535, 1 / 255, 1, 255, 65535)),
-        f"{path}: a mask holds black (missing) and white (known) only, got {len(values)} values "
-        f"from {values[0]:.3g} to {white:.3g}; a JPEG cannot hold one, use a PNG",
-    )
-    return known & (mask != 0)
+    return arrays.two_values(path, mask)
 
 
 def make_mask(

@@ -26,7 +26,9 @@ FASTMRI_CROP = 320  # section 4.1
 ROUNDING = 1e-6  # of the largest value: what lies below it was not sampled
 LOST = 0.05  # share of signal outside the maps that is told
 MASKED = 1e-4  # of the largest value: what a file's mask may leave where it is zero
-OF_SIMULATION = ("accel", "mask", "center_fraction")  # fields of Args
+OF_COLUMNS = ("accel", "center_fraction")  # fields of Args
+OF_SIMULATION = ("mask", *OF_COLUMNS)
+PATTERNS = ("random", "equispaced")  # of --mask
 SAMPLE_SIZE = 320
 SAMPLE_COILS = 15
 SAMPLE_NOISE = 0.01  # standard deviation of the complex noise, of the image's maximum
@@ -47,7 +49,8 @@ class Scan(Item):
         moved: axes (0 H, 1 W) along which load_scan has moved the images by half a field of view.
         recipe: for a simulated scan, what it is made of. Its k-space has been through an FFT,
             whose last bits are not those of every processor.
-        beside: the user's sensitivity maps, None for none.
+        sampled: the user's mask, as load_mask reads it, None for none.
+        beside: the user's sensitivity maps, None for none, and mask.
     """
 
     kspace: np.ndarray
@@ -57,7 +60,8 @@ class Scan(Item):
     n_slices: int = 1
     moved: tuple[int, ...] = ()
     recipe: tuple[np.ndarray | str, ...] = ()
-    beside: tuple[np.ndarray | None] = field(default=(None,), kw_only=True)
+    sampled: np.ndarray | None = None
+    beside: tuple[np.ndarray | None, ...] = field(default=(None,), kw_only=True)
 
     def __post_init__(self) -> None:
         self.kspace = np.ascontiguousarray(self.kspace, dtype=np.complex64)
@@ -475,6 +479,44 @@ def load_maps(path: Path, scan: Scan | None = None) -> np.ndarray:
     return maps
 
 
+def load_mask(args: Any) -> np.ndarray | None:
+    """Read the mask that --mask names, of columns (W,) or (1, W), rows (H, 1) or points (H, W).
+
+    Args:
+        args: of aseqdip_mri.py. Its mask is of PATTERNS, or a file of utils/arrays.py with an
+            array of zeros and ones, or with one named `mask`.
+
+    Returns:
+        The mask as bool, with one or two axes; None for a pattern.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds something else, or a flag would be of
+            no use beside it.
+    """
+    if args.mask in PATTERNS:
+        return None
+    path = Path(args.mask).expanduser()
+    require(
+        path.exists(),
+        f"--mask {args.mask}: expected {', '.join(PATTERNS)} or a file; there is no such file",
+    )
+    for name in OF_COLUMNS:
+        require(
+            name not in args.changed,
+            f"{flag(name)}: the file of --mask says which points are sampled; omit {flag(name)}",
+        )
+    mask = arrays.load_array(path, "mask", fits=lambda v: len(v.shape) < 3)
+    mask = np.squeeze(mask) if mask.ndim > 2 else mask
+    if np.iscomplexobj(mask) and not mask.imag.any():  # BART has no other numbers
+        mask = mask.real
+    require(
+        mask.ndim in (1, 2) and mask.dtype.kind in "buif",
+        f"{path}: expected a mask of zeros and ones, of columns (W,) or of points (H, W), got "
+        f"{mask.dtype} {mask.shape}",
+    )
+    return arrays.two_values(path, mask)
+
+
 def _is_of_coils(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 or (len(shape) == 4 and shape[2] == 1)  # NIfTI's slices
 
@@ -695,6 +737,34 @@ def cartesian_mask(
     return mask & acquired
 
 
+def own_mask(scan: Scan, acquired: np.ndarray, kind: str) -> np.ndarray:
+    """Lay the user's mask over the acquired points.
+
+    Args:
+        scan: whose `sampled` it is.
+        acquired: (H, W) bool, where k-space was acquired, after crop_scan.
+        kind: --mask, for messages.
+
+    Returns:
+        (H, W) bool: sampled and acquired.
+
+    Raises:
+        InputError: it has another shape, or leaves no point.
+    """
+    height, width = acquired.shape
+    sampled, source = scan.sampled, f"--mask {kind}"
+    require(
+        sampled.shape in ((width,), (1, width), (height, 1), (height, width)),
+        f"{source}: expected a mask of {width} columns or of {height}x{width} points, got "
+        f"{sampled.shape}"
+        + ("; --crop 0 takes one of the scan before it is cropped"
+           if (height, width) != scan.kspace.shape[1:] else ""),
+    )  # fmt: skip
+    mask = sampled & acquired
+    require(bool(mask.any()), f"{source}: it samples no point that was acquired")
+    return mask
+
+
 def add_noise(
     kspace: np.ndarray, mask: np.ndarray, std: float, generator: torch.Generator
 ) -> np.ndarray:
@@ -865,7 +935,7 @@ def measure(
         scan: where it comes from.
         kspace, acquired: of crop_scan.
         measured: it is undersampled already.
-        acceleration, center_fraction, kind, generator: of cartesian_mask and add_noise.
+        acceleration, center_fraction, kind, generator: of cartesian_mask, own_mask and add_noise.
 
     Returns:
         The measurements (n_coils, H, W); their mask (H, W) bool; the acceleration reached.
@@ -879,11 +949,15 @@ def measure(
                 "--measured to undersample it and score the result"
             )
     else:
-        mask = cartesian_mask(acquired, acceleration, center_fraction, kind, generator)
+        if scan.sampled is None:
+            mask = cartesian_mask(acquired, acceleration, center_fraction, kind, generator)
+        else:
+            mask = own_mask(scan, acquired, kind)
         y = add_noise(kspace, mask, scan.noise_std, generator)
     reached = np.count_nonzero(acquired) / np.count_nonzero(mask)
     print(f"{scan.source}: {len(y)} coils, {mask.shape[0]}x{mask.shape[1]}")
-    requested = "measured" if measured else f"requested {acceleration:g}x"
+    simulated = f"requested {acceleration:g}x" if scan.sampled is None else f"as in {kind}"
+    requested = "measured" if measured else simulated
     where = f"{1 / reached:.0%} of the points"
     for axis, name in ((1, "rows"), (0, "columns")):
         lines = mask.any(axis=axis, keepdims=True)
@@ -935,7 +1009,7 @@ def make_operator(scan: Scan, y: np.ndarray, mask: np.ndarray, cache: Path) -> m
         y, mask: of measure.
         cache: folder in which ESPIRiT's maps are kept.
     """
-    (maps,) = scan.beside
+    maps = scan.beside[0]
     if maps is None:
         print("sensitivity maps by ESPIRiT from the calibration lines ...", flush=True)
         maps = espirit_maps(y, mask, cache=cache)

@@ -358,12 +358,13 @@ def setting_of(run: Run) -> str:
         blur = str(metrics.get("blur", "unknown blur")).partition(":")[0]
         blur = "bkse" if blur.startswith("BKSE") else blur
         return f"{blur}, sigma {metrics['sigma']:g}" if metrics.get("sigma") else blur
-    kind = metrics["task"] if metrics["task"] != "inpainting" else settings.get("mask")
+    mask = settings.get("mask", "random")
+    kind = mask if metrics["task"] == "inpainting" else metrics["task"]
     name = {
         "mri": "accel", "ct": "views", "denoising": "sigma", "superresolution": "factor",
         "box": "hiar", "random": "missing",
     }.get(kind)  # fmt: skip
-    if name is None:
+    if name is None or mask not in ("box", "random", "equispaced"):
         return "mask from a file"
     value = metrics.get(name, settings.get(name))
     noise = f", {metrics['photons']:.0f} photons" if metrics.get("photons") else ""
