@@ -1,5 +1,7 @@
 """The loop's callback, and how far it tells that it is."""
 
+import re
+import threading
 import time
 
 import pytest
@@ -8,9 +10,11 @@ import torch
 import aseqdip_denoising
 from operators.pixels import Identity
 from utils import progress
+from utils.callback import Callback
 from utils.errors import InputError
 from utils.folder import RunFolder
 from utils.loop import Loop
+from utils.methods import Method
 from utils.progress import Lines, duration
 
 
@@ -130,6 +134,20 @@ def test_a_log_gets_a_line_each_tenth_and_each_minute(monkeypatch, capsys):
     slow = lines(30.0, 100)
     assert len(slow) == 50 and slow[0].startswith("step 2 of 100")
     assert lines(1.0, 100, done=50)[0] == "step 60 of 100, PSNR 20.00 dB, 10 s, about 40 s left"
+
+
+def test_a_method_without_steps_and_the_last_step_are_told_while_they_last(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENCE", 0.05)
+    ended = threading.active_count()
+    slow = Method("slow", "Slow", lambda y, A, net, *, callback: time.sleep(0.2))
+    slow(None, None, None, Callback())
+    said = capsys.readouterr().err.splitlines()
+    assert 2 <= len(said) <= 4 and re.fullmatch(r"slow: at work for 0\.\d s", said[0])
+    with pytest.raises(InputError, match="slow: no"), progress.at_work("the last step"):
+        time.sleep(0.12)
+        raise InputError("slow: no")
+    assert "the last step: at work for 0." in capsys.readouterr().err
+    assert threading.active_count() == ended
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch):

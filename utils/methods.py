@@ -6,6 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from operators.base import Operator
 from utils.callback import Callback
 from utils.errors import InputError, require
+from utils.progress import at_work
 
 SET_BY_THE_SCRIPT = ("seed", "steps")  # not by --set: they are --seed, and --K times --N
 
@@ -156,8 +158,11 @@ class Method:
         Raises:
             InputError: a setting is out of range, or the method is not for this problem.
         """
+        # Those with steps show their progress through the callback.
+        told = nullcontext() if self.iterative else at_work(self.name)
         try:
-            return self.function(y, A, net, **self.settings, **given, callback=callback)
+            with told:
+                return self.function(y, A, net, **self.settings, **given, callback=callback)
         except ValueError as error:
             if isinstance(error, InputError):
                 raise

@@ -1,7 +1,10 @@
 """How far a run is: a bar on a terminal, a line now and then in a log; times for people."""
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
@@ -73,6 +76,29 @@ class Lines:
     def write(self, text: str, file: TextIO) -> None:
         """Print a line of another's."""
         print(text, file=file, flush=True)
+
+
+@contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """Tell each minute how long the block has been at work, where its end is not known.
+
+    Args:
+        what: is at work.
+    """
+    ended, begun = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(SILENCE):
+            passed = duration(time.monotonic() - begun)
+            print(f"{what}: at work for {passed}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def duration(seconds: float) -> str:

@@ -37,6 +37,7 @@ from utils.methods import Method
 from utils.precision import place
 from utils.priors import VARNET_SEEN
 from utils.problem import Problem
+from utils.progress import at_work
 from utils.randomness import stream
 from utils.results import print_report, save_results
 from utils.stopping import AtNoise, HeldOut, Rule, RunningVariance, Stopping
@@ -325,10 +326,11 @@ class Run:
             result = "stopped" if "stopped" in images else "final"
             print("the last step, nearer to the measurements ...", flush=True)
             images["unfinished"], started = images[result], time.perf_counter()
-            images[result] = consistent(
-                images[result], problem.y, problem.A, problem.noise_norm,
-                exact=problem.x_true is not None and problem.noise_norm == 0,
-            )  # fmt: skip
+            with at_work("the last step"):
+                images[result] = consistent(
+                    images[result], problem.y, problem.A, problem.noise_norm,
+                    exact=problem.x_true is not None and problem.noise_norm == 0,
+                )  # fmt: skip
             seconds += time.perf_counter() - started
         if self.parts:
             parts = {part.method.name: part.metrics for part in self.parts}
