@@ -87,7 +87,7 @@ OF_SCANS: dict[str, dict[str, tuple[Any, ...]]] = {
 OF_PICTURES: dict[str, dict[str, tuple[Any, ...]]] = {
     "vanilla_dip": {"lr": (1e-3, 3e-3, 1e-2, 3e-2)},
     "self_guided_dip": {"lr": (1e-4, 3e-4, 1e-3, 3e-3)},
-    "tv_dip": {"lr": (3e-3, 1e-2), "lambda_tv": (0.1, 0.03, 0.01)},
+    "tv_dip": {"lr": (3e-3, 1e-2), "lambda_tv": (0.1, 0.03, 0.01, 0.003)},
     "es_dip": {"lr": (1e-3, 3e-3, 1e-2), "patience": (100, 300)},
     "sgld_dip": {"lr": (1e-2,), "temperature": (1.0, 0.01)},
 }
