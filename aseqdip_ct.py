@@ -68,7 +68,7 @@ class Args(RunArgs):
     # Sampling and units (of slices)
     views: int = 18  # equispaced over 180 degrees (section 4.1: 18 and 30)
     photons: float | None = None  # photons I0 sent per ray, counted with Poisson noise; without it none (section 4.1)
-    pixel_mm: float | None = None  # side of a pixel, for --photons; without it the DICOM file's
+    pixel_mm: float | None = None  # side of a pixel of the file, before --resize, for --photons; without it the DICOM file's
     hu_range: tuple[float, float] | None = None  # HU that become 0 and 1; without it the slice's minimum and maximum, as in the public code
     window: tuple[float, float] = (-160.0, 240.0)  # HU shown as black and white, and scored beside the whole range
     # Method

@@ -17,10 +17,12 @@ import pytest
 import running
 import torch
 from conftest import ROOT, small_kspace, write_fastmri
+from reports import read_run
 from running import digest, log_of, metrics, stop_half_way
 
 import aseqdip_mri
 from models.unet import UNet
+from scripts.reporting.data import setting_of
 from utils import loop
 from utils.errors import BUSY
 from utils.folder import RunFolder
@@ -173,6 +175,8 @@ def test_the_mask_of_a_run_repeats_it_from_a_file_of_any_name(scan, tmp_path, mo
         assert expected in capsys.readouterr().out
     folders = [path.parent for path in (tmp_path / "b").rglob("metrics.json")]
     assert len(folders) == 2 and all(digest(folder) == digest(drawn) for folder in folders)
+    assert {setting_of(read_run(folder)) for folder in folders} == {"mask from a file"}
+    assert setting_of(read_run(drawn)) == "accel=4"
 
 
 @pytest.mark.usefixtures("no_figures", "shallow_unet")
@@ -583,7 +587,7 @@ def test_a_long_run_on_a_cpu_says_so_after_a_few_updates(scan, tmp_path, monkeyp
     [
         ("spiral", [], "--mask spiral: expected random, equispaced or a file"),
         (".", [], "got a folder"),
-        (np.ones(64), [], r"60 columns or of 64x60 points, got \(64,\)$"),
+        (np.ones(64), [], r"60 columns \(60,\), 64 rows \(64, 1\) or 64x60 points, got \(64,\)$"),
         (np.ones(60), ["--crop", "32"], r"32x32 points, got \(60,\); --crop 0"),
         (np.ones((2, 64, 60)), [], r"zeros and ones.*got float64 \(2, 64, 60\)"),
         (np.linspace(0, 1, 60), [], r"0 \(black.*60 values"),

@@ -145,7 +145,7 @@ def test_inpainting(folder, monkeypatch, capsys):
         ([*good, "--mask", "circle"], "--mask circle: expected box, random or a file"),
         ([*good, "--mask", "nothing"], "got a folder"),
         ([*good, "--mask", "good.png"], "expected a grey"),
-        ([*good, "--mask", "grey.png"], "grey.png.*black .*white"),
+        ([*good, "--mask", "grey.png"], "grey.png.*black.*white"),
         ([*good, "--mask", "lossy.jpg"], "lossy.jpg.*JPEG"),
         ([*good, "--mask", "narrow.png"], "48x40, got 48x30"),
         ([*good, "--mask", "white.png"], "no pixel is missing"),

@@ -250,6 +250,15 @@ def test_of_points_single_ones_outside_the_calibration_square_are_held_out(shape
     assert not torch.equal(held[0], columns & A.mask)
 
 
+def test_columns_that_rows_in_the_centre_cross_are_points():
+    cross = np.zeros((40, 60), dtype=bool)
+    cross[:, ::3] = cross[12:28] = True
+    A = make_mri(torch.from_numpy(cross))
+    held = hold_out(A, 0.3, generator())[0]
+    outside = A.mask & ~central_square(A.mask)
+    assert (held & outside).equal(held) and held.sum() == round(0.3 * int(outside.sum()))
+
+
 def test_rows_of_samples_are_not_columns():
     A = make_mri(line_mask((64, 40)).T.contiguous())
     held = hold_out(A, 0.2, generator())[0]

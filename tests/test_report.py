@@ -13,7 +13,7 @@ from running import as_process, call, run_folder
 
 import aseqdip_ct
 import aseqdip_denoising
-from scripts.reporting.data import Cell, Material, setting_of
+from scripts.reporting.data import Cell, Material
 from scripts.reporting.differences import differences
 from scripts.reporting.page import embed, error_map, open_picture, picture_side
 from scripts.reporting.tables import signed
@@ -158,13 +158,6 @@ def test_a_center_fraction_belongs_to_the_problem(tmp_path):
         settings = {"center_fraction": share}
         write_run(tmp_path, "mri", name=f"{accel}", accel=accel, settings=settings)
     assert set(Material(tmp_path).tables[0].methods.values()) == {"aSeqDIP"}
-
-
-def test_a_mask_from_a_file_is_no_acceleration(tmp_path):
-    for name in ("random", "equispaced", "mine.npy"):
-        folder = write_run(tmp_path, "mri", name=name, settings={"mask": name, "accel": 4})
-        expected = "mask from a file" if name == "mine.npy" else "accel=4"
-        assert setting_of(read_run(folder)) == expected
 
 
 def test_differences_carry_their_sign():

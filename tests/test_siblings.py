@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
+from reports import read_run
 from running import call, digest, log_of, metrics, run_folder
 from skimage.transform import radon, resize
 
@@ -21,6 +22,7 @@ import aseqdip_inpainting
 import aseqdip_superresolution
 from models.unet import UNet
 from operators.bkse import BlurNet
+from scripts.reporting.data import setting_of
 from utils import cli, ct_data, image_data
 from utils.loop import Loop
 
@@ -388,7 +390,8 @@ def test_a_mask_may_move_without_making_another_run(task, arguments, tmp_path, m
         np.save(path, mask)
         assert call(monkeypatch, aseqdip_inpainting, *arguments, "--mask", path) == 0
     assert "finished already" in capsys.readouterr().out
-    run_folder(tmp_path / "out", task, "item")  # there is one
+    folder = run_folder(tmp_path / "out", task, "item")  # there is one
+    assert setting_of(read_run(folder)) == "mask from a file"
 
 
 @pytest.mark.parametrize("task", ["denoising"])

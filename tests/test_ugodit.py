@@ -419,6 +419,7 @@ def test_what_training_cannot_do_is_said(folder, monkeypatch, capsys):
             "--measured takes .*omit --accel",
         ),
         (["mri", "--M", "2", "--slice", "3"], "--slice chooses .*--data"),
+        (["mri", "--mask", "m.npy"], "--mask m.npy: expected random or equispaced"),
     ]
     for arguments, facts in cases:
         running.refused(monkeypatch, capsys, folder, ugodit_train, arguments, facts)

@@ -140,7 +140,8 @@ def test_photons_need_hounsfield_units_and_a_pixel_size(tmp_path):
     with pytest.raises(InputError, match="give --pixel-mm"):
         pixel_size(scan, None)
     assert pixel_size(scan, 0.7) == 0.7
-    assert pixel_size(load_slice(None, "small", 64), None) == pytest.approx(2 * 0.661468)
+    for own in (None, 0.661468):  # of the file's pixels, before they were resampled
+        assert pixel_size(load_slice(None, "small", 64), own) == pytest.approx(2 * 0.661468)
 
 
 def test_all_flags_of_slices_are_refused_beside_a_sinogram():
@@ -352,6 +353,20 @@ def test_pixels_that_are_no_squares_are_told(tmp_path, capsys):
     dataset.save_as(tmp_path / "a.dcm")
     load_slice(tmp_path / "a.dcm", "", None)
     assert "0.5 mm high and 1 mm wide" in capsys.readouterr().out
+
+
+def test_a_size_of_pixels_that_says_nothing_is_unknown(tmp_path):
+    dataset = small()
+    for spacing in ([0.5, 0.5, 1.0], [0.5], [0.0, 0.0], [-1.0, -1.0]):
+        dataset.PixelSpacing = spacing
+        dataset.save_as(tmp_path / "a.dcm")
+        assert load_slice(tmp_path / "a.dcm", "", None).pixel_mm is None
+
+
+def test_a_slice_that_is_no_square_is_squeezed_and_told(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.linspace(-900, 900, 80 * 40).reshape(80, 40))
+    assert load_slice(tmp_path / "a.npy", "", 40).values.shape == (40, 40)
+    assert "80x40 pixels are squeezed into 40x40" in capsys.readouterr().out
 
 
 def test_old_dicom_files_begin_with_their_tags(tmp_path):

@@ -1,6 +1,7 @@
 """k-space files, cropping, masks and sensitivity maps."""
 
 import h5py
+import nibabel
 import numpy as np
 import pytest
 import scipy.io
@@ -555,6 +556,45 @@ def test_phase_encoding_along_the_rows_is_cropped_along_the_columns(capsys):
     turned = mri_data.Scan("x", "x", scan.kspace.transpose(0, 2, 1))
     expected, _ = mri_data.crop_scan(turned, 40, measured=True)
     np.testing.assert_allclose(cropped.transpose(0, 2, 1), expected, atol=1e-5)
+
+
+def read_mask(path):
+    return mri_data.load_mask(aseqdip_mri.Args(mask=str(path)))
+
+
+def test_a_mask_of_columns_rows_or_points_is_read_from_any_file(tmp_path):
+    """Rows and columns stay what they are in all formats, also where both are as many."""
+    rng = generator(1)
+    line, points = (torch.rand(n, generator=rng).numpy() < 0.4 for n in ((64,), (64, 64)))
+    for expected, arrays in (
+        (np.tile(line, (64, 1)), (line, line[None], line[None, None])),
+        (np.tile(line[:, None], 64), (line[:, None], line[None, :, None], line[:, None, None])),
+        (points, (points, points[None], points[..., None])),
+    ):
+        for k, array in enumerate(arrays):
+            for dtype in (bool, np.float32, np.complex128):  # of sigpy.mri.poisson
+                np.save(tmp_path / "a.npy", array.astype(dtype))
+                np.testing.assert_array_equal(
+                    np.broadcast_to(read_mask(tmp_path / "a.npy"), (64, 64)), expected, str(k)
+                )
+        bart = arrays[0] if arrays[0].ndim == 2 else arrays[1]
+        dims = " ".join(map(str, [*bart.shape, *[1] * 14]))
+        (tmp_path / "b.hdr").write_text(f"# Dimensions\n{dims}\n")
+        bart.astype("<c8").ravel(order="F").tofile(tmp_path / "b.cfl")
+        read = read_mask(tmp_path / "b.cfl")
+        np.testing.assert_array_equal(np.broadcast_to(read, (64, 64)), expected)
+    nibabel.save(nibabel.Nifti1Image(points.astype(np.uint8), np.eye(4)), tmp_path / "c.nii")
+    with pytest.raises(InputError, match="NIfTI turns a mask"):
+        read_mask(tmp_path / "c.nii")
+
+
+def test_a_mask_in_the_order_of_numpy_s_fft_is_moved_and_told(capsys):
+    mask = mri_data.cartesian_mask(full(64, 61), 3, 0.15, "random", generator())
+    for sampled, told in ((mask, False), (np.fft.ifftshift(mask), True)):
+        for given in (sampled, sampled[0]):
+            scan = mri_data.Scan("x", "x", np.ones((1, 64, 61)), sampled=given)
+            np.testing.assert_array_equal(mri_data.own_mask(scan, full(64, 61), "m.npy"), mask)
+            assert ("moved to the middle" in capsys.readouterr().out) == told
 
 
 def test_a_full_scan_that_is_called_measured_is_told(kspace, capsys):

@@ -239,11 +239,11 @@ def numeric(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "buifc"
 
 
-def two_values(path: Path, mask: np.ndarray) -> np.ndarray:
+def two_values(path: Path, mask: np.ndarray, hint: str = "") -> np.ndarray:
     """Return a mask as bool, True where it is white.
 
     Args:
-        path: for messages.
+        path, hint: for messages, the latter at their end.
         mask: of two values: 0 (black), and 1, 255 or 65535 (white); float ones to ROUNDING.
 
     Raises:
@@ -256,7 +256,7 @@ def two_values(path: Path, mask: np.ndarray) -> np.ndarray:
         bool((known | (np.abs(mask) <= ROUNDING * white)).all())
         and any(np.isclose(white, w) for w in (0, 1 / 65535, 1 / 255, 1, 255, 65535)),
         f"{path}: a mask holds 0 (black, missing) and 1 (white, known) only, got {len(values)} "
-        f"values from {values[0]:.3g} to {white:.3g}; a JPEG cannot hold one, use a PNG",
+        f"values from {values[0]:.3g} to {white:.3g}{hint}",
     )
     return known & (mask != 0)
 

@@ -59,11 +59,13 @@ class Slice(Item):
         values: (H, W) float64, Hounsfield units, or relative attenuation in [0, 1].
         is_hu: whether values are Hounsfield units.
         pixel_mm: side of a pixel in mm, None if unknown.
+        coarser: side of a pixel over that of the file's.
     """
 
     values: np.ndarray
     is_hu: bool
     pixel_mm: float | None
+    coarser: float = 1.0
     named: frozenset[str] = field(default=NAMED, kw_only=True)
 
     @property
@@ -201,8 +203,12 @@ def load_slice(
     )
     if side is not None:
         require(side >= MIN_SIDE, f"--resize {side}: expected at least {MIN_SIDE} pixels")
+        height, width = values.shape
+        if height != width:
+            print(f"note: {scan.source}: {height}x{width} pixels are squeezed into {side}x{side}")
+        scan.coarser = max(values.shape) / side
         if scan.pixel_mm is not None:
-            scan.pixel_mm *= max(values.shape) / side
+            scan.pixel_mm *= scan.coarser
         scan.values = resize(values, (side, side), order=1, anti_aliasing=True)
     scan.path = path
     return scan
@@ -298,7 +304,9 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
         raw = dataset.pixel_array
         values = np.asarray(apply_rescale(raw, dataset), dtype=np.float64)
         padding = _padding(dataset, raw)
-        spacing = [float(mm) for mm in dataset.get("PixelSpacing") or ()]
+        spacing = [float(mm) for mm in np.atleast_1d(dataset.get("PixelSpacing") or ())]
+        if len(spacing) != 2 or not 0 < min(spacing) <= max(spacing) < math.inf:
+            spacing = []  # it says nothing
         pixel_mm = spacing[0] if spacing else None
     except InputError:
         raise
@@ -481,7 +489,7 @@ def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
 
     Args:
         scan: the slice.
-        pixel_mm: the user's, None to take the slice's own.
+        pixel_mm: of the user's file, None to take the slice's own.
 
     Raises:
         InputError: it is not known, or the slice is not in HU.
@@ -490,7 +498,7 @@ def pixel_size(scan: Slice, pixel_mm: float | None) -> float:
         scan.is_hu,
         f"--photons: {scan.source} is not in HU, so its attenuation is not known; give one in HU",
     )
-    size = scan.pixel_mm if pixel_mm is None else pixel_mm
+    size = scan.pixel_mm if pixel_mm is None else scan.coarser * pixel_mm
     require(
         size is not None,
         f"--photons: {scan.source} does not say how large its pixels are; give --pixel-mm",

@@ -14,8 +14,8 @@ def hold_out(A: Operator, share: float, generator: torch.Generator) -> Tensor:
 
     Of MRI with a mask of columns, lines along H: whole columns outside the unbroken run around
     zero frequency. Of a mask of rows: whole rows. A line may be cut off at its ends, by an
-    elliptical shutter or a partial echo, but has no gaps. Of any other mask in MRI: points outside
-    the largest fully sampled square. So the calibration of the sensitivity maps stays as it is. Of
+    elliptical shutter or a partial echo, but has no gaps. Of any other mask in MRI, and where no
+    line lies outside that run: points outside the largest fully sampled square. So the calibration of the sensitivity maps stays as it is. Of
     a mask of pixels, known pixels; of Subset, what is kept. Of all others, positions over the last
     two axes.
 
@@ -105,8 +105,10 @@ def _of_kspace(mask: Tensor, share: float, generator: torch.Generator) -> Tensor
         starts[1:] &= ~columnwise[:-1]
         if (starts.sum(dim=0) <= 1).all():
             columns = columnwise.any(dim=0)
-            chosen = choose_positions(columns & ~central_columns(columns), share, generator)
-            held = columnwise & chosen
+            outside = columns & ~central_columns(columns)
+            if not outside.any():  # such as columns that rows in the centre cross
+                break
+            held = columnwise & choose_positions(outside, share, generator)
             return held.T if turned else held
     return choose_positions(mask & ~central_square(mask), share, generator)
 

@@ -308,7 +308,7 @@ def load_mask(path: Path, shape: tuple[int, int]) -> np.ndarray:
         f"{path}: expected a mask of the picture's height x width {shape[0]}x{shape[1]}, got "
         f"{mask.shape[0]}x{mask.shape[1]}",
     )
-    return arrays.two_values(path, mask)
+    return arrays.two_values(path, mask, hint="; a JPEG cannot hold one, use a PNG")
 
 
 def make_mask(

@@ -505,14 +505,23 @@ def load_mask(args: Any) -> np.ndarray | None:
             name not in args.changed,
             f"{flag(name)}: the file of --mask says which points are sampled; omit {flag(name)}",
         )
-    mask = arrays.load_array(path, "mask", fits=lambda v: len(v.shape) < 3)
-    mask = np.squeeze(mask) if mask.ndim > 2 else mask
+    with arrays.opened(path) as found:
+        require(
+            found.kind != "nii",
+            f"{path}: NIfTI turns a mask otherwise than k-space; give a .npy or a .mat",
+        )
+        name = found.choose("mask", None, lambda v: len(v.shape) < 3)
+        letters, mask = found.of[name].axes, found.read(name)
+    if letters == "H":  # BART's rows
+        mask = mask[:, None]
+    while mask.ndim > 2 and 1 in (mask.shape[0], mask.shape[-1]):
+        mask = mask[0] if mask.shape[0] == 1 else mask[..., 0]
     if np.iscomplexobj(mask) and not mask.imag.any():  # BART has no other numbers
         mask = mask.real
     require(
         mask.ndim in (1, 2) and mask.dtype.kind in "buif",
-        f"{path}: expected a mask of zeros and ones, of columns (W,) or of points (H, W), got "
-        f"{mask.dtype} {mask.shape}",
+        f"{path}: expected a mask of zeros and ones, of columns (W,), rows (H, 1) or points (H, W), "
+        f"got {mask.dtype} {mask.shape}",
     )
     return arrays.two_values(path, mask)
 
@@ -697,7 +706,10 @@ def cartesian_mask(
 
     Raises:
         InputError: acceleration or center_fraction do not fit the width.
+        ValueError: there is no such kind.
     """
+    if kind not in PATTERNS:
+        raise ValueError(f"expected a kind of mask of {PATTERNS}, got {kind}")
     columns = np.flatnonzero(acquired.any(axis=0))
     require(
         1 <= acceleration < math.inf, f"--accel {acceleration:g}: expected a number of at least 1"
@@ -746,7 +758,8 @@ def own_mask(scan: Scan, acquired: np.ndarray, kind: str) -> np.ndarray:
         kind: --mask, for messages.
 
     Returns:
-        (H, W) bool: sampled and acquired.
+        (H, W) bool: sampled and acquired. A mask whose zero frequency lies in the corner, as
+        numpy.fft has it, is moved to the middle; this is told.
 
     Raises:
         InputError: it has another shape, or leaves no point.
@@ -755,12 +768,17 @@ def own_mask(scan: Scan, acquired: np.ndarray, kind: str) -> np.ndarray:
     sampled, source = scan.sampled, f"--mask {kind}"
     require(
         sampled.shape in ((width,), (1, width), (height, 1), (height, width)),
-        f"{source}: expected a mask of {width} columns or of {height}x{width} points, got "
-        f"{sampled.shape}"
+        f"{source}: expected a mask of {width} columns ({width},), {height} rows ({height}, 1) or "
+        f"{height}x{width} points, got {sampled.shape}"
         + ("; --crop 0 takes one of the scan before it is cropped"
            if (height, width) != scan.kspace.shape[1:] else ""),
     )  # fmt: skip
-    mask = sampled & acquired
+    mask = np.broadcast_to(sampled, acquired.shape)
+    moved = np.fft.fftshift(mask)
+    if calibration_size(mask) < MIN_CALIBRATION_LINES <= calibration_size(moved):
+        print(f"note: {source}: zero frequency lies in its corner; moved to the middle")
+        mask = moved
+    mask = mask & acquired
     require(bool(mask.any()), f"{source}: it samples no point that was acquired")
     return mask
 
@@ -912,8 +930,9 @@ def check_flags(args: Any) -> None:
         InputError: a flag would be of no use.
     """
     for name in OF_SIMULATION:
+        own = name == "mask" and args.mask not in PATTERNS  # also of Args that were made in Python
         require(
-            not args.measured or name not in args.changed,
+            not args.measured or not (own or name in args.changed),
             f"{flag(name)}: --measured takes the scan's own samples; omit {flag(name)}, or "
             "--measured if the scan is fully sampled",
         )
@@ -1017,14 +1036,15 @@ def make_operator(scan: Scan, y: np.ndarray, mask: np.ndarray, cache: Path) -> m
         maps = fit_maps(maps, scan, mask.shape)
     lost = share_outside(maps, y, mask)
     if lost > LOST:
+        advice = "raise --center-fraction, lower --accel, or give --maps"
+        if scan.sampled is not None:
+            advice = "let --mask sample more of the centre, or give --maps"
+        if scan.beside[0] is not None:
+            advice = "check that --maps fits this scan"
         print(
             f"note: the maps explain only part of the object: {lost:.0%} of the signal of the "
             "calibration lines lies outside them, and is lost in every image, the truth too; "
-            + (
-                "raise --center-fraction, lower --accel, or give --maps"
-                if scan.beside[0] is None
-                else "check that --maps fits this scan"
-            )
+            + advice
         )
     return mri.MultiCoilMRI(torch.from_numpy(maps), torch.from_numpy(mask))
 

@@ -358,7 +358,7 @@ def setting_of(run: Run) -> str:
         blur = str(metrics.get("blur", "unknown blur")).partition(":")[0]
         blur = "bkse" if blur.startswith("BKSE") else blur
         return f"{blur}, sigma {metrics['sigma']:g}" if metrics.get("sigma") else blur
-    mask = settings.get("mask", "random")
+    mask = metrics.get("mask") or settings.get("mask", "random")  # the settings name no file
     kind = mask if metrics["task"] == "inpainting" else metrics["task"]
     name = {
         "mri": "accel", "ct": "views", "denoising": "sigma", "superresolution": "factor",
