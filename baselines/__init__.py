@@ -38,14 +38,14 @@ def chosen(args: Any, others: dict[str, dict[str, Any]]) -> list[Method]:
         InputError: a method or a setting is not known.
     """
     known = (*ASEQDIP, *others)
-    names = args.method.split(",")
+    names = [name.strip() for name in args.method.split(",")]
     if args.method == "all":
         names = [*known]
     for name in names:
         require(
             name in known,
-            f"--method {name}: expected all, or of this list one or several with commas between: "
-            + ", ".join(known),
+            f"--method {name}: expected all by itself, or one or several of these with commas "
+            "between: " + ", ".join(known),
         )
     require(len(set(names)) == len(names), f"--method {args.method}: a method is named twice")
     methods = {name: find(name).with_settings(**others.get(name, {})) for name in names}

@@ -28,7 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -186,8 +186,9 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
         if not weights.exists():
             lacking = "needs the weights of the blur network: --bkse-weights names their file"
 
-    def parsed(*more: str) -> Any:
-        return parse_args(script.Args, script.PRESETS, "", [*words_of(flags), *more])
+    def parsed(*more: str, without: Collection[str] = ()) -> Any:
+        own = {name: values for name, values in flags.items() if name not in without}
+        return parse_args(script.Args, script.PRESETS, "", [*words_of(own), *more])
 
     found = parsed()
     check_method(found)
@@ -211,7 +212,8 @@ def read_setting(args: Args, line: str, further: dict[str, list[str]]) -> Settin
             why_not[m.name] = why
     able = [method for method in names if method not in why_not]
     if able:  # refuses a wrong --set, and aSeqDIP's flags where it is not asked for
-        chosen(parsed("--method", ",".join(able)), others)
+        unused = NEEDS - {methods[name].needs for name in able}  # those of what cannot run
+        chosen(parsed("--method", ",".join(able), without=[flag(n) for n in unused]), others)
     files = [Path("-")] if lacking else files
     return Setting(name, label, script, task, data, flags, methods, why_not, files)
 

@@ -21,10 +21,9 @@ are the defaults in baselines/.
 
 The classical methods take about a quarter of an hour on one core; a network takes minutes for each
 point and problem. docs/tuning.csv is the log so far, with each problem named: the classical methods
-for pictures, and networks. These had --precision bf16, but ES-DIP, SGLD-DIP, TV-DIP in MRI and
-inpainting, Self-Guided DIP in inpainting, and all in super-resolution fp32; for pictures --crop
-128, --sigmas 25, CBSD68 0024, 0030 and in denoising 0036. Its lines of inpainting have the PSNR of
-the whole picture, as this script took it then, but for those named "in the hole". The classical
+for pictures, and networks. Each line says their --precision; for pictures they had --crop 128,
+--sigmas 25, CBSD68 0024, 0030 and in denoising 0036. Its lines of inpainting have the PSNR of the
+whole picture, as this script took it then, but for those named "in the hole". The classical
 methods' weights for MRI and CT come from an earlier run, on MR_small, skull and small.
 
 --scan chooses nothing. It prints what each weight of CG-SENSE gives at 4x on the embedded MRI

@@ -689,6 +689,7 @@ def test_split_dip_has_more_updates_than_aseqdip_in_the_best_of_ct(flags, steps)
     (["--sinogram", "y.npy"], ["aseqdip", "split_dip", "aseqdip_split"]),
     (["--sinogram", "y.npy", "--sigma", "0"], ["split_dip"]),
     (["--photons", "1e4", "--method", "tv"], ["tv"]),
+    (["--photons", "1e4", "--method", "tv, fbp"], ["tv", "fbp"]),
 ])  # fmt: skip
 def test_the_best_of_ct_with_noise_is_the_mean_of_two_methods(flags, names):
     args = parse_args(aseqdip_ct.Args, aseqdip_ct.PRESETS, "", ["--preset", "best", *flags])

@@ -160,6 +160,29 @@ def test_a_center_fraction_belongs_to_the_problem(tmp_path):
     assert set(Material(tmp_path).tables[0].methods.values()) == {"aSeqDIP"}
 
 
+def test_problems_of_one_item_are_never_averaged(tmp_path):
+    """Two kinds of mask, two files of a mask, and two seeds, which alone are repetitions."""
+    for name, settings in {
+        "a": {"mask": "random"}, "b": {"mask": "random", "seed": 1}, "c": {"mask": "equispaced"},
+    }.items():  # fmt: skip
+        write_run(tmp_path, "mri", name=name, accel=4, settings=settings | {"data_sha256": ["x"]})
+    for name, data, seed in (("a", "x", 0), ("b", "y", 0), ("c", "y", 1)):
+        settings = {"data_sha256": [data], "seed": seed}
+        write_run(tmp_path, "inpainting", name=name, mask="m.npy", settings=settings)
+    whole = {"data_sha256": ["x", "of a part", "of another"]}
+    write_run(tmp_path, "inpainting", "aseqdip_split", mask="m.npy", settings=whole)
+    found = {}
+    for table in Material(tmp_path).tables:
+        for one in table.cells:
+            found.setdefault(table.settings[one.setting], []).append(f"{one.method} {one.run.seed}")
+    assert found == {
+        "4x, mask random": ["aseqdip 0", "aseqdip 1"],
+        "4x, mask equispaced": ["aseqdip 0"],
+        "mask from a file, data 1": ["aseqdip 0", "aseqdip_split 0"],
+        "mask from a file, data 2": ["aseqdip 0", "aseqdip 1"],
+    }
+
+
 def test_differences_carry_their_sign():
     assert [signed(x, 2) for x in (1.234, -0.5, -0.001, 0.0)] == ["+1.23", "−0.50", "0.00", "0.00"]
 

@@ -161,8 +161,8 @@ def test_unfit_kernels_are_refused(tmp_path):
     negative, nan = good.copy(), good.copy()
     negative[1, 2], nan[1, 2] = -1, np.nan
     for match, array in [
-        (r"at least 2x2, got shape \(4, 4, 4\)", np.ones((4, 4, 4))),
-        (r"at least 2x2, got shape \(1, 4\)", good[:1]),
+        (r"more than 1x1, got shape \(4, 4, 4\)", np.ones((4, 4, 4))),
+        (r"more than 1x1, got shape \(1, 1\)", good[:1, :1]),
         (r"an empty array, \(0, 4\)", good[:0]),
         ("minimum of -1", negative),
         ("NaN or Inf", nan),

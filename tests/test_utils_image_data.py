@@ -258,6 +258,17 @@ def test_opaque_alpha_is_dropped_and_transparency_refused(tmp_path, depth):
                 np.testing.assert_array_equal(read, np.squeeze(pixels) / top)
 
 
+def test_alpha_has_a_white_of_its_own(tmp_path, capsys):
+    """Colours of 12 bits in a file of 16: --unit is of the colours, alpha is of the file."""
+    colours = noise(40, 50, 3, top=4095)
+    with open(tmp_path / "a.png", "wb") as file:
+        pixels = np.dstack([colours, np.full((40, 50, 1), 65535)]).reshape(40, -1)
+        png.Writer(50, 40, greyscale=False, alpha=True, bitdepth=16).write(file, pixels.tolist())
+    read = load_picture(tmp_path / "a.png", None, None, unit=4095).pixels
+    np.testing.assert_allclose(read, np.moveaxis(colours, -1, 0) / 4095, rtol=1e-6)
+    assert "clipped" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("depth", [8, 16])
 def test_a_transparent_level_is_refused_where_it_occurs(tmp_path, depth):
     top = 2**depth - 1

@@ -67,12 +67,13 @@ def test_only_what_was_simulated_without_noise_counts_as_exact(monkeypatch, tmp_
 
 
 @pytest.mark.parametrize(("method", "code"), [("self_guided_dip", 0), ("split_dip", 2)])
+@pytest.mark.parametrize("flat", [False, True])
 def test_noise_that_cannot_be_estimated_stops_who_needs_it(
-    method, code, monkeypatch, tmp_path, capsys
+    flat, method, code, monkeypatch, tmp_path, capsys
 ):
     green = np.zeros((32, 32, 3), np.uint8)  # two channels have no detail at all
     green[..., 1] = np.random.default_rng(0).integers(50, 200, (32, 32))
-    Image.fromarray(green).save(tmp_path / "green.png")
+    Image.fromarray(np.full_like(green, 90) if flat else green).save(tmp_path / "green.png")
     flags = ["--data", tmp_path / "green.png", "--measured", "--method", method, *TINY[4:8]]
     arguments = [*flags, "--depth", 2, "--device", "cpu", "--out", tmp_path]
     assert call(monkeypatch, aseqdip_denoising, *arguments) == code

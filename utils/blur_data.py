@@ -176,8 +176,8 @@ def load_kernel(path: Path) -> Tensor:
         f"{path}: expected a kernel of real numbers, got {kernel.dtype}",
     )
     require(
-        kernel.ndim == 2 and min(kernel.shape) >= 2,
-        f"{path}: expected a kernel of shape (kh, kw), at least 2x2, got shape {kernel.shape}",
+        kernel.ndim == 2 and kernel.size > 1,
+        f"{path}: expected a kernel of shape (kh, kw), of more than 1x1, got shape {kernel.shape}",
     )
     kernel = kernel.astype(np.float64)
     require(bool(np.isfinite(kernel).all()), f"{path}: the kernel holds NaN or Inf; repair it")

@@ -34,6 +34,7 @@ TWELVE_BITS = 4095  # the largest number of most scientific cameras
 DARK = TWELVE_BITS / 65535  # a picture that is nowhere brighter is told
 SMOOTH = 2.0  # a note is printed where half the resolution has so much more noise,
 LEVEL = 1 / 255  # and at least so much
+NO_NOISE = 1e-9  # less is rounding
 BELOW, LOWEST = 0.05, -0.2  # a picture of which a larger share is below black, and so far, is told
 ROUNDING = 1e-4  # what float pixels may lie beyond black and white
 COMPRESSIONS, LZW = (1, 8, 32773, 32946), 5  # of TIFF: none, Deflate, PackBits
@@ -217,7 +218,7 @@ def estimate_noise(picture: Picture, sharp: bool = True, correlated: bool = Fals
         correlated: neighbouring pixels share the noise: it is estimated from the coarser detail.
 
     Returns:
-        The mean over the channels; NaN where there is no detail at all.
+        The mean over the channels; NaN where there is no detail, or rounding alone.
     """
     import pywt  # not at the top: these two take half a second
     from skimage.restoration import estimate_sigma
@@ -239,7 +240,7 @@ def estimate_noise(picture: Picture, sharp: bool = True, correlated: bool = Fals
             "soft, or neighbouring pixels share the noise, as in a camera's JPEG. If noise remains, "
             f"repeat with --sigma {255 * coarser:.1f}, Split DIP with --noise correlated"
         )
-    return sigma
+    return sigma if sigma > NO_NOISE else math.nan
 
 
 def noise_norm(sigma: float, y: Tensor) -> float:
@@ -526,6 +527,13 @@ def _to_float(
         f"{source}: expected one picture (H, W) or (H, W, 3), got shape {values.shape}",
     )
     low, high = limits
+    if values.ndim == 3 and values.shape[-1] in (2, 4):
+        values, alpha = values[..., :-1], values[..., -1]
+        opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1
+        require(
+            any(bool((alpha == number).all()) for number in (opaque, white)),
+            f"{source}: the picture has transparent parts; flatten it first",
+        )
     if white is not None:
         require(0 < white < math.inf, f"--unit {white:g}: expected the number that is white")
         require(values.dtype.kind in "buif", f"{source}: expected real pixels, got {values.dtype}")
@@ -546,8 +554,9 @@ def _to_float(
             )
         values = values / float(np.iinfo(values.dtype).max)
     else:
+        require(values.dtype.kind in "biuf", f"{source}: expected real pixels, got {values.dtype}")
         require(
-            np.issubdtype(values.dtype, np.floating),
+            values.dtype.kind == "f",
             f"{source}: expected bool, uint8, uint16 or float pixels, got {values.dtype}; say with "
             "--unit which number is white",
         )
@@ -564,12 +573,6 @@ def _to_float(
                 "is white, say it with --unit"
             )
         values = values.astype(np.float64).clip(low, high)
-    if values.ndim == 3 and values.shape[-1] in (2, 4):
-        require(
-            bool((values[..., -1] == 1).all()),
-            f"{source}: the picture has transparent parts; flatten it first",
-        )
-        values = values[..., :-1]
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     return values.astype(np.float64)

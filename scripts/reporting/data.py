@@ -28,6 +28,7 @@ NOT_CONFIGURATION = {
     "data_sha256", "sample", "measured", "log_every", "factor", "center_fraction", "photons",
     "pixel_mm",
 }  # fmt: skip
+REPETITION = {"seed", "data_seed", "log_every"}  # of these, what tells repetitions apart
 DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error)
 
 
@@ -256,6 +257,7 @@ class Material:
         tables = []
         for task, mine in cells.items():
             if mine:
+                _tell_problems_apart(mine)
                 methods = _tell_configurations_apart(mine)
                 settings = sorted({cell.setting for cell in mine}, key=natural)
                 named = {setting: setting_label(setting) for setting in settings}
@@ -290,6 +292,34 @@ def _metrics(path: Path) -> dict[str, Any]:
 
 def _csv(path: Path) -> list[list[str]]:
     return list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
+
+
+def _tell_problems_apart(cells: list[Cell]) -> None:
+    """Give each problem of an item a setting of its own, so that no mean mixes them.
+
+    Where runs of one setting and item have several, such as two masks, the cells' setting becomes
+    `setting, what differs`; data that differ otherwise are numbered.
+    """
+    of_problem = NOT_CONFIGURATION - REPETITION - {"data_sha256"}
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.setting, cell.item), []).append(cell)
+    for mine in groups.values():
+        of = [{k: cell.run.settings.get(k) for k in sorted(of_problem)} for cell in mine]
+        differing = [k for k in sorted(of_problem) if len({json.dumps(s[k]) for s in of}) > 1]
+        data = [json.dumps(_own_data(cell)) for cell in mine]
+        numbers = {hashes: n for n, hashes in enumerate(dict.fromkeys(data), start=1)}
+        for cell, settings, hashes in zip(mine, of, data):
+            cell.setting += "".join(f", {key} {settings[key]}" for key in differing)
+            if len(numbers) > 1 and not differing:
+                cell.setting += f", data {numbers[hashes]}"
+
+
+def _own_data(cell: Cell) -> list[str | None]:
+    """Return the hashes of a run's data, without those of the images that it is a mean of."""
+    hashes = cell.run.settings.get("data_sha256") or []
+    parts = find(cell.method).parts if cell.method in (*ASEQDIP, *NAMES) else ()
+    return hashes[: len(hashes) - len(parts)]
 
 
 def _tell_configurations_apart(cells: list[Cell]) -> dict[str, str]:
