@@ -175,7 +175,7 @@ def build_problem(args: Args, scan: mri_data.Scan, device: torch.device) -> Prob
         lambda x: magnitude_metrics(x, x_true, A.support),
         facts={
             "source": scan.source,
-            "mask": args.mask,
+            "mask": None if args.measured else args.mask,
             "acceleration_true": acceleration,
             "noise_std": scan.noise_std,
             "rss_difference": mri_data.rss_difference(scan, kspace),

@@ -21,8 +21,8 @@ are the defaults in baselines/.
 
 The classical methods take about a quarter of an hour on one core; a network takes minutes for each
 point and problem. docs/tuning.csv is the log so far, with each problem named: the classical methods
-for pictures, and networks. Each line says their --precision; for pictures they had --crop 128,
---sigmas 25, CBSD68 0024, 0030 and in denoising 0036. Its lines of inpainting have the PSNR of the
+for pictures, and networks. Each line of a network says its --precision; for pictures they had
+--crop 128, --sigmas 25, CBSD68 0024, 0030 and in denoising 0036. Its lines of inpainting have the PSNR of the
 whole picture, as this script took it then, but for those named "in the hole". The classical
 methods' weights for MRI and CT come from an earlier run, on MR_small, skull and small.
 

@@ -302,10 +302,11 @@ def test_what_cannot_be_held_out_is_refused():
         with pytest.raises(ValueError, match=r"share to hold out must lie in \(0, 0.5\], got"):
             hold_out(Identity((1, 4, 4)), share, generator())
     full = torch.ones(20, 20, dtype=torch.bool)
+    disc = torch.hypot(*torch.meshgrid(2 * [torch.arange(20) - 10.0], indexing="ij")) < 9
     centre = torch.zeros(20, 20, dtype=torch.bool)
     centre[8:12, 8:12] = True
     empty = torch.zeros(20, 20, dtype=torch.bool)
-    for A in (make_mri(full), make_mri(centre), PixelMask(empty, 3)):
+    for A in (make_mri(full), make_mri(disc), make_mri(centre), PixelMask(empty, 3)):
         with pytest.raises(ValueError, match="nothing can be held out"):
             hold_out(A, 0.1, generator())
     for name in NAMES:

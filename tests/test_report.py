@@ -161,25 +161,41 @@ def test_a_center_fraction_belongs_to_the_problem(tmp_path):
 
 
 def test_problems_of_one_item_are_never_averaged(tmp_path):
-    """Two kinds of mask, two files of a mask, and two seeds, which alone are repetitions."""
-    for name, settings in {
-        "a": {"mask": "random"}, "b": {"mask": "random", "seed": 1}, "c": {"mask": "equispaced"},
-    }.items():  # fmt: skip
-        write_run(tmp_path, "mri", name=name, accel=4, settings=settings | {"data_sha256": ["x"]})
-    for name, data, seed in (("a", "x", 0), ("b", "y", 0), ("c", "y", 1)):
-        settings = {"data_sha256": [data], "seed": seed}
-        write_run(tmp_path, "inpainting", name=name, mask="m.npy", settings=settings)
-    whole = {"data_sha256": ["x", "of a part", "of another"]}
-    write_run(tmp_path, "inpainting", "aseqdip_split", mask="m.npy", settings=whole)
+    """Other draws and seeds are repetitions; other kinds and files of a mask are problems."""
+    n = iter(range(99))
+
+    def run(task, item="a", method="aseqdip", hashes=("x",), **settings):
+        settings |= {"data_sha256": list(hashes)}
+        facts = {"accel": 4} if task == "mri" else {"mask": "m.npy"}
+        write_run(tmp_path, task, method, item, f"{next(n)}", settings=settings, **facts)
+
+    for item in "ab":
+        run("mri", item, mask="random")
+    run("mri", mask="random", seed=1)
+    run("mri", mask="equispaced")
+    run("mri", mask="random", center_fraction=0.2)
+    run("inpainting", "a", hashes=("a", "lines"))  # the hashes of the picture and of its mask
+    run("inpainting", "a", hashes=("a", "box"))
+    run("inpainting", "b", hashes=("b", "box"))
+    run("inpainting", "b", hashes=("b", "box"), seed=1)
+    run("inpainting", "b", hashes=("b", "other draw"), data_seed=1)
+    run("inpainting", "b", "aseqdip_split", ("b", "box", "of a part", "of another"))
+    run("superresolution", "a", hashes=("one",))
+    run("superresolution", "a", hashes=("another of this name",))
     found = {}
     for table in Material(tmp_path).tables:
         for one in table.cells:
-            found.setdefault(table.settings[one.setting], []).append(f"{one.method} {one.run.seed}")
-    assert found == {
-        "4x, mask random": ["aseqdip 0", "aseqdip 1"],
-        "4x, mask equispaced": ["aseqdip 0"],
-        "mask from a file, data 1": ["aseqdip 0", "aseqdip_split 0"],
-        "mask from a file, data 2": ["aseqdip 0", "aseqdip 1"],
+            key = re.sub("^.*?, ", "", table.settings[one.setting], count=1)
+            found.setdefault(key, []).append(one.item)
+    assert {key: "".join(sorted(items)) for key, items in found.items()} == {
+        "center_fraction None, mask random": "aab",
+        "center_fraction None, mask equispaced": "a",
+        "center_fraction 0.2, mask random": "a",
+        "files 1": "a",
+        "files 2": "abbb",
+        "files 3": "b",
+        "image 1": "a",
+        "image 2": "a",
     }
 
 

@@ -365,7 +365,8 @@ def test_a_size_of_pixels_that_says_nothing_is_unknown(tmp_path):
 
 def test_a_slice_that_is_no_square_is_squeezed_and_told(tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.linspace(-900, 900, 80 * 40).reshape(80, 40))
-    assert load_slice(tmp_path / "a.npy", "", 40).values.shape == (40, 40)
+    scan = load_slice(tmp_path / "a.npy", "", 40)
+    assert scan.values.shape == (40, 40) and pixel_size(scan, 0.5) == 1.0
     assert "80x40 pixels are squeezed into 40x40" in capsys.readouterr().out
 
 

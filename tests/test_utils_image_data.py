@@ -267,6 +267,15 @@ def test_alpha_has_a_white_of_its_own(tmp_path, capsys):
     read = load_picture(tmp_path / "a.png", None, None, unit=4095).pixels
     np.testing.assert_allclose(read, np.moveaxis(colours, -1, 0) / 4095, rtol=1e-6)
     assert "clipped" not in capsys.readouterr().out
+    for opaque in (1, 255, 4095, 65535):
+        np.save(tmp_path / "a.npy", np.dstack([colours, np.full((40, 50, 1), opaque)]).astype("i4"))
+        read = load_picture(tmp_path / "a.npy", None, None, unit=4095).pixels
+        np.testing.assert_allclose(read, np.moveaxis(colours, -1, 0) / 4095, rtol=1e-6)
+    with pytest.raises(InputError, match="say with --unit"):
+        load_picture(tmp_path / "a.npy", None, None)
+    np.save(tmp_path / "a.npy", np.ones((40, 50, 4), complex))
+    with pytest.raises(InputError, match="real pixels, got complex128"):
+        load_picture(tmp_path / "a.npy", None, None)
 
 
 @pytest.mark.parametrize("depth", [8, 16])

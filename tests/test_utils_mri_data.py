@@ -590,11 +590,18 @@ def test_a_mask_of_columns_rows_or_points_is_read_from_any_file(tmp_path):
 
 def test_a_mask_in_the_order_of_numpy_s_fft_is_moved_and_told(capsys):
     mask = mri_data.cartesian_mask(full(64, 61), 3, 0.15, "random", generator())
-    for sampled, told in ((mask, False), (np.fft.ifftshift(mask), True)):
-        for given in (sampled, sampled[0]):
-            scan = mri_data.Scan("x", "x", np.ones((1, 64, 61)), sampled=given)
-            np.testing.assert_array_equal(mri_data.own_mask(scan, full(64, 61), "m.npy"), mask)
-            assert ("moved to the middle" in capsys.readouterr().out) == told
+    points = torch.rand((64, 61), generator=generator()).numpy() < 0.3
+    points[26:38, 24:37] = True
+    for expected in (mask, points):
+        for sampled, told in ((expected, False), (np.fft.ifftshift(expected), True)):
+            for given in (sampled, sampled[0]) if expected is mask else (sampled,):
+                scan = mri_data.Scan("x", "x", np.ones((1, 64, 61)), sampled=given)
+                found = mri_data.own_mask(scan, full(64, 61), "m.npy")
+                np.testing.assert_array_equal(found, expected)
+                assert ("moved to the middle" in capsys.readouterr().out) == told
+    without_centre = np.arange(61) != 30  # with maps of one's own it is as good as any
+    scan = mri_data.Scan("x", "x", np.ones((1, 64, 61)), sampled=without_centre)
+    assert not mri_data.own_mask(scan, full(64, 61), "m.npy")[:, 30].any()
 
 
 def test_a_full_scan_that_is_called_measured_is_told(kspace, capsys):

@@ -305,7 +305,7 @@ def _load_dicom(path: Path, item: str, source: str) -> Slice:
         values = np.asarray(apply_rescale(raw, dataset), dtype=np.float64)
         padding = _padding(dataset, raw)
         spacing = [float(mm) for mm in np.atleast_1d(dataset.get("PixelSpacing") or ())]
-        if len(spacing) != 2 or not 0 < min(spacing) <= max(spacing) < math.inf:
+        if len(spacing) != 2 or not all(0 < mm < math.inf for mm in spacing):
             spacing = []  # it says nothing
         pixel_mm = spacing[0] if spacing else None
     except InputError:

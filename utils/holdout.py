@@ -14,10 +14,10 @@ def hold_out(A: Operator, share: float, generator: torch.Generator) -> Tensor:
 
     Of MRI with a mask of columns, lines along H: whole columns outside the unbroken run around
     zero frequency. Of a mask of rows: whole rows. A line may be cut off at its ends, by an
-    elliptical shutter or a partial echo, but has no gaps. Of any other mask in MRI, and where no
-    line lies outside that run: points outside the largest fully sampled square. So the calibration of the sensitivity maps stays as it is. Of
-    a mask of pixels, known pixels; of Subset, what is kept. Of all others, positions over the last
-    two axes.
+    elliptical shutter or a partial echo, but has no gaps. Of any other mask in MRI, such as columns
+    that rows in the centre cross: points outside the largest fully sampled square. So the
+    calibration of the sensitivity maps stays as it is. Of a mask of pixels, known pixels; of
+    Subset, what is kept. Of all others, positions over the last two axes.
 
     Args:
         A: forward operator.
@@ -100,17 +100,22 @@ def choose_positions(candidates: Tensor, share: float, generator: torch.Generato
 
 def _of_kspace(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Choose among the sampled points of a mask, (H, W) bool on the CPU."""
+    unbroken = [_without_gaps(lines) for lines in (mask, mask.T)]
     for columnwise, turned in ((mask, False), (mask.T, True)):
-        starts = columnwise.clone()  # True where a run along a column begins
-        starts[1:] &= ~columnwise[:-1]
-        if (starts.sum(dim=0) <= 1).all():
-            columns = columnwise.any(dim=0)
-            outside = columns & ~central_columns(columns)
-            if not outside.any():  # such as columns that rows in the centre cross
-                break
+        columns = columnwise.any(dim=0)
+        outside = columns & ~central_columns(columns)
+        # Nothing is outside where rows in the centre cross the columns, or all was sampled.
+        if unbroken[turned] and (outside.any() or all(unbroken)):
             held = columnwise & choose_positions(outside, share, generator)
             return held.T if turned else held
     return choose_positions(mask & ~central_square(mask), share, generator)
+
+
+def _without_gaps(mask: Tensor) -> bool:
+    """Tell whether each column of a mask, (H, W) bool, is one run of samples, or empty."""
+    starts = mask.clone()  # True where a run begins
+    starts[1:] &= ~mask[:-1]
+    return bool((starts.sum(dim=0) <= 1).all())
 
 
 def central_columns(columns: Tensor) -> Tensor:

@@ -232,7 +232,7 @@ def estimate_noise(picture: Picture, sharp: bool = True, correlated: bool = Fals
         medians = [np.median(detail[detail > 0]) / 0.6745 for detail in details]
     coarser = float(np.mean(medians))
     if correlated:
-        return coarser
+        return coarser if coarser > NO_NOISE else math.nan
     if sharp and coarser > max(SMOOTH * sigma, LEVEL):
         print(
             f"note: {picture.source}: noise of {255 * sigma:.1f} of 255 is estimated from the finest "
@@ -527,16 +527,16 @@ def _to_float(
         f"{source}: expected one picture (H, W) or (H, W, 3), got shape {values.shape}",
     )
     low, high = limits
+    require(values.dtype.kind in "biuf", f"{source}: expected real pixels, got {values.dtype}")
     if values.ndim == 3 and values.shape[-1] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1]
-        opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1
+        opaque = {np.uint8: (255,), np.uint16: (65535,)}.get(alpha.dtype.type, (1, 255, 65535))
         require(
-            any(bool((alpha == number).all()) for number in (opaque, white)),
+            any(bool((alpha == number).all()) for number in (*opaque, white)),
             f"{source}: the picture has transparent parts; flatten it first",
         )
     if white is not None:
         require(0 < white < math.inf, f"--unit {white:g}: expected the number that is white")
-        require(values.dtype.kind in "buif", f"{source}: expected real pixels, got {values.dtype}")
         values = values / white
         require(bool(np.isfinite(values).all()), f"{source}: the picture holds NaN or Inf")
         beyond = np.count_nonzero((values < low) | (values > high))
@@ -554,7 +554,6 @@ def _to_float(
             )
         values = values / float(np.iinfo(values.dtype).max)
     else:
-        require(values.dtype.kind in "biuf", f"{source}: expected real pixels, got {values.dtype}")
         require(
             values.dtype.kind == "f",
             f"{source}: expected bool, uint8, uint16 or float pixels, got {values.dtype}; say with "

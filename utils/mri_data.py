@@ -774,8 +774,8 @@ def own_mask(scan: Scan, acquired: np.ndarray, kind: str) -> np.ndarray:
            if (height, width) != scan.kspace.shape[1:] else ""),
     )  # fmt: skip
     mask = np.broadcast_to(sampled, acquired.shape)
-    moved = np.fft.fftshift(mask)
-    if calibration_size(mask) < MIN_CALIBRATION_LINES <= calibration_size(moved):
+    moved, side = np.fft.fftshift(mask), MIN_CALIBRATION_LINES
+    if calibration_size(moved) >= side and center_crop(mask, (side, side)).mean() < 0.5:
         print(f"note: {source}: zero frequency lies in its corner; moved to the middle")
         mask = moved
     mask = mask & acquired

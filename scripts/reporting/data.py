@@ -28,7 +28,6 @@ NOT_CONFIGURATION = {
     "data_sha256", "sample", "measured", "log_every", "factor", "center_fraction", "photons",
     "pixel_mm",
 }  # fmt: skip
-REPETITION = {"seed", "data_seed", "log_every"}  # of these, what tells repetitions apart
 DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error)
 
 
@@ -297,29 +296,42 @@ def _csv(path: Path) -> list[list[str]]:
 def _tell_problems_apart(cells: list[Cell]) -> None:
     """Give each problem of an item a setting of its own, so that no mean mixes them.
 
-    Where runs of one setting and item have several, such as two masks, the cells' setting becomes
-    `setting, what differs`; data that differ otherwise are numbered.
+    Where an item has several of one setting, such as two kinds of mask, all cells of this setting
+    say which is theirs: `setting, mask random`. What only its content tells apart is numbered: the
+    files beside an image, such as a mask's, over all items, and images of one name.
     """
-    of_problem = NOT_CONFIGURATION - REPETITION - {"data_sha256"}
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.setting, cell.item), []).append(cell)
-    for mine in groups.values():
-        of = [{k: cell.run.settings.get(k) for k in sorted(of_problem)} for cell in mine]
-        differing = [k for k in sorted(of_problem) if len({json.dumps(s[k]) for s in of}) > 1]
-        data = [json.dumps(_own_data(cell)) for cell in mine]
-        numbers = {hashes: n for n, hashes in enumerate(dict.fromkeys(data), start=1)}
-        for cell, settings, hashes in zip(mine, of, data):
-            cell.setting += "".join(f", {key} {settings[key]}" for key in differing)
-            if len(numbers) > 1 and not differing:
-                cell.setting += f", data {numbers[hashes]}"
+    for setting in sorted({cell.setting for cell in cells}):
+        mine = [cell for cell in cells if cell.setting == setting]
+        marks = [_marks(cell) for cell in mine]
+        values: dict[tuple[str, str, int], set[Any]] = {}  # of a mark, item and draw
+        for cell, of in zip(mine, marks):
+            for name, value in of.items():
+                key = (name, cell.item, cell.run.settings.get("data_seed", 0))
+                values.setdefault(key, set()).add(value)
+        differing = sorted({name for (name, *_), found in values.items() if len(found) > 1})
+        numbers: dict[tuple[str, ...], dict[Any, int]] = {}  # of what is known by its hash
+        for cell, of in zip(mine, marks):
+            for name in differing:
+                value = of[name]
+                if name in ("files", "image"):
+                    known = numbers.setdefault((name, cell.item)[: 1 + (name == "image")], {})
+                    value = known.setdefault(value, len(known) + 1)
+                cell.setting += f", {name} {value}"
 
 
-def _own_data(cell: Cell) -> list[str | None]:
-    """Return the hashes of a run's data, without those of the images that it is a mean of."""
-    hashes = cell.run.settings.get("data_sha256") or []
+def _marks(cell: Cell) -> dict[str, Any]:
+    """Return what may tell a run's problem from others of its setting and item."""
+    settings = cell.run.settings
+    hashes = settings.get("data_sha256") or []
     parts = find(cell.method).parts if cell.method in (*ASEQDIP, *NAMES) else ()
-    return hashes[: len(hashes) - len(parts)]
+    hashes = hashes[: max(1, len(hashes) - len(parts))]  # without the images it is a mean of
+    return {
+        "mask": settings.get("mask") or "random",
+        "center_fraction": settings.get("center_fraction"),
+        "pixel_mm": settings.get("pixel_mm"),
+        "image": tuple(hashes[:1]),
+        "files": tuple(hashes[1:]),
+    }
 
 
 def _tell_configurations_apart(cells: list[Cell]) -> dict[str, str]:
