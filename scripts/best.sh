@@ -64,15 +64,18 @@ for slice in "${slices[@]}"; do
 done
 each_scan best mri --method zero_filled,cg_sense,l1_wavelet,tv,aseqdip,split_dip
 for seed in 1 2; do
-    best mri --data "$brain" --accel 3 --center-fraction 0.17 --seed $seed
-    best mri --data "$phantom" --accel 4 --seed $seed
+    each_scan best mri --seed $seed
+    best mri --data "$phantom" --accel 8 --seed $seed
+    best mri --accel 8 --seed $seed
     first=(--data "$cbsd" --crop 128 --images 1 --seed $seed)
     best denoising "${first[@]}" --sigma 25
     for mask in box random; do best inpainting "${first[@]}" --mask $mask; done
     best deblurring "${first[@]}" --blur camera --sigma 2.55
     best superresolution "${first[@]}"
     best ct --width 32 --data "$head" --resize 128 --views 18 --seed $seed
-    best ct --width 32 --data "$abdomen" --resize 128 --views 30 --photons 20000 --seed $seed
+    for slice in "${slices[@]}"; do
+        best ct --width 32 --data "$slice" --resize 128 --views 30 --photons 20000 --seed $seed
+    done
 done
 direct_and_best=zero_filled,cg_sense,l1_wavelet,tv,split_dip
 best mri --data "$phantom" --accel 8 --method $direct_and_best
