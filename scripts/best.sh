@@ -143,6 +143,7 @@ run tuned superresolution "${pictures[@]}" "${end[@]}" --method vanilla_dip --se
 run tuned superresolution "${pictures[@]}" "${end[@]}" --method sgld_dip --set lr=0.01 temperature=0.01 --K 500
 run tuned superresolution "${pictures[@]}" "${end[@]}" --method tv_dip --set lr=0.003 lambda_tv=0.003 --K 300
 run tuned superresolution "${pictures[@]}" "${end[@]}" --method es_dip --set lr=0.003 patience=300 --K 500
+run tuned superresolution "${pictures[@]}" "${end[@]}" --method self_guided_dip --set lr=0.001 --K 400
 each_slice run "norms, from TV" ct --width 32 "${end[@]}" --method self_guided_dip \
     --set loss=norms alpha=0.02 start=tv --K 800
 
