@@ -64,7 +64,7 @@ class Args(RunArgs):
     varnet_weights: Path | None = None  # state of fastMRI's VarNet, trained on fully sampled scans, for varnet
     # Sampling (not with --measured)
     accel: float = 4.0  # acceleration: acquired columns per sampled column (section 4.1: 4 and 8)
-    mask: str = "random"  # columns outside the centre: random or equispaced; or a file of zeros and ones, of columns (W,) or points (H, W)
+    mask: str = "random"  # columns outside the centre: random or equispaced; or a file of zeros and ones, of columns (W,), rows (H, 1) or points (H, W)
     center_fraction: float | None = None  # share of calibration columns; without it 0.32/accel: 0.08 at 4x, 0.04 at 8x
     # Method
     z0: Literal["adjoint", "tv"] = "adjoint"  # first input: the paper's A^H y, or the image of total variation

@@ -167,11 +167,10 @@ def choose_items(args: Args) -> list[Item]:
     """Read the measurements to learn from, or what they are simulated of."""
     mri = args.task == "mri"
     require(args.M >= 1, f"--M {args.M}: expected a whole number of at least 1")
-    require(
-        not mri or args.mask in mri_data.PATTERNS,
-        f"--mask {args.mask if mri else ''}: expected {' or '.join(mri_data.PATTERNS)}; each "
-        "measurement of a training draws a mask of its own",
-    )
+    if mri:
+        kinds = " or ".join(mri_data.PATTERNS)
+        told = f"--mask {args.mask}: expected {kinds}; each measurement draws a mask of its own"
+        require(args.mask in mri_data.PATTERNS, told)
     where = args.data or "the embedded data"
     if args.data is not None:
         require(args.data.exists(), f"{args.data}: no such file or folder")

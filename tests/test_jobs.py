@@ -317,6 +317,17 @@ def test_every_command_of_every_table_is_one_that_its_script_takes(tmp_path):
     assert ks == {"5000", "125"}
 
 
+@pytest.mark.parametrize("preset, updates", [
+    ("paper", 10000), ("best", 10000), ("public", 10000), ("quick", 1250),
+])  # fmt: skip
+def test_figure_9_has_its_updates_with_every_preset(preset, updates, tmp_path):
+    (made,) = plans("fig9", tmp_path, "--preset", preset)
+    for cell in made.cells:
+        script = importlib.import_module(cell.command[0].removesuffix(".py"))
+        args = parse_args(script.Args, script.PRESETS, "", cell.command[1:])
+        assert updates == args.K * args.N
+
+
 def test_the_tables_have_the_paper_s_rows_and_columns(tmp_path):
     found = {}
     for name in SCRIPTS:

@@ -39,6 +39,11 @@ def test_sampling_rate_is_exact_and_the_centre_is_sampled(width, accel, kind):
     assert mri_data.calibration_size(mask) >= min(n_center, 33)
 
 
+def test_a_file_is_no_kind_of_mask():
+    with pytest.raises(ValueError, match="kind of mask .*random.* got m.npy"):
+        mri_data.cartesian_mask(full(8, 64), 4, 0.08, "m.npy", generator())
+
+
 def test_masks_follow_their_seed_alone():
     state = torch.get_rng_state()
     one, two, other = (
@@ -655,8 +660,10 @@ def test_the_small_brain_at_4x_is_told_to_lose_signal_and_at_3x_is_not(tmp_path,
     scan = mri_data.load_scan(path, None)
     for accel, fraction, told in ((4, 0.08, True), (3, 0.17, False)):
         mask = mri_data.cartesian_mask(full(96, 96), accel, fraction, "random", generator())
-        mri_data.make_operator(scan, mask * scan.kspace, mask, tmp_path)
-        assert ("raise --center-fraction" in capsys.readouterr().out) == told
+        for sampled, advice in ((None, "raise --center-fraction"), (mask, "let --mask sample")):
+            scan.sampled = sampled
+            mri_data.make_operator(scan, mask * scan.kspace, mask, tmp_path)
+            assert (advice in capsys.readouterr().out) == told
 
 
 def test_a_damaged_or_foreign_cache_is_made_again(tmp_path):

@@ -9,6 +9,7 @@ from running import call, metrics, run_folder
 import aseqdip_deblurring
 import aseqdip_denoising
 import aseqdip_inpainting
+from utils import progress
 from utils.figures import caption, percent
 from utils.results import doubts, misfit_doubts, print_report, told_apart
 
@@ -41,12 +42,14 @@ def test_the_average_is_the_result_and_the_known_pixels_come_back(monkeypatch, t
         assert figures[f"misfit_{name}"] == pytest.approx(missed, rel=1e-4)
 
 
-def test_the_last_step_is_taken_where_the_blur_is_not_linear(monkeypatch, tmp_path):
+def test_the_last_step_is_taken_where_the_blur_is_not_linear(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(progress, "SILENCE", 0.01)
     arguments = ["--blur", "camera", *TINY, "--device", "cpu", "--out", tmp_path]
     flags = ["--finish", "consistency"]
     assert call(monkeypatch, aseqdip_deblurring, *arguments, *flags) == 0
     found = metrics(run_folder(tmp_path, "deblurring", "face"))
     assert found["psnr_final"] > found["psnr_unfinished"] + 3
+    assert "the last step: at work for 0." in capsys.readouterr().err
 
 
 def test_only_what_was_simulated_without_noise_counts_as_exact(monkeypatch, tmp_path):

@@ -314,7 +314,8 @@ def _tell_problems_apart(cells: list[Cell]) -> None:
             for name in differing:
                 value = of[name]
                 if name in ("files", "image"):
-                    known = numbers.setdefault((name, cell.item)[: 1 + (name == "image")], {})
+                    among = (name, cell.item) if name == "image" else (name,)
+                    known = numbers.setdefault(among, {})
                     value = known.setdefault(value, len(known) + 1)
                 cell.setting += f", {name} {value}"
 
